@@ -1,0 +1,82 @@
+"""What goes wrong, in words: every refusal names the thing and the mend.
+
+A code is stable (`room.what-is-wrong`), so that people can search for it and programs can branch on it.
+`docs/errors.md` lists them all and is generated from the places that raise them.
+"""
+
+from __future__ import annotations
+
+
+class ShuyuanError(Exception):
+    """A clear refusal or failure: what happened, where, and how to mend it.
+
+    Args:
+        code: stable name of the error, `room.what-is-wrong`.
+        what: one sentence that names the thing.
+        mend: one sentence that says what to do.
+        where: the key, file or file:line that it is about, if there is one.
+    """
+
+    exit_status = 1
+
+    def __init__(self, code: str, what: str, *, mend: str, where: str | None = None) -> None:
+        super().__init__(what)
+        self.code = code
+        self.what = what
+        self.mend = mend
+        self.where = where
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        return f"{place}{self.what} {self.mend} [{self.code}]"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions cross process boundaries (graders, parallel preparation) and must arrive whole.
+        return (_rebuild, (type(self), self.code, self.what, self.mend, self.where))
+
+    def as_dict(self) -> dict[str, str | None]:
+        """The error as `--json` prints it."""
+        return {"code": self.code, "what": self.what, "where": self.where, "mend": self.mend}
+
+
+def _rebuild(kind: type[ShuyuanError], code: str, what: str, mend: str, where: str | None) -> ShuyuanError:
+    return kind(code, what, mend=mend, where=where)
+
+
+class RecipeError(ShuyuanError):
+    """The recipe asks for something that is not there, not allowed, or contradicts itself."""
+
+
+class DataError(ShuyuanError):
+    """The source cannot be read, or holds too little of what the recipe asks for."""
+
+
+class VaultError(ShuyuanError):
+    """A seal does not open: wrong key, changed bytes, a file out of place or out of time."""
+
+
+class RunError(ShuyuanError):
+    """The run folder is locked, of another recipe, or lacks what the verb needs."""
+
+
+class MachineError(ShuyuanError):
+    """This machine lacks what the work needs: memory, disk, a device or an extra."""
+
+
+class TrainError(ShuyuanError):
+    """Training cannot go on: the loss stays non-finite, or a checkpoint does not fit the model."""
+
+
+class Interrupted(ShuyuanError):
+    """SIGINT or SIGTERM was obeyed: the state is saved, and the same command goes on from there."""
+
+    exit_status = 130
+
+
+def missing_extra(feature: str, extra: str) -> MachineError:
+    """The error for an optional library that is not installed; names the one command that installs it."""
+    return MachineError(
+        "machine.missing-extra",
+        f"{feature} needs a library that is not installed.",
+        mend=f"Install it with: pip install 'shuyuan[{extra}]'",
+    )

@@ -1,0 +1,45 @@
+"""How the library speaks while it works: stages with a total, figures on the way, and things said once.
+
+The library itself prints nothing. Every long function takes a `Progress`; this base class is silent, and the
+command line hands in one that draws bars with the time left (`cli/screen.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Stage:
+    """One stretch of work with a known or unknown total."""
+
+    def __init__(self, name: str, total: float | None, unit: str) -> None:
+        self.name = name
+        self.total = total
+        self.unit = unit
+        self.done = 0.0
+
+    def advance(self, amount: float = 1.0, **figures: float | str) -> None:
+        """Says that `amount` more units are done; `figures` are shown beside the bar (loss=3.21)."""
+        self.done += amount
+
+
+class Progress:
+    """A silent listener: the base class, and the default wherever nobody watches."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, str] = {}
+
+    @contextmanager
+    def stage(self, name: str, total: float | None, unit: str) -> Iterator[Stage]:
+        """Opens a stage, for example `with progress.stage("train", steps, "steps") as stage:`."""
+        yield Stage(name, total, unit)
+
+    def say(self, code: str, text: str) -> None:
+        """Says something that the user must know (a slower path, a skipped record), once for each code."""
+        if code not in self.said:
+            self.said[code] = text
+            self.show(text)
+
+    def show(self, text: str) -> None:
+        """Shows one line; silent here."""

@@ -1,0 +1,552 @@
+"""What a run is: one TOML file, checked before any work, with every default in one place.
+
+Unknown keys, wrong types and contradictions are refused with the key, what is allowed and the nearest right spelling.
+`docs/recipe.md` is generated from the descriptions below.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from .errors import RecipeError
+
+# What DESIGN promises and this version does not have yet. A recipe that asks for it is refused, never half obeyed.
+UNAVAILABLE = {
+    "privacy": "private training",
+    "audit": "the privacy audit",
+    "compress": "compression",
+    "evaluate": "further evaluation tasks",
+    "train.lora": "LoRA fine-tuning",
+}
+BUILT_IN_SOURCES = ("stdlib", "digits")
+PERSONAL_DATA = ("email", "phone", "national-id", "card", "iban", "ip", "url-credentials")
+SIZES = {"tiny": (4, 128), "small": (6, 256), "medium": (8, 512), "large": (12, 768)}  # name: (layers, width)
+
+Maskable = Literal["email", "phone", "national-id", "card", "iban", "ip", "url-credentials"]
+Auto = Literal["auto"]
+
+
+class Budget:
+    """A training budget: an amount of seconds, steps, tokens or epochs.
+
+    Raises:
+        ValueError: when the text is not a positive amount of a known unit.
+    """
+
+    UNITS = {
+        "s": ("seconds", 1), "sec": ("seconds", 1), "second": ("seconds", 1), "min": ("seconds", 60),
+        "minute": ("seconds", 60), "h": ("seconds", 3600), "hour": ("seconds", 3600), "day": ("seconds", 86400),
+        "step": ("steps", 1), "token": ("tokens", 1), "epoch": ("epochs", 1),
+    }  # fmt: skip
+    SCALES = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}
+
+    def __init__(self, unit: str, amount: float) -> None:
+        self.unit = unit
+        self.amount = amount
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmMbB]?)\s+([a-z]+?)s?\s*", text) or re.fullmatch(
+            r"\s*(\d+(?:\.\d+)?)()([a-z]+?)s?\s*", text
+        )
+        unit = cls.UNITS.get(found[3] if found[3] else "s") if found else None
+        if found is None or unit is None or float(found[1]) == 0:
+            raise ValueError('must be a positive amount with its unit, such as "2 min", "300 steps" or "5M tokens"')
+        return cls(unit[0], float(found[1]) * cls.SCALES[found[2].lower()] * unit[1])
+
+
+class Section(BaseModel):
+    """A table of the recipe: unknown keys are refused, and nothing changes after it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, validate_default=True)
+
+
+class Data(Section):
+    """Where the records come from and what is done to them before training."""
+
+    source: str | list[str] = Field(
+        description="File, folder, glob, hf:org/name, or a built-in: stdlib, digits. Text, HTML, Python, JSON, JSONL, "
+        "CSV, TSV and Parquet; .gz and .zst of these. A relative path starts at the recipe's folder."
+    )
+    text: str = Field("text", description="The column (or JSON field) that holds the text of a record.")
+    record: Literal["file", "line", "paragraph"] | None = Field(
+        None,
+        description="What one record of plain text is. Left out: a file in a folder is one record, and a single text "
+        "file is cut into contiguous blocks, the last ones held out.",
+    )
+    owner: str | None = Field(
+        None, description="The column that says whom a record is about. Left out: each record is its own owner."
+    )
+    mask: list[Maskable] = Field(
+        [], description="Kinds of personal data that are replaced by a tag: " + ", ".join(PERSONAL_DATA) + "."
+    )
+    mask_patterns: dict[str, str] = Field(
+        {}, description="Your own patterns to mask, name = regular expression (RE2 syntax, linear time)."
+    )
+    mask_names: bool = Field(
+        False, description="Also mask names, places and organisations with presidio (extra `presidio`, slow)."
+    )
+    validation: float | str = Field(
+        0.1, description="The share of owners held out to measure the model, or the path of a separate file."
+    )
+    test: float | str | None = Field(
+        None, description="A second held-out share or path, looked at once, at the end. Left out: no test split."
+    )
+    min_chars: int = Field(1, ge=1, description="Shorter records are skipped and counted.")
+    max_chars: int | None = Field(None, ge=1, description="Longer records are skipped and counted. Left out: no limit.")
+    duplicates: Literal["near", "exact", "keep"] = Field(
+        "near", description="Which duplicates are removed: near (MinHash, Jaccard 0.8) and exact ones, exact ones, none."
+    )
+
+    @field_validator("source")
+    @classmethod
+    def _some_source(cls, source: str | list[str]) -> str | list[str]:
+        if not source or (isinstance(source, list) and not all(source)):
+            raise ValueError("names no file")
+        return source
+
+    @field_validator("validation", "test")
+    @classmethod
+    def _a_share(cls, share: float | str | None) -> float | str | None:
+        if isinstance(share, float) and not 0 < share < 0.9:
+            raise ValueError("must lie between 0 and 0.9, or be a path")
+        return share
+
+
+class Tokenizer(Section):
+    """How text becomes token ids."""
+
+    kind: Literal["byte", "char", "bpe"] = Field(
+        "byte", description="byte (256 values, nothing learned), char (the characters of the training text), bpe (learned)."
+    )
+    vocab_size: int = Field(4096, ge=260, le=1_000_000, description="Entries of a bpe vocabulary.")
+    from_: str | None = Field(
+        None, alias="from", description="The path of a tokenizer.json to use as it is; `kind` and `vocab_size` then do nothing."
+    )
+
+
+class Model(Section):
+    """The network."""
+
+    family: Literal["transformer"] = Field("transformer", description="The architecture: transformer (the Qwen3 layout).")
+    size: Literal["tiny", "small", "medium", "large"] = Field(
+        "small", description="Layers x width: tiny 4x128, small 6x256, medium 8x512, large 12x768."
+    )
+    layers: int | None = Field(None, ge=1, le=1024, description="Number of blocks. Left out: from `size`.")
+    width: int | None = Field(None, ge=8, le=65536, description="Width of the residual stream. Left out: from `size`.")
+    heads: int | None = Field(None, ge=1, description="Attention heads. Left out: width / 64, at least 2.")
+    kv_heads: int | None = Field(None, ge=1, description="Key-value heads (grouped-query attention). Left out: as `heads`.")
+    hidden: int | None = Field(None, ge=8, description="Width of the SwiGLU layer. Left out: 8/3 of width, to a multiple of 32.")
+    context: int = Field(256, ge=8, le=1_048_576, description="Tokens that the model sees at once.")
+    tied: bool = Field(True, description="Embedding and output head share their weights.")
+    from_: str | None = Field(
+        None, alias="from", description="Start from these weights: a local folder in the Qwen3 layout, or another run."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Model:
+        shape = self.shape()
+        if shape["width"] % shape["heads"]:
+            raise ValueError(f"heads: {shape['heads']} does not divide width {shape['width']}")
+        if shape["heads"] % shape["kv_heads"]:
+            raise ValueError(f"kv_heads: {shape['kv_heads']} does not divide heads {shape['heads']}")
+        if shape["width"] // shape["heads"] % 2:
+            raise ValueError(f"heads: width / heads must be even, not {shape['width'] // shape['heads']}")
+        return self
+
+    def shape(self) -> dict[str, int]:
+        """Layers, width, heads, kv_heads and hidden with every gap filled from `size`."""
+        layers, width = SIZES[self.size]
+        layers, width = self.layers or layers, self.width or width
+        heads = self.heads or max(2, width // 64)
+        hidden = self.hidden or max(32, round(width * 8 / 3 / 32) * 32)
+        return {"layers": layers, "width": width, "heads": heads, "kv_heads": self.kv_heads or heads, "hidden": hidden}
+
+
+class Train(Section):
+    """How long and how the model learns."""
+
+    budget: str = Field("2 min", description='A time ("20 s", "2 min", "3 h"), "300 steps", "5M tokens" or "3 epochs".')
+    steps: int | None = Field(
+        None, ge=1, description="Optimizer steps. Filled in from `budget` once, before step 1; where it stands, it rules."
+    )
+    batch_size: int | Auto = Field(
+        "auto", description="Sequences an optimizer step. auto: from the model's size; never measured."
+    )
+    micro_batch: int | Auto = Field(
+        "auto", description="Sequences computed at once; gradients add up to batch_size. auto: what memory holds."
+    )
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto", description="auto: bf16 where the hardware has it, else fp16 with loss scaling on a GPU, else fp32."
+    )
+    schedule: Literal["constant", "linear", "cosine", "wsd", "plateau"] = Field(
+        "wsd", description="Learning rate over time; wsd: warm up, stay, decay. plateau follows the validation loss."
+    )
+    warmup: float = Field(0.02, ge=0, lt=1, description="Share of the steps in which the learning rate rises from zero.")
+    decay: float = Field(0.4, ge=0, le=1, description="Share of the steps in which wsd decays to zero.")
+    optimizer: Literal["muon", "adamw", "sgd"] = Field(
+        "muon", description="muon: Muon for the matrices inside the blocks, AdamW for all else."
+    )
+    learning_rate: float | Auto = Field("auto", description="Peak learning rate. auto: from optimizer and width.")
+    weight_decay: float = Field(0.1, ge=0, description="Decoupled weight decay, on matrices only.")
+    grad_clip: float = Field(1.0, ge=0, description="The gradient's norm is cut to this; 0 leaves it alone.")
+    checkpoint_every: str = Field("1 min", description='A time or "20 steps". When checkpoints fall never changes the result.')
+    keep: int = Field(2, ge=1, description="Checkpoints kept; older ones are removed.")
+    evaluations: int = Field(10, ge=0, description="How often the validation loss is measured during training.")
+
+    @field_validator("batch_size", "micro_batch")
+    @classmethod
+    def _positive(cls, size: int | str) -> int | str:
+        if isinstance(size, int) and size < 1:
+            raise ValueError("must be at least 1")
+        return size
+
+    @field_validator("learning_rate")
+    @classmethod
+    def _learns(cls, rate: float | str) -> float | str:
+        if isinstance(rate, float) and not 0 < rate < 100:
+            raise ValueError("must be above 0 and below 100")
+        return rate
+
+    @field_validator("budget")
+    @classmethod
+    def _budget(cls, text: str) -> str:
+        Budget.parse(text)
+        return text
+
+    @field_validator("checkpoint_every")
+    @classmethod
+    def _interval(cls, text: str) -> str:
+        if Budget.parse(text).unit not in ("seconds", "steps"):
+            raise ValueError('must be a time or a number of steps, such as "1 min" or "20 steps"')
+        return text
+
+    @model_validator(mode="after")
+    def _micro_divides(self) -> Train:
+        if isinstance(self.batch_size, int) and isinstance(self.micro_batch, int) and self.batch_size % self.micro_batch:
+            raise ValueError(f"micro_batch: {self.micro_batch} does not divide batch_size {self.batch_size}")
+        if self.schedule == "wsd" and self.warmup + self.decay > 1:
+            raise ValueError(f"decay: warmup {self.warmup} and decay {self.decay} together exceed 1")
+        if self.schedule == "plateau" and self.evaluations == 0:
+            raise ValueError("evaluations: the plateau schedule follows the validation loss, so it cannot be 0")
+        return self
+
+
+class Vault(Section):
+    """Sealing: leave the table out and the run is open."""
+
+    key: str = Field(description="Where the key is: env:NAME, file:PATH, prompt, or command:SHELL COMMAND.")
+
+    @field_validator("key")
+    @classmethod
+    def _a_place(cls, key: str) -> str:
+        if key != "prompt" and not re.fullmatch(r"(env|file|command):.+", key, re.DOTALL):
+            raise ValueError("must be env:NAME, file:PATH, prompt or command:SHELL COMMAND (never the key itself)")
+        return key
+
+
+class Report(Section):
+    """The run's page."""
+
+    open: bool = Field(
+        False,
+        description="Write the whole report in the clear although the run is sealed: losses, counts and samples too. "
+        "For records that may be shown.",
+    )
+
+
+class Recipe(Section):
+    """Everything a run needs: a run is a pure function of recipe, data and seed."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="The run's name; its folder is runs/NAME.")
+    task: Literal["generation"] = Field("generation", description="What the model is for: generation.")
+    seed: int = Field(1, ge=0, lt=2**63, description="Start of every random choice.")
+    data: Data = Field(description=Data.__doc__)
+    tokenizer: Tokenizer = Field(Tokenizer(), description=Tokenizer.__doc__)
+    model: Model = Field(Model(), description=Model.__doc__)
+    train: Train = Field(Train(), description=Train.__doc__)
+    vault: Vault | None = Field(None, description=Vault.__doc__)
+    report: Report = Field(Report(), description=Report.__doc__)
+    resolved: dict[str, Any] = Field(
+        {}, description="Filled in by Shuyuan: versions of libraries, the data's keyed fingerprint, the machine."
+    )
+
+    def as_toml(self) -> str:
+        """The recipe as TOML, every key that has a value written out."""
+        return tomli_w.dumps(self.model_dump(by_alias=True, exclude_none=True))
+
+    def replace(self, **changes: Any) -> Recipe:
+        """A copy with dotted keys changed: `recipe.replace(**{"train.steps": 300})`."""
+        table = self.model_dump(by_alias=True, exclude_none=True)
+        for key, value in changes.items():
+            _put(table, key, value)
+        return check(table, where="recipe")
+
+
+# ---- reading -------------------------------------------------------------------------------------------------------
+
+
+def load(path: str | Path, changes: list[str] | None = None) -> Recipe:
+    """Reads a recipe file, with `KEY=VALUE` changes laid over it; relative paths are made absolute.
+
+    Args:
+        path: the TOML file. Its paths start at its own folder.
+        changes: as given to `--set`, for example `train.budget="5M tokens"`; paths start at the current folder.
+
+    Raises:
+        RecipeError: the file is missing or not TOML, or a key or value is refused.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise RecipeError(
+            "recipe.missing", "There is no such recipe or run.", where=str(path), mend="Check the path."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            "recipe.unreadable", f"The recipe cannot be read ({error}).", where=str(path), mend="Save it as UTF-8 text."
+        ) from None
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(
+            "recipe.not-toml", f"The recipe is not TOML: {error}.", where=str(path), mend="Mend that line."
+        ) from None
+    table.setdefault("name", _name_from(path))
+    _anchor_paths(table, path.parent)
+    return from_table(table, changes, where=str(path))
+
+
+def from_table(table: dict[str, Any], changes: list[str] | None = None, *, where: str = "recipe") -> Recipe:
+    """Checks a recipe given as nested tables, with `--set` changes laid over it."""
+    over: dict[str, Any] = {}
+    for change in changes or []:
+        key, value = _parse_change(change)
+        _put(over, key, value)
+    _anchor_paths(over, Path.cwd())
+    merged = _merge(table, over)
+    _anchor_paths(merged, Path.cwd())
+    return check(merged, where=where)
+
+
+def check(table: dict[str, Any], *, where: str) -> Recipe:
+    """Validates nested tables; the first thing wrong becomes one RecipeError that says how to mend it."""
+    for key, feature in UNAVAILABLE.items():
+        if _get(table, key) is not None:
+            raise RecipeError(
+                "recipe.unavailable",
+                f"`{key}` asks for {feature}, which this version does not have.",
+                where=where,
+                mend="Take the key out; nothing of it would be obeyed.",
+            )
+    try:
+        return Recipe.model_validate(table)
+    except ValidationError as error:
+        raise _refusal(error, where) from None
+
+
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """What `new` asks otherwise than `old`, one line a key; an "auto" or left-out key in `new` takes what `old` has."""
+    before = _flat(old.model_dump(by_alias=True, exclude={"resolved"}))
+    after = _flat(new.model_dump(by_alias=True, exclude={"resolved"}))
+    lines = []
+    for key in sorted(before.keys() | after.keys()):
+        was, now = before.get(key), after.get(key)
+        if now != was and now not in (None, "auto"):
+            lines.append(f"{key}: {was!r} there, {now!r} asked")
+    return lines
+
+
+def fields(section: type[BaseModel] = Recipe, prefix: str = "") -> list[tuple[str, str, str, str]]:
+    """(key, type, default, description) of every key, in order: the source of docs and help."""
+    rows = []
+    for name, field in section.model_fields.items():
+        key = prefix + (field.alias or name)
+        kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
+        inner = next((kind for kind in kinds if issubclass(kind, Section)), None)
+        if inner is not None:
+            rows.append((key, "table", "", field.description or ""))
+            rows += fields(inner, key + ".")
+        else:
+            default = "required" if field.is_required() else _toml_value(field.default)
+            rows.append((key, _type_name(field.annotation), default, field.description or ""))
+    return rows
+
+
+# ---- helpers -------------------------------------------------------------------------------------------------------
+
+
+def _name_from(path: Path) -> str:
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:64]
+    return name or "run"
+
+
+def _anchor_paths(table: dict[str, Any], folder: Path) -> None:
+    """Makes the relative paths of a recipe absolute, so that the resolved recipe works from anywhere."""
+
+    def absolute(path: str) -> str:
+        if path in BUILT_IN_SOURCES or path.startswith("hf:"):
+            return path
+        return str((folder / Path(path).expanduser()).absolute())
+
+    for key in ("data.source", "data.validation", "data.test", "tokenizer.from", "model.from"):
+        value = _get(table, key)
+        if isinstance(value, str) and value:
+            _put(table, key, absolute(value))
+        elif isinstance(value, list):
+            _put(table, key, [absolute(item) if isinstance(item, str) and item else item for item in value])
+    vault_key = _get(table, "vault.key")
+    if isinstance(vault_key, str) and vault_key.startswith("file:"):
+        _put(table, "vault.key", "file:" + absolute(vault_key.removeprefix("file:")))
+
+
+def _parse_change(change: str) -> tuple[str, Any]:
+    key, sign, text = change.partition("=")
+    key = key.strip()
+    if not sign or not key:
+        raise RecipeError(
+            "recipe.bad-change", f"`--set {change}` has no KEY=VALUE.", mend='Write for example: --set train.budget="300 steps"'
+        )
+    try:
+        return key, tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, text.strip()  # the shell has eaten the quotes: train.budget=2 min
+
+
+def _get(table: dict[str, Any], key: str) -> Any:
+    here: Any = table
+    for part in key.split("."):
+        if not isinstance(here, dict) or part not in here:
+            return None
+        here = here[part]
+    return here
+
+
+def _put(table: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    for part in path:
+        inner = table.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise RecipeError("recipe.bad-change", f"`{part}` is not a table.", where=key, mend="Check the key.")
+        table = inner
+    table[last] = value
+
+
+def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat
+
+
+def _refusal(error: ValidationError, where: str) -> RecipeError:
+    """The first of pydantic's complaints in our words."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"] if not _is_union_tag(str(part))]
+    key = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        return _unknown_key(path, where)
+    if first["type"] == "missing":
+        return RecipeError("recipe.missing-key", f"`{key}` is needed.", where=where, mend=f"Add it: {_describe(path)}")
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "literal_error":
+        return _wrong_word(key, path, first, where)
+    if first["type"] == "value_error":
+        inner, sign, rest = reason.partition(": ")
+        if sign and " " not in inner:  # raised by a whole table: the validator names the key in it
+            key, reason = f"{key}.{inner}" if key else inner, rest
+        return RecipeError("recipe.bad-value", f"`{key}` {reason}.", where=where, mend=f"Change `{key}`. {_describe(path)}")
+    reason = reason[0].lower() + reason[1:]
+    given = repr(first["input"])[:80]
+    return RecipeError(
+        "recipe.wrong-type", f"`{key}` = {given} is refused: {reason}.", where=where, mend=_describe(path) or "Change it."
+    )
+
+
+def _is_union_tag(part: str) -> bool:
+    return part in ("str", "int", "float", "list[str]", "none") or part.startswith(("literal[", "list[", "constrained"))
+
+
+def _unknown_key(path: list[str], where: str) -> RecipeError:
+    *table, last = path
+    section = _section(table)
+    allowed = [field.alias or name for name, field in section.model_fields.items()] if section else []
+    near = difflib.get_close_matches(last, allowed, n=1)
+    everywhere = [key for key, *_ in fields() if key.split(".")[-1] == last]
+    if near:
+        mend = f"Did you mean `{'.'.join([*table, near[0]])}`?"
+    elif everywhere:
+        mend = f"Did you mean `{everywhere[0]}`?"
+    else:
+        mend = f"Allowed here: {', '.join(allowed)}."
+    return RecipeError("recipe.unknown-key", f"`{'.'.join(path)}` is not a key of a recipe.", where=where, mend=mend)
+
+
+def _wrong_word(key: str, path: list[str], first: Any, where: str) -> RecipeError:
+    allowed = re.findall(r"'([^']*)'", str(first["ctx"]["expected"]))
+    given = first["input"]
+    near = difflib.get_close_matches(given, allowed, n=1) if isinstance(given, str) else []
+    mend = f'Did you mean "{near[0]}"? ' if near else ""
+    return RecipeError(
+        "recipe.bad-value",
+        f"`{key}` = {given!r} is not one of: {', '.join(allowed)}.",
+        where=where,
+        mend=mend + _describe(path),
+    )
+
+
+def _section(path: list[str]) -> type[BaseModel] | None:
+    section: type[BaseModel] = Recipe
+    for part in path:
+        field = section.model_fields.get(part)
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+        inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
+        if inner is None:
+            return None
+        section = inner
+    return section
+
+
+def _describe(path: list[str]) -> str:
+    described = {key: text for key, _, _, text in fields()}
+    parts = [part for part in path if not part.isdigit()]
+    return described.get(".".join(parts), "")
+
+
+def _type_name(annotation: Any) -> str:
+    if annotation is type(None):
+        return "left out"
+    options = get_args(annotation)
+    if getattr(annotation, "__origin__", None) is Literal:
+        return " | ".join(f'"{option}"' for option in options)
+    if isinstance(annotation, type) and not options:
+        return {"str": "text", "float": "number", "int": "whole number", "bool": "true | false"}.get(
+            annotation.__name__, annotation.__name__
+        )
+    if getattr(annotation, "__origin__", None) is list:
+        return f"list of {_type_name(options[0])}"
+    if getattr(annotation, "__origin__", None) is dict:
+        return "table"
+    return " | ".join(_type_name(option) for option in options if option is not type(None))
+
+
+def _toml_value(value: Any) -> str:
+    if value is None:
+        return "left out"
+    return tomli_w.dumps({"x": value}).partition("= ")[2].strip() if not isinstance(value, dict) else "{}"

@@ -1,0 +1,127 @@
+"""Where a run lives: its folder, its recipe, its lock, and writes that are whole or not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import filelock
+
+from . import recipe as recipes
+from .errors import RunError
+from .recipe import Recipe
+
+RECIPE_FILE = "recipe.toml"
+LOCK_FILE = ".lock"
+
+
+class Run:
+    """One run folder. It says where things are; `vault.Store` reads and writes them.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def exists(self) -> bool:
+        return (self.path / RECIPE_FILE).is_file()
+
+    def recipe(self) -> Recipe:
+        """The recipe as resolved so far.
+
+        Raises:
+            RunError: the folder is not a run.
+        """
+        if not self.exists:
+            raise RunError(
+                "run.not-a-run",
+                "This folder holds no run.",
+                where=str(self.path),
+                mend=f"Give a folder that has a {RECIPE_FILE}, or start one with: shuyuan run RECIPE",
+            )
+        return recipes.load(self.path / RECIPE_FILE)
+
+    def check_same(self, asked: Recipe) -> None:
+        """Refuses a recipe that asks for something else than the run was made with.
+
+        Raises:
+            RunError: with the difference, one line a key.
+        """
+        lines = recipes.differences(self.recipe(), asked)
+        if lines:
+            raise RunError(
+                "run.other-recipe",
+                "A run belongs to one recipe, and this one differs:\n  " + "\n  ".join(lines),
+                where=str(self.path),
+                mend="Choose another folder with --out, or undo the change.",
+            )
+
+    @contextmanager
+    def lock(self, verb: str) -> Iterator[None]:
+        """Holds the run for one writer; the second one is told who has it.
+
+        Raises:
+            RunError: another process holds the run.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        file = self.path / LOCK_FILE
+        lock = filelock.FileLock(file, blocking=False)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise RunError(
+                "run.locked",
+                f"Another process is at work on this run ({_owner_of(file)}).",
+                where=str(self.path),
+                mend="Wait for it, or stop it; its state is saved when it is interrupted.",
+            ) from None
+        try:
+            owner = {"verb": verb, "pid": os.getpid(), "host": platform.node(), "since": time.strftime("%F %T")}
+            file.write_text(json.dumps(owner), encoding="utf-8")
+            yield
+        finally:
+            with suppress(OSError):
+                file.write_text("", encoding="utf-8")
+            lock.release()
+
+    def is_locked(self) -> bool:
+        """Whether a process is at work on the run just now."""
+        if not (self.path / LOCK_FILE).exists():
+            return False
+        lock = filelock.FileLock(self.path / LOCK_FILE, blocking=False)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            return True
+        lock.release()
+        return False
+
+
+def _owner_of(file: Path) -> str:
+    try:
+        owner = json.loads(file.read_text(encoding="utf-8"))
+        return f"{owner['verb']}, process {owner['pid']} on {owner['host']}, since {owner['since']}"
+    except (OSError, ValueError, KeyError):
+        return "owner unknown"
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a rename in `folder` survive a power cut; a no-op where the platform cannot open folders."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

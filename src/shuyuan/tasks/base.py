@@ -1,0 +1,94 @@
+"""What every task says about itself: its record, what of it is learned, and how a prediction is scored."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from ..errors import DataError
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of text, and whether the model is trained to produce it (a prompt is not, an answer is)."""
+
+    text: str
+    learn: bool = True
+
+
+@dataclass(frozen=True)
+class Example:
+    """A record as the model will see it: its pieces in order, followed by one end token."""
+
+    pieces: tuple[Piece, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(piece.text for piece in self.pieces)
+
+
+class Task(ABC):
+    """One use of a model.
+
+    Attributes:
+        name: as in the recipe's `task`.
+        output: the kind of head that the task needs; the only thing that a model knows of it.
+    """
+
+    name: ClassVar[str]
+    output: ClassVar[Literal["tokens", "labels", "spans"]]
+
+    @abstractmethod
+    def columns(self, fields: Mapping[str, str]) -> list[str]:
+        """The source's columns that the task reads; `fields` maps field names to the recipe's column names."""
+
+    @abstractmethod
+    def example(self, row: Mapping[str, Any], fields: Mapping[str, str], where: str) -> Example:
+        """Turns a row of the source into an example.
+
+        Args:
+            row: column name to value.
+            fields: field name ("text") to column name, as the recipe says.
+            where: file and line, for errors.
+
+        Raises:
+            DataError: a column is missing or holds the wrong type.
+        """
+
+    @abstractmethod
+    def metrics(self, loss: float, tokens: int, text_bytes: int) -> dict[str, float]:
+        """Scores of a split from its mean loss (nats a token), token count and bytes of text."""
+
+
+def text_field(row: Mapping[str, Any], column: str, where: str) -> str:
+    """The text in a column.
+
+    Raises:
+        DataError: there is no such column, or it does not hold text.
+    """
+    if column not in row:
+        raise DataError(
+            "data.no-column",
+            f"There is no column `{column}`.",
+            where=where,
+            mend=f"Name one of these in the recipe's [data] table: {', '.join(map(str, row)) or 'none found'}.",
+        )
+    value = row[column]
+    if not isinstance(value, str):
+        raise DataError(
+            "data.not-text",
+            f"The column `{column}` holds {type(value).__name__}, not text.",
+            where=where,
+            mend="Name another column, or write the value as text.",
+        )
+    return value
+
+
+TASKS: dict[str, Task] = {}
+
+
+def task_named(name: str) -> Task:
+    """The task of that name, as the recipe spells it."""
+    return TASKS[name]

@@ -1,0 +1,32 @@
+"""Generation: learn a text and continue one. The whole record is learned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from .base import TASKS, Example, Piece, Task, text_field
+
+
+class Generation(Task):
+    """Text in, more text out; the measure is the loss and, free of the tokenizer, bits per byte."""
+
+    name = "generation"
+    output = "tokens"
+
+    def columns(self, fields: Mapping[str, str]) -> list[str]:
+        return [fields["text"]]
+
+    def example(self, row: Mapping[str, Any], fields: Mapping[str, str], where: str) -> Example:
+        return Example((Piece(text_field(row, fields["text"], where)),))
+
+    def metrics(self, loss: float, tokens: int, text_bytes: int) -> dict[str, float]:
+        return {
+            "loss": loss,
+            "perplexity": math.exp(min(loss, 700.0)),
+            "bits_per_byte": loss / math.log(2) * tokens / max(1, text_bytes),
+        }
+
+
+TASKS[Generation.name] = Generation()
