@@ -1,3 +1,67 @@
-"""Shuyuan: train, protect, shrink and use models on your own records, on hardware you own."""
+"""Shuyuan: train, protect, shrink and use models on your own records, on hardware you own.
+
+    import shuyuan
+
+    shuyuan.plan("recipe.toml")                      # memory, time, storage, before anything is spent
+    shuyuan.run("recipe.toml")                       # everything the recipe asks for
+    shuyuan.load("runs/demo").generate("Once upon")  # use the model
+
+Nothing heavy is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .pipeline import LoadedRun
+    from .progress import Progress
+    from .recipe import Recipe
 
 __version__ = "0.1.0"
+__all__ = ["load", "plan", "run"]
+
+
+def run(
+    recipe: str | Path | Recipe | dict[str, Any],
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Everything the recipe asks for; what is done already is not done again.
+
+    Args:
+        recipe: a TOML file, a run folder, a `Recipe`, or the same as nested tables.
+        out: the run folder; default runs/NAME.
+        progress: hears about stages and figures; default: silence.
+
+    Returns:
+        The run's summary, as `shuyuan run --json` prints it.
+
+    Raises:
+        ShuyuanError: with a stable code, what is wrong and how to mend it.
+    """
+    from . import pipeline
+
+    return pipeline.run(recipe, out=out, progress=progress)
+
+
+def plan(recipe: str | Path | Recipe | dict[str, Any]) -> dict[str, Any]:
+    """Memory, time, storage and price of a recipe on this machine, as `shuyuan plan --json` prints them."""
+    from . import pipeline
+    from .progress import Progress
+
+    _, checked = pipeline.locate(recipe)
+    return pipeline.plan_for(checked, None, Progress())
+
+
+def load(run: str | Path, key: str | None = None) -> LoadedRun:
+    """A trained run, ready to generate.
+
+    Args:
+        run: the run folder.
+        key: where the vault's key is ("env:NAME", "file:PATH", …); default: where the recipe says.
+    """
+    from .pipeline import LoadedRun
+
+    return LoadedRun(run, key)

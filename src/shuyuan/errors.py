@@ -67,7 +67,7 @@ class TrainError(ShuyuanError):
     """Training cannot go on: the loss stays non-finite, or a checkpoint does not fit the model."""
 
 
-class Interrupted(ShuyuanError):
+class Interrupted(ShuyuanError):  # noqa: N818 - it is obedience, not an error
     """SIGINT or SIGTERM was obeyed: the state is saved, and the same command goes on from there."""
 
     exit_status = 130

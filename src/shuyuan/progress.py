@@ -6,6 +6,7 @@ command line hands in one that draws bars with the time left (`cli/screen.py`).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -43,3 +44,24 @@ class Progress:
 
     def show(self, text: str) -> None:
         """Shows one line; silent here."""
+
+
+class Stop(threading.Event):
+    """A request to stop. While `gentle`, it waits for the next safe point; at other times work is broken off at once.
+
+    Every write is whole or not there at all, so breaking off loses time and nothing else; training is worth more than
+    that and saves a checkpoint first.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gentle = False
+
+    @contextmanager
+    def gently(self) -> Iterator[Stop]:
+        """Marks a stretch of work that looks at the request by itself."""
+        self.gentle = True
+        try:
+            yield self
+        finally:
+            self.gentle = False

@@ -10,7 +10,7 @@ import difflib
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -40,12 +40,12 @@ class Budget:
         ValueError: when the text is not a positive amount of a known unit.
     """
 
-    UNITS = {
+    UNITS: ClassVar = {
         "s": ("seconds", 1), "sec": ("seconds", 1), "second": ("seconds", 1), "min": ("seconds", 60),
         "minute": ("seconds", 60), "h": ("seconds", 3600), "hour": ("seconds", 3600), "day": ("seconds", 86400),
         "step": ("steps", 1), "token": ("tokens", 1), "epoch": ("epochs", 1),
     }  # fmt: skip
-    SCALES = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}
+    SCALES: ClassVar = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}
 
     def __init__(self, unit: str, amount: float) -> None:
         self.unit = unit
@@ -58,14 +58,18 @@ class Budget:
         )
         unit = cls.UNITS.get(found[3] if found[3] else "s") if found else None
         if found is None or unit is None or float(found[1]) == 0:
-            raise ValueError('must be a positive amount with its unit, such as "2 min", "300 steps" or "5M tokens"')
+            raise ValueError(
+                'must be a positive amount with its unit, such as "2 min", "300 steps" or "5M tokens"'
+            )
         return cls(unit[0], float(found[1]) * cls.SCALES[found[2].lower()] * unit[1])
 
 
 class Section(BaseModel):
     """A table of the recipe: unknown keys are refused, and nothing changes after it was read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, populate_by_name=True, validate_default=True
+    )
 
 
 class Data(Section):
@@ -82,7 +86,8 @@ class Data(Section):
         "file is cut into contiguous blocks, the last ones held out.",
     )
     owner: str | None = Field(
-        None, description="The column that says whom a record is about. Left out: each record is its own owner."
+        None,
+        description="The column that says whom a record is about. Left out: each record is its own owner.",
     )
     mask: list[Maskable] = Field(
         [], description="Kinds of personal data that are replaced by a tag: " + ", ".join(PERSONAL_DATA) + "."
@@ -97,12 +102,16 @@ class Data(Section):
         0.1, description="The share of owners held out to measure the model, or the path of a separate file."
     )
     test: float | str | None = Field(
-        None, description="A second held-out share or path, looked at once, at the end. Left out: no test split."
+        None,
+        description="A second held-out share or path, looked at once, at the end. Left out: no test split.",
     )
     min_chars: int = Field(1, ge=1, description="Shorter records are skipped and counted.")
-    max_chars: int | None = Field(None, ge=1, description="Longer records are skipped and counted. Left out: no limit.")
+    max_chars: int | None = Field(
+        None, ge=1, description="Longer records are skipped and counted. Left out: no limit."
+    )
     duplicates: Literal["near", "exact", "keep"] = Field(
-        "near", description="Which duplicates are removed: near (MinHash, Jaccard 0.8) and exact ones, exact ones, none."
+        "near",
+        description="Which duplicates are removed: near (MinHash, Jaccard 0.8) and exact ones, exact ones, none.",
     )
 
     @field_validator("source")
@@ -124,30 +133,43 @@ class Tokenizer(Section):
     """How text becomes token ids."""
 
     kind: Literal["byte", "char", "bpe"] = Field(
-        "byte", description="byte (256 values, nothing learned), char (the characters of the training text), bpe (learned)."
+        "byte",
+        description="byte (256 values, nothing learned), char (the characters of the training text), bpe (learned).",
     )
     vocab_size: int = Field(4096, ge=260, le=1_000_000, description="Entries of a bpe vocabulary.")
     from_: str | None = Field(
-        None, alias="from", description="The path of a tokenizer.json to use as it is; `kind` and `vocab_size` then do nothing."
+        None,
+        alias="from",
+        description="The path of a tokenizer.json to use as it is; `kind` and `vocab_size` then do nothing.",
     )
 
 
 class Model(Section):
     """The network."""
 
-    family: Literal["transformer"] = Field("transformer", description="The architecture: transformer (the Qwen3 layout).")
+    family: Literal["transformer"] = Field(
+        "transformer", description="The architecture: transformer (the Qwen3 layout)."
+    )
     size: Literal["tiny", "small", "medium", "large"] = Field(
         "small", description="Layers x width: tiny 4x128, small 6x256, medium 8x512, large 12x768."
     )
     layers: int | None = Field(None, ge=1, le=1024, description="Number of blocks. Left out: from `size`.")
-    width: int | None = Field(None, ge=8, le=65536, description="Width of the residual stream. Left out: from `size`.")
+    width: int | None = Field(
+        None, ge=8, le=65536, description="Width of the residual stream. Left out: from `size`."
+    )
     heads: int | None = Field(None, ge=1, description="Attention heads. Left out: width / 64, at least 2.")
-    kv_heads: int | None = Field(None, ge=1, description="Key-value heads (grouped-query attention). Left out: as `heads`.")
-    hidden: int | None = Field(None, ge=8, description="Width of the SwiGLU layer. Left out: 8/3 of width, to a multiple of 32.")
+    kv_heads: int | None = Field(
+        None, ge=1, description="Key-value heads (grouped-query attention). Left out: as `heads`."
+    )
+    hidden: int | None = Field(
+        None, ge=8, description="Width of the SwiGLU layer. Left out: 8/3 of width, to a multiple of 32."
+    )
     context: int = Field(256, ge=8, le=1_048_576, description="Tokens that the model sees at once.")
     tied: bool = Field(True, description="Embedding and output head share their weights.")
     from_: str | None = Field(
-        None, alias="from", description="Start from these weights: a local folder in the Qwen3 layout, or another run."
+        None,
+        alias="from",
+        description="Start from these weights: a local folder in the Qwen3 layout, or another run.",
     )
 
     @model_validator(mode="after")
@@ -167,39 +189,60 @@ class Model(Section):
         layers, width = self.layers or layers, self.width or width
         heads = self.heads or max(2, width // 64)
         hidden = self.hidden or max(32, round(width * 8 / 3 / 32) * 32)
-        return {"layers": layers, "width": width, "heads": heads, "kv_heads": self.kv_heads or heads, "hidden": hidden}
+        return {
+            "layers": layers,
+            "width": width,
+            "heads": heads,
+            "kv_heads": self.kv_heads or heads,
+            "hidden": hidden,
+        }
 
 
 class Train(Section):
     """How long and how the model learns."""
 
-    budget: str = Field("2 min", description='A time ("20 s", "2 min", "3 h"), "300 steps", "5M tokens" or "3 epochs".')
+    budget: str = Field(
+        "2 min", description='A time ("20 s", "2 min", "3 h"), "300 steps", "5M tokens" or "3 epochs".'
+    )
     steps: int | None = Field(
-        None, ge=1, description="Optimizer steps. Filled in from `budget` once, before step 1; where it stands, it rules."
+        None,
+        ge=1,
+        description="Optimizer steps. Filled in from `budget` once, before step 1; where it stands, it rules.",
     )
     batch_size: int | Auto = Field(
         "auto", description="Sequences an optimizer step. auto: from the model's size; never measured."
     )
     micro_batch: int | Auto = Field(
-        "auto", description="Sequences computed at once; gradients add up to batch_size. auto: what memory holds."
+        "auto",
+        description="Sequences computed at once; gradients add up to batch_size. auto: what memory holds.",
     )
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
-        "auto", description="auto: bf16 where the hardware has it, else fp16 with loss scaling on a GPU, else fp32."
+        "auto",
+        description="auto: bf16 where the hardware has it, else fp16 with loss scaling on a GPU, else fp32.",
     )
     schedule: Literal["constant", "linear", "cosine", "wsd", "plateau"] = Field(
-        "wsd", description="Learning rate over time; wsd: warm up, stay, decay. plateau follows the validation loss."
+        "wsd",
+        description="Learning rate over time; wsd: warm up, stay, decay. plateau follows the validation loss.",
     )
-    warmup: float = Field(0.02, ge=0, lt=1, description="Share of the steps in which the learning rate rises from zero.")
+    warmup: float = Field(
+        0.02, ge=0, lt=1, description="Share of the steps in which the learning rate rises from zero."
+    )
     decay: float = Field(0.4, ge=0, le=1, description="Share of the steps in which wsd decays to zero.")
     optimizer: Literal["muon", "adamw", "sgd"] = Field(
         "muon", description="muon: Muon for the matrices inside the blocks, AdamW for all else."
     )
-    learning_rate: float | Auto = Field("auto", description="Peak learning rate. auto: from optimizer and width.")
+    learning_rate: float | Auto = Field(
+        "auto", description="Peak learning rate. auto: from optimizer and width."
+    )
     weight_decay: float = Field(0.1, ge=0, description="Decoupled weight decay, on matrices only.")
     grad_clip: float = Field(1.0, ge=0, description="The gradient's norm is cut to this; 0 leaves it alone.")
-    checkpoint_every: str = Field("1 min", description='A time or "20 steps". When checkpoints fall never changes the result.')
+    checkpoint_every: str = Field(
+        "1 min", description='A time or "20 steps". When checkpoints fall never changes the result.'
+    )
     keep: int = Field(2, ge=1, description="Checkpoints kept; older ones are removed.")
-    evaluations: int = Field(10, ge=0, description="How often the validation loss is measured during training.")
+    evaluations: int = Field(
+        10, ge=0, description="How often the validation loss is measured during training."
+    )
 
     @field_validator("batch_size", "micro_batch")
     @classmethod
@@ -230,12 +273,18 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _micro_divides(self) -> Train:
-        if isinstance(self.batch_size, int) and isinstance(self.micro_batch, int) and self.batch_size % self.micro_batch:
+        if (
+            isinstance(self.batch_size, int)
+            and isinstance(self.micro_batch, int)
+            and self.batch_size % self.micro_batch
+        ):
             raise ValueError(f"micro_batch: {self.micro_batch} does not divide batch_size {self.batch_size}")
         if self.schedule == "wsd" and self.warmup + self.decay > 1:
             raise ValueError(f"decay: warmup {self.warmup} and decay {self.decay} together exceed 1")
         if self.schedule == "plateau" and self.evaluations == 0:
-            raise ValueError("evaluations: the plateau schedule follows the validation loss, so it cannot be 0")
+            raise ValueError(
+                "evaluations: the plateau schedule follows the validation loss, so it cannot be 0"
+            )
         return self
 
 
@@ -248,7 +297,9 @@ class Vault(Section):
     @classmethod
     def _a_place(cls, key: str) -> str:
         if key != "prompt" and not re.fullmatch(r"(env|file|command):.+", key, re.DOTALL):
-            raise ValueError("must be env:NAME, file:PATH, prompt or command:SHELL COMMAND (never the key itself)")
+            raise ValueError(
+                "must be env:NAME, file:PATH, prompt or command:SHELL COMMAND (never the key itself)"
+            )
         return key
 
 
@@ -265,7 +316,11 @@ class Report(Section):
 class Recipe(Section):
     """Everything a run needs: a run is a pure function of recipe, data and seed."""
 
-    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="The run's name; its folder is runs/NAME.")
+    name: str = Field(
+        "run",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="The run's name; its folder is runs/NAME.",
+    )
     task: Literal["generation"] = Field("generation", description="What the model is for: generation.")
     seed: int = Field(1, ge=0, lt=2**63, description="Start of every random choice.")
     data: Data = Field(description=Data.__doc__)
@@ -275,7 +330,8 @@ class Recipe(Section):
     vault: Vault | None = Field(None, description=Vault.__doc__)
     report: Report = Field(Report(), description=Report.__doc__)
     resolved: dict[str, Any] = Field(
-        {}, description="Filled in by Shuyuan: versions of libraries, the data's keyed fingerprint, the machine."
+        {},
+        description="Filled in by Shuyuan: versions of libraries, the data's keyed fingerprint, the machine.",
     )
 
     def as_toml(self) -> str:
@@ -312,7 +368,10 @@ def load(path: str | Path, changes: list[str] | None = None) -> Recipe:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(
-            "recipe.unreadable", f"The recipe cannot be read ({error}).", where=str(path), mend="Save it as UTF-8 text."
+            "recipe.unreadable",
+            f"The recipe cannot be read ({error}).",
+            where=str(path),
+            mend="Save it as UTF-8 text.",
         ) from None
     try:
         table = tomllib.loads(text)
@@ -353,16 +412,31 @@ def check(table: dict[str, Any], *, where: str) -> Recipe:
         raise _refusal(error, where) from None
 
 
+# What Shuyuan fills in before step 1: a recipe that leaves them open agrees with whatever was filled in.
+RESOLVED_KEYS = (
+    "train.steps",
+    "train.batch_size",
+    "train.micro_batch",
+    "train.precision",
+    "train.learning_rate",
+)
+
+
 def differences(old: Recipe, new: Recipe) -> list[str]:
-    """What `new` asks otherwise than `old`, one line a key; an "auto" or left-out key in `new` takes what `old` has."""
+    """What `new` asks otherwise than `old`, one line a key."""
     before = _flat(old.model_dump(by_alias=True, exclude={"resolved"}))
     after = _flat(new.model_dump(by_alias=True, exclude={"resolved"}))
     lines = []
     for key in sorted(before.keys() | after.keys()):
         was, now = before.get(key), after.get(key)
-        if now != was and now not in (None, "auto"):
-            lines.append(f"{key}: {was!r} there, {now!r} asked")
+        left_open = key in RESOLVED_KEYS and now in (None, "auto")
+        if now != was and not left_open:
+            lines.append(f"{key}: {_said(was)} there, {_said(now)} asked")
     return lines
+
+
+def _said(value: Any) -> str:
+    return "nothing" if value is None else repr(value)
 
 
 def fields(section: type[BaseModel] = Recipe, prefix: str = "") -> list[tuple[str, str, str, str]]:
@@ -413,7 +487,9 @@ def _parse_change(change: str) -> tuple[str, Any]:
     key = key.strip()
     if not sign or not key:
         raise RecipeError(
-            "recipe.bad-change", f"`--set {change}` has no KEY=VALUE.", mend='Write for example: --set train.budget="300 steps"'
+            "recipe.bad-change",
+            f"`--set {change}` has no KEY=VALUE.",
+            mend='Write for example: --set train.budget="300 steps"',
         )
     try:
         return key, tomllib.loads(f"value = {text}")["value"]
@@ -435,7 +511,9 @@ def _put(table: dict[str, Any], key: str, value: Any) -> None:
     for part in path:
         inner = table.setdefault(part, {})
         if not isinstance(inner, dict):
-            raise RecipeError("recipe.bad-change", f"`{part}` is not a table.", where=key, mend="Check the key.")
+            raise RecipeError(
+                "recipe.bad-change", f"`{part}` is not a table.", where=key, mend="Check the key."
+            )
         table = inner
     table[last] = value
 
@@ -457,13 +535,16 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _refusal(error: ValidationError, where: str) -> RecipeError:
     """The first of pydantic's complaints in our words."""
-    first = error.errors()[0]
+    # A misspelt key is also a missing one: the misspelling is what the user wants to hear of.
+    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     path = [str(part) for part in first["loc"] if not _is_union_tag(str(part))]
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
         return _unknown_key(path, where)
     if first["type"] == "missing":
-        return RecipeError("recipe.missing-key", f"`{key}` is needed.", where=where, mend=f"Add it: {_describe(path)}")
+        return RecipeError(
+            "recipe.missing-key", f"`{key}` is needed.", where=where, mend=f"Add it: {_describe(path)}"
+        )
     reason = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "literal_error":
         return _wrong_word(key, path, first, where)
@@ -471,16 +552,23 @@ def _refusal(error: ValidationError, where: str) -> RecipeError:
         inner, sign, rest = reason.partition(": ")
         if sign and " " not in inner:  # raised by a whole table: the validator names the key in it
             key, reason = f"{key}.{inner}" if key else inner, rest
-        return RecipeError("recipe.bad-value", f"`{key}` {reason}.", where=where, mend=f"Change `{key}`. {_describe(path)}")
+        return RecipeError(
+            "recipe.bad-value", f"`{key}` {reason}.", where=where, mend=f"Change `{key}`. {_describe(path)}"
+        )
     reason = reason[0].lower() + reason[1:]
     given = repr(first["input"])[:80]
     return RecipeError(
-        "recipe.wrong-type", f"`{key}` = {given} is refused: {reason}.", where=where, mend=_describe(path) or "Change it."
+        "recipe.wrong-type",
+        f"`{key}` = {given} is refused: {reason}.",
+        where=where,
+        mend=_describe(path) or "Change it.",
     )
 
 
 def _is_union_tag(part: str) -> bool:
-    return part in ("str", "int", "float", "list[str]", "none") or part.startswith(("literal[", "list[", "constrained"))
+    return part in ("str", "int", "float", "list[str]", "none") or part.startswith(
+        ("literal[", "list[", "constrained")
+    )
 
 
 def _unknown_key(path: list[str], where: str) -> RecipeError:
@@ -495,7 +583,9 @@ def _unknown_key(path: list[str], where: str) -> RecipeError:
         mend = f"Did you mean `{everywhere[0]}`?"
     else:
         mend = f"Allowed here: {', '.join(allowed)}."
-    return RecipeError("recipe.unknown-key", f"`{'.'.join(path)}` is not a key of a recipe.", where=where, mend=mend)
+    return RecipeError(
+        "recipe.unknown-key", f"`{'.'.join(path)}` is not a key of a recipe.", where=where, mend=mend
+    )
 
 
 def _wrong_word(key: str, path: list[str], first: Any, where: str) -> RecipeError:

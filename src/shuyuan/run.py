@@ -88,7 +88,12 @@ class Run:
                 mend="Wait for it, or stop it; its state is saved when it is interrupted.",
             ) from None
         try:
-            owner = {"verb": verb, "pid": os.getpid(), "host": platform.node(), "since": time.strftime("%F %T")}
+            owner = {
+                "verb": verb,
+                "pid": os.getpid(),
+                "host": platform.node(),
+                "since": time.strftime("%F %T"),
+            }
             file.write_text(json.dumps(owner), encoding="utf-8")
             yield
         finally:

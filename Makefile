@@ -1,0 +1,49 @@
+# Everything a newcomer or a contributor runs. `make help` lists it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint types docs bench format clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.installed: pyproject.toml constraints.txt scripts/install.py
+	$(PYTHON) scripts/install.py $(VENV)
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt scripts/install.py
+	$(PYTHON) scripts/install.py $(VENV) test lint
+	@touch $@ $(VENV)/.installed
+
+demo: $(VENV)/.installed  ## plan, prepare, train, score and report on this Python's own documentation (under 5 minutes)
+	$(BIN)/shuyuan run
+
+test: $(VENV)/.installed-dev  ## the fast tests (under 10 minutes)
+	$(BIN)/pytest -m "not slow"
+
+test-all: $(VENV)/.installed-dev  ## all tests
+	$(BIN)/pytest
+
+lint: $(VENV)/.installed-dev  ## style, import contract, generated pages up to date
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/docs.py --check
+
+types: $(VENV)/.installed-dev  ## strict type check
+	$(BIN)/mypy
+
+docs: $(VENV)/.installed-dev  ## write the generated pages of docs/
+	$(BIN)/python scripts/docs.py
+
+bench: $(VENV)/.installed-dev  ## measure beside peers; takes a while and wants a quiet machine
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+format: $(VENV)/.installed-dev  ## put the code into the house's form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove the environment and caches, never a run
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

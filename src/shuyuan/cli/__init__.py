@@ -1,0 +1,43 @@
+"""The command: one thin file a verb that parses, calls one library function and shows the answer."""
+
+from __future__ import annotations
+
+import typer
+
+from . import (
+    doctor,
+    evaluate,
+    export,
+    generate,
+    info,
+    keys,
+    plan,
+    practice,
+    prepare,
+    report,
+    run,
+    train,
+    verify,
+)
+from .frame import take_any_text
+
+app = typer.Typer(
+    name="shuyuan",
+    help="Train, protect and use models on your own records, on hardware you own.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+for verb in (run, plan, prepare, train, evaluate, report, generate, export, verify, info, doctor):
+    name = verb.__name__.rpartition(".")[2]
+    app.command(name=name)(getattr(verb, name))
+app.add_typer(keys.app, name="keys")
+app.add_typer(practice.app, name="practice")
+
+
+def main() -> None:
+    """Entry point of `shuyuan`: exit status 0 done, 1 refusal or failure, 2 wrong usage, 130 interrupted."""
+    take_any_text()
+    app()

@@ -1,0 +1,32 @@
+"""`shuyuan doctor`: what this machine can do and what is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .frame import AsJson, Debug, frame
+
+
+def doctor(as_json: AsJson = False, debug: Debug = False) -> None:
+    """Show what this machine can do, what is missing, and run self-tests."""
+    with frame(as_json, debug) as answer:
+        from .. import doctor
+
+        found = doctor.examine()
+        answer.give(found, lambda: _show(answer.screen.out, found))
+
+
+def _show(out: Any, found: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from .screen import amount
+
+    machine = found["hardware"]
+    out.print(
+        f"{machine['name']}: {machine['cores']} cores, {amount(machine['memory_bytes'], 'bytes')} of memory"
+    )
+    out.print(f"precision: {found['precision']}")
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for check in found["checks"]:
+        table.add_row("ok" if check["ok"] else "NO", check["name"], check["detail"])
+    out.print(table)

@@ -1,0 +1,51 @@
+"""`shuyuan generate`: continue a text."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from .frame import AsJson, Debug, Folder, Key, frame
+from .run import visible
+
+
+def generate(
+    run: Folder,
+    prompt: Annotated[str | None, typer.Argument(help="The text to continue; - or left out: stdin.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Tokens at most.")] = 200,
+    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(help="Choose among the k likeliest tokens.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Choose among the likeliest tokens of this total share.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 1,
+    key: Key = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Continue a text with a trained run."""
+    with frame(as_json, debug) as answer:
+        from .. import pipeline
+
+        if prompt is None or prompt == "-":
+            prompt = sys.stdin.read().removesuffix("\n") if not sys.stdin.isatty() else ""
+        settings = {
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "seed": seed,
+        }
+        stream = pipeline.LoadedRun(run, key).stream(prompt, **settings)
+        if as_json:
+            text = "".join(stream)
+            answer.give({"prompt": prompt, "text": text, **settings}, lambda: None)
+            return
+        show = visible if sys.stdout.isatty() else str
+        sys.stdout.write(show(prompt))
+        for piece in stream:
+            sys.stdout.write(show(piece))
+            sys.stdout.flush()
+        sys.stdout.write("\n")

@@ -1,0 +1,56 @@
+"""`shuyuan plan`: what a recipe will need, before anything is spent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .frame import AsJson, Changes, Debug, Key, frame
+
+
+def plan(
+    target: Annotated[Path | None, typer.Argument(metavar="[RECIPE|RUN]", help="Left out: the demo.")] = None,
+    changes: Changes = None,
+    key: Key = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Predict memory, time and storage; nothing is spent."""
+    with frame(as_json, debug) as answer:
+        from .. import data, pipeline
+        from .run import DEMO
+
+        target = target or DEMO
+        _, recipe = pipeline.locate(target, changes=changes or [])
+        manifest = None
+        if target.is_dir():
+            with pipeline.look(target, key) as job:
+                manifest = data.load_manifest(job.store)
+        found = pipeline.plan_for(recipe, manifest, answer.screen)
+        answer.give(found, lambda: _show(answer.screen.out, found))
+
+
+def _show(out: Any, plan: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from .screen import amount, duration
+
+    def interval(values: dict[str, float], write: Any) -> str:
+        return f"{write(values['expected'])}  ({write(values['low'])} to {write(values['high'])})"
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    table.add_row("parameters", f"{plan['parameters']:,}")
+    table.add_row("tokens", f"{plan['tokens']:,.0f}")
+    table.add_row("training", f"{plan['train_flops']:.2e} floating-point operations")
+    table.add_row("time", interval(plan["seconds"], duration))
+    table.add_row("peak memory", interval(plan["peak_bytes"], lambda value: amount(value, "bytes")))
+    table.add_row("storage", amount(plan["storage_bytes"], "bytes"))
+    table.add_row("fits", "yes" if plan["fits"] else "no")
+    table.add_row("privacy", "none asked")
+    out.print(table)
+    for advice in plan["advice"]:
+        out.print(f"- {advice}", markup=False)

@@ -1,0 +1,31 @@
+"""`shuyuan report`: the run's page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .frame import AsJson, Debug, Folder, Key, frame
+
+
+def report(
+    run: Folder,
+    to: Annotated[Path | None, typer.Option("--to", help="Write the whole page here, in the clear.")] = None,
+    key: Key = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Write the run's page: report.html in the run, or with --to the whole page elsewhere."""
+    with frame(as_json, debug) as answer:
+        from .. import pipeline, report
+
+        if to is None:
+            with pipeline.begin(run, "report", key=key, progress=answer.screen) as job:
+                file = pipeline.write_report(job)
+        else:
+            with pipeline.look(run, key) as job:
+                to.write_text(report.render(job.run, job.store, whole=True), encoding="utf-8")
+            file = to
+        answer.give({"report": str(file)}, lambda: answer.screen.out.print(str(file), soft_wrap=True))

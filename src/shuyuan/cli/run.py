@@ -1,0 +1,126 @@
+"""`shuyuan run`: everything the recipe asks for; without a recipe, the demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .frame import AsJson, Changes, Debug, Key, Out, frame
+
+if TYPE_CHECKING:
+    from ..pipeline import Job
+
+DEMO = Path(__file__).parents[1] / "recipes" / "demo.toml"
+
+
+def run(
+    recipe: Annotated[Path | None, typer.Argument(metavar="[RECIPE|RUN]", help="Left out: the demo.")] = None,
+    out: Out = None,
+    changes: Changes = None,
+    key: Key = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Do everything the recipe asks for: plan, prepare, train, evaluate, report."""
+    with frame(as_json, debug) as answer:
+        from .. import pipeline, report
+
+        screen = answer.screen
+        if recipe is None and key is None:
+            _make_demo_key(changes, screen.show)
+        begun = pipeline.begin(
+            recipe or DEMO, "run", out=out, changes=changes or [], key=key, progress=screen, stop=screen.stop
+        )
+        with begun as job:
+            pipeline.everything(job)
+            summary = report.summary(job.run, job.store)
+            facts = _facts(job, summary)
+        answer.give(summary, lambda: _show(screen.out, facts))
+
+
+def _make_demo_key(changes: list[str] | None, say: Any) -> None:
+    """The demo's key is made at its first run; any other recipe names a key that its owner made."""
+    from .. import recipe as recipes
+    from ..vault import keys
+
+    vault = recipes.load(DEMO, changes).vault
+    if vault is None or not vault.key.startswith("file:"):
+        return
+    file = Path(vault.key.removeprefix("file:"))
+    if not file.exists():
+        keys.new_key_file(file)
+        say(f"Made the demo's key: {file} (mode 0600). A run whose key is lost stays closed.")
+
+
+def _facts(job: Job, summary: dict[str, Any]) -> dict[str, Any]:
+    """What the closing table shows."""
+    from .. import data, evaluate
+    from ..pipeline import PLAN_FILE
+
+    manifest = data.load_manifest(job.store)
+    return {
+        "summary": summary,
+        "folder": job.run.path,
+        "plan": job.store.read_json(PLAN_FILE),
+        "manifest": manifest,
+        "sealed": len(job.store.names()) if job.store.sealed else 0,
+        "samples": job.store.read_json(evaluate.SAMPLES_FILE),
+    }
+
+
+def _show(out: Any, facts: dict[str, Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from .screen import amount, duration
+
+    summary, plan, manifest = facts["summary"], facts["plan"], facts["manifest"]
+    scores = summary["scores"][summary["task"]]["original"]
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+
+    measured = plan.get("measured", {})
+    table.add_row(
+        "plan",
+        f"{summary['parameters']:,} parameters; predicted peak {amount(plan['peak_bytes']['expected'], 'bytes')}, "
+        f"measured {amount(measured.get('peak_bytes', 0), 'bytes')}; predicted {duration(plan['seconds']['expected'])}, "
+        f"measured {duration(measured.get('seconds'))}",
+    )
+    train, validation = manifest.splits["train"], manifest.splits["validation"]
+    table.add_row(
+        "data",
+        f"{train.records + validation.records:,} records of {train.owners + validation.owners:,} owners; "
+        f"{train.tokens:,} tokens to train on, {validation.tokens:,} held out",
+    )
+    loss, bigram = scores["validation.loss"], scores["validation.bigram_loss"]
+    table.add_row("training loss", f"{summary['loss']['train']:.3f} nats a token")
+    table.add_row(
+        "validation loss",
+        f"{loss:.3f} nats a token; a Kneser-Ney bigram has {bigram:.3f}, so {bigram - loss:.2f} better",
+    )
+    sealed = (
+        f"{facts['sealed']} files, readable with the key alone"
+        if summary["sealed"]
+        else "no: this run lies in the clear"
+    )
+    table.add_row("sealed", sealed)
+    table.add_row("privacy", "none: what the model memorised is not bounded")
+    table.add_row("report", str(facts["folder"] / "report.html"))
+    out.print()
+    out.print(table)
+    for number, sample in enumerate(facts["samples"], 1):
+        out.print()
+        prompt = Text(sample["prompt"], style="bold")
+        out.print(Text(f"sample {number}: ", style="cyan") + prompt + Text(visible(sample["text"])[:240]))
+    out.print()
+    out.print(
+        Text("next: ", style="cyan") + Text(f'shuyuan generate {facts["folder"]} "def main("'), soft_wrap=True
+    )
+
+
+def visible(text: str) -> str:
+    """Model output with its control characters made visible: what a model writes is not to steer a terminal."""
+    return "".join(c if c in "\n\t" or (c.isprintable()) else f"\\x{ord(c):02x}" for c in text)

@@ -1,0 +1,157 @@
+"""What people see while a verb works: a bar with the time left on a terminal, plain lines elsewhere; all on stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
+from rich.progress import Progress as Bars
+from rich.text import Text
+
+from ..errors import ShuyuanError
+from ..progress import Progress, Stage, Stop
+
+
+def amount(value: float, unit: str) -> str:
+    """A count with its unit, short: 1.2 MB, 540 steps."""
+    if unit == "bytes":
+        for name in ("B", "kB", "MB", "GB"):
+            if abs(value) < 1000 or name == "GB":
+                return f"{value:.0f} {name}" if name == "B" else f"{value:.1f} {name}"
+            value /= 1000
+    return f"{value:,.0f} {unit}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as 1:05 or 2:03:00."""
+    if seconds is None:
+        return "-:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class _TimeLeft(ProgressColumn):
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        if task.finished:
+            return Text(f"{duration(task.finished_time)} taken", style="green")
+        return Text(f"{duration(task.time_remaining)} left", style="cyan")
+
+
+class _Bar(Stage):
+    """A stage drawn by rich."""
+
+    def __init__(self, name: str, total: float | None, unit: str, bars: Bars) -> None:
+        super().__init__(name, total, unit)
+        self._bars = bars
+        self._task = bars.add_task(name, total=total, count="", figures="")
+
+    def advance(self, amount_done: float = 1.0, **figures: float | str) -> None:
+        super().advance(amount_done)
+        shown = " ".join(f"{name} {_short(value)}" for name, value in figures.items())
+        extra = {"figures": shown} if figures else {}
+        count = "" if self.total is not None else amount(self.done, self.unit)
+        self._bars.update(self._task, advance=amount_done, count=count, **extra)
+
+    def end(self) -> None:
+        done = self.total if self.total is not None else self.done or 1
+        self._bars.update(self._task, total=done, completed=done)
+        self._bars.stop_task(self._task)
+
+
+class _Lines(Stage):
+    """A stage told in plain lines: its start, at most one line in ten seconds, and its end."""
+
+    EVERY = 10.0  # seconds
+
+    def __init__(self, name: str, total: float | None, unit: str, console: Console) -> None:
+        super().__init__(name, total, unit)
+        self._console = console
+        self._began = self._told = time.monotonic()
+        self._figures = ""
+
+    def advance(self, amount_done: float = 1.0, **figures: float | str) -> None:
+        super().advance(amount_done)
+        if figures:
+            self._figures = ", " + ", ".join(f"{name} {_short(value)}" for name, value in figures.items())
+        now = time.monotonic()
+        if now - self._told >= self.EVERY:
+            self._told = now
+            self._console.print(f"{self.name}: {self._state(now)}{self._figures}", highlight=False)
+
+    def _state(self, now: float) -> str:
+        if not self.total:
+            return amount(self.done, self.unit)
+        left = (now - self._began) * (self.total - self.done) / max(self.done, 1e-9)
+        return f"{amount(self.done, self.unit)} of {amount(self.total, self.unit)}, {duration(left)} left"
+
+    def end(self) -> None:
+        taken = duration(time.monotonic() - self._began)
+        self._console.print(f"{self.name}: done in {taken}{self._figures}", highlight=False)
+
+
+def _short(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
+class Screen(Progress):
+    """Draws progress on stderr and says what must be known.
+
+    Attributes:
+        console: for people, stderr.
+        out: for answers, stdout.
+        stop: set when the user asks to end.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.out = Console(highlight=False)
+        self.stop = Stop()
+        self._bars: Bars | None = None
+
+    @contextmanager
+    def stage(self, name: str, total: float | None, unit: str) -> Iterator[Stage]:
+        stage: _Bar | _Lines
+        if self.console.is_terminal:
+            stage = _Bar(name, total, unit, self._drawn())
+        else:
+            stage = _Lines(name, total, unit, self.console)
+        yield stage
+        stage.end()
+
+    def show(self, text: str) -> None:
+        self.console.print(text, markup=False, style="dim" if self.console.is_terminal else None)
+
+    def error(self, error: ShuyuanError) -> None:
+        """One error in words: what, where, how to mend it, and its code."""
+        self.console.print(Text("error: ", style="bold red") + Text(error.what))
+        if error.where:
+            self.console.print(Text(f"  where: {error.where}"))
+        self.console.print(Text(f"  mend:  {error.mend}"))
+        self.console.print(Text(f"  code:  {error.code}", style="dim"))
+
+    def close(self) -> None:
+        """Ends the drawing, so that an answer can be printed below it."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def _drawn(self) -> Bars:
+        if self._bars is None:
+            self._bars = Bars(
+                TextColumn("{task.description:<24.24}"),
+                BarColumn(bar_width=14),
+                TextColumn("{task.percentage:>3.0f}%"),
+                _TimeLeft(),
+                TextColumn("{task.fields[count]}{task.fields[figures]}"),
+                console=self.console,
+                speed_estimate_period=15,
+            )
+            self._bars.start()
+        return self._bars

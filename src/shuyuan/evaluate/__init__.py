@@ -1,0 +1,6 @@
+"""Scoring: runs a run's task over its held-out splits, beside a baseline that anyone would try first."""
+
+from .bigram import Bigram
+from .scores import ORIGINAL, SAMPLES_FILE, SCORES_FILE, evaluate
+
+__all__ = ["ORIGINAL", "SAMPLES_FILE", "SCORES_FILE", "Bigram", "evaluate"]

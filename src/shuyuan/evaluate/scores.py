@@ -1,0 +1,111 @@
+"""Scores a run's model on its held-out splits and shows what it writes; every score names its split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..data import Manifest, Tokenizer, Windows, load_tokenizer
+from ..errors import RunError
+from ..inference import Engine
+from ..models import Transformer, hub
+from ..progress import Progress
+from ..recipe import Recipe
+from ..tasks import task_named
+from ..vault import Store
+from .bigram import Bigram
+from .losses import mean_loss
+
+SCORES_FILE = "scores.json"
+SAMPLES_FILE = "samples.json"
+ORIGINAL = "original"  # the variant that nothing was done to
+BATCH = 16  # windows scored at once
+SAMPLES = 3
+
+
+def evaluate(recipe: Recipe, store: Store, manifest: Manifest, progress: Progress) -> dict[str, Any]:
+    """Scores the model on validation and test, beside a Kneser-Ney bigram, and writes three samples.
+
+    Args:
+        recipe: as resolved; its precision is the one that scores are computed in.
+        store: the run's files; scores.json and samples.json are written.
+        manifest: what was prepared.
+
+    Returns:
+        {task: {variant: {"SPLIT.METRIC": value}}}
+
+    Raises:
+        RunError: there is no trained model yet.
+    """
+    if not store.exists("model"):
+        raise RunError(
+            "run.not-trained",
+            "There is no trained model yet.",
+            where=str(store.path),
+            mend="Train it: shuyuan train RUN",
+        )
+    model = hub.load(store)
+    task = task_named(recipe.task)
+    bigram = _fit_bigram(recipe, store, manifest, progress)
+    metrics: dict[str, float] = {}
+    for split in ("validation", "test"):
+        if split not in manifest.splits or not manifest.splits[split].tokens:
+            continue
+        windows = Windows(store, manifest, split, recipe.model.context)
+        loss = mean_loss(model, windows, recipe.train.precision, progress, split)
+        facts = manifest.splits[split]
+        scores = task.metrics(loss, facts.tokens, facts.text_bytes)
+        scores["bigram_loss"] = bigram.loss(windows.in_order(BATCH))
+        metrics |= {f"{split}.{name}": value for name, value in scores.items()}
+    scores_by_task = {recipe.task: {ORIGINAL: metrics}}
+    store.write_json(SCORES_FILE, scores_by_task)
+    store.write_json(SAMPLES_FILE, _samples(recipe, store, manifest, model, progress))
+    return scores_by_task
+
+
+def _fit_bigram(recipe: Recipe, store: Store, manifest: Manifest, progress: Progress) -> Bigram:
+    bigram = Bigram(manifest.vocab_size)
+    windows = Windows(store, manifest, "train", recipe.model.context)
+    with progress.stage("fit the bigram baseline", windows.count, "windows") as stage:
+
+        def counted() -> Any:
+            for inputs, targets in windows.in_order(4096):
+                yield inputs, targets
+                stage.advance(len(inputs))
+
+        bigram.fit(counted())
+    return bigram
+
+
+def _samples(
+    recipe: Recipe, store: Store, manifest: Manifest, model: Transformer, progress: Progress
+) -> list[dict[str, Any]]:
+    """Three continuations of the first words of held-out windows."""
+    tokenizer = load_tokenizer(store)
+    engine = Engine(model, tokenizer)
+    split = "validation" if "validation" in manifest.splits else "train"
+    windows = Windows(store, manifest, split, recipe.model.context)
+    samples = []
+    with progress.stage("write samples", SAMPLES, "samples") as stage:
+        for number, prompt in enumerate(_prompts(windows, tokenizer, recipe.seed)):
+            seed, temperature = recipe.seed + number, 0.8
+            text = "".join(engine.generate(prompt, max_tokens=120, temperature=temperature, seed=seed))
+            samples.append({"prompt": prompt, "text": text, "seed": seed, "temperature": temperature})
+            stage.advance()
+    return samples
+
+
+def _prompts(windows: Windows, tokenizer: Tokenizer, seed: int) -> list[str]:
+    """Openings of held-out windows, spread over the split: whole words after the first line break or space."""
+    inputs, _ = windows.batch(0, SAMPLES, seed)
+    return [
+        _opening(tokenizer.decode([int(token) for token in row if token >= 0])) for row in np.asarray(inputs)
+    ]
+
+
+def _opening(text: str) -> str:
+    start = max(text.find("\n"), 0)
+    text = text[start:].lstrip() or text
+    words = text[:80].rsplit(" ", 1)[0] if " " in text[:80] else text[:20]
+    return words.split("\n\n", 1)[0][:80]

@@ -1,0 +1,171 @@
+"""What runs inside the limited subprocess: `python -I child.py`, with the job as JSON on stdin.
+
+It stands alone (no import of shuyuan), loads the question's check.py, then the reader's code, and tells the outcome
+through a pipe of its own; each line there begins with a token that the reader's printing cannot know.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+import traceback
+import types
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+ANSWER = "answer.py"
+FILE_BYTES = 64 << 20  # the largest file that the code may write
+
+
+class Wrong(Exception):
+    """Raised by a check: the answer is wrong in a known way."""
+
+    def __init__(self, hint: str, **facts: object) -> None:
+        super().__init__(hint)
+        self.outcome: dict[str, Any] = {"code": "hint", "hint": hint, "facts": {k: str(v) for k, v in facts.items()}}
+
+
+class Fault(Exception):
+    """The reader's code failed; the outcome says how."""
+
+    def __init__(self, **outcome: object) -> None:
+        super().__init__(str(outcome))
+        self.outcome = outcome
+
+
+def main() -> None:
+    job = json.load(sys.stdin)
+    _close_stdin()
+    tell = _teller(job["pipe"], job["token"])
+    check = _load_check(job["check"])
+    _limit(job["cpu_seconds"])
+    tell({"code": "ready"})
+    outcome = _outcome(check, job["answer"], job["functions"])
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass  # the reader's code has closed or replaced it
+    tell(outcome)
+    os._exit(0)
+
+
+def _outcome(check: Callable[..., None], source: str, functions: list[str]) -> dict[str, Any]:
+    try:
+        check(_load_answer(source, functions), wrong)
+    except (Wrong, Fault) as known:
+        return known.outcome
+    except MemoryError:
+        return {"code": "memory"}
+    except BaseException as error:
+        return {"code": "checker", "kind": type(error).__name__, "what": _text(error)}
+    return {"code": "passed"}
+
+
+def wrong(hint: str, **facts: object) -> NoReturn:
+    """Handed to check.py: ends the check with one of the question's hints, its gaps filled by `facts`."""
+    raise Wrong(hint, **facts)
+
+
+def _load_check(path: str) -> Callable[..., None]:
+    spec = importlib.util.spec_from_file_location("check", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["check"] = module
+    spec.loader.exec_module(module)
+    return module.check  # type: ignore[no-any-return]
+
+
+def _load_answer(source: str, functions: list[str]) -> types.SimpleNamespace:
+    """The asked functions of the reader's module, each wrapped so that its failures are known as the reader's."""
+    module = types.ModuleType("answer")
+    module.__file__ = ANSWER
+    sys.modules["answer"] = module
+    try:
+        code = compile(source, ANSWER, "exec")
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None) or 1
+        raise Fault(code="syntax", line=line, what=getattr(error, "msg", None) or str(error)) from None
+    _guarded(exec, "")(code, module.__dict__)
+    answer = types.SimpleNamespace()
+    for name in functions:
+        if not hasattr(module, name):
+            raise Fault(code="missing", name=name)
+        found = getattr(module, name)
+        if not callable(found):
+            raise Fault(code="not-callable", name=name, kind=type(found).__name__)
+        setattr(answer, name, _guarded(found, name))
+    return answer
+
+
+def _guarded(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except (SystemExit, KeyboardInterrupt):
+            raise Fault(code="exit") from None
+        except MemoryError:
+            raise
+        except BaseException as error:
+            if name and isinstance(error, NotImplementedError):
+                raise Fault(code="not-written", name=name) from None
+            raise _fault_of(error) from None
+
+    return call
+
+
+def _fault_of(error: BaseException) -> Fault:
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == ANSWER]
+    facts = {"kind": type(error).__name__, "what": _text(error)}
+    if lines:
+        return Fault(code="raised", line=lines[-1], **facts)
+    return Fault(code="raised-outside", **facts)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error).strip()[:500] or "(no message)"
+    except Exception:
+        return "(its message cannot be shown)"
+
+
+def _close_stdin() -> None:
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+
+
+def _limit(cpu_seconds: int) -> None:
+    """Limits of the kernel, counted from here so that loading the checker is not the reader's time."""
+    try:
+        import resource
+    except ImportError:  # Windows; the parent's wall limit still holds
+        return
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    limit = int(used.ru_utime + used.ru_stime) + cpu_seconds
+    for kind, value in (
+        (resource.RLIMIT_CPU, limit),
+        (resource.RLIMIT_FSIZE, FILE_BYTES),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, hard = resource.getrlimit(kind)
+        resource.setrlimit(kind, (value if hard < 0 else min(value, hard), hard))
+
+
+def _teller(pipe: int, token: str) -> Callable[[dict[str, Any]], None]:
+    """How outcomes are told; a forked child of the reader's code stays silent."""
+    os.set_inheritable(pipe, False)
+    owner = os.getpid()
+
+    def tell(outcome: dict[str, Any]) -> None:
+        if os.getpid() == owner:
+            os.write(pipe, f"{token} {json.dumps(outcome)}\n".encode())
+
+    return tell
+
+
+if __name__ == "__main__":
+    main()

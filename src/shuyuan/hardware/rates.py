@@ -1,0 +1,203 @@
+"""How fast this machine is, measured once in under two seconds and cached for the user.
+
+The cache is `hardware.json` in the user's cache folder, keyed by the machine's facts and torch's version, so that a
+shared home serves many machines. Once it is there, no torch is loaded to read it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..progress import Progress
+from .facts import Hardware
+from .precision import has_bf16
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT = 1  # a change in how a rate is measured makes old caches void
+SLICE_SECONDS = 0.2  # what one rate may take; the best of several repetitions counts
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What the machine reaches on large, plain work; real steps reach a share of it.
+
+    Attributes:
+        matmul_flops: operations a second of a large matrix product, for each precision.
+        memory_bytes_per_second: reading plus writing, in a large copy.
+        disk_bytes_per_second: writing, until the bytes are safe on disk.
+        measured: False where the rates are a rule of thumb.
+    """
+
+    matmul_flops: dict[str, float]
+    memory_bytes_per_second: float
+    disk_bytes_per_second: float
+    measured: bool = True
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for Shuyuan: $XDG_CACHE_HOME/shuyuan, or ~/.cache/shuyuan. It may not exist yet."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "shuyuan"
+
+
+def measured_rates(hardware: Hardware, progress: Progress) -> Rates:
+    """The rates of this machine, from the cache or measured now.
+
+    Args:
+        hardware: the machine that this process runs on.
+        progress: shows the measurement, and hears of a cache folder that cannot be written.
+    """
+    file = cache_folder() / "hardware.json"
+    known = _read_cache(file)
+    key = _key(hardware)
+    rates = _from_json(known.get(key))
+    if rates is None:
+        rates = _measure(hardware, progress)
+        _write_cache(file, known | {key: asdict(rates)}, progress)
+    return rates
+
+
+def assumed_rates(hardware: Hardware) -> Rates:
+    """Rules of thumb for a machine that was not measured: right within a factor of about three."""
+    if hardware.device == "cuda":
+        # Dense half-precision rates of the common data-centre card of each generation: V100, A100, H100, B200.
+        half = {7: 100e12, 8: 250e12, 9: 800e12}.get(int(hardware.compute_capability), 1500e12)
+        return Rates({"fp32": half / 10, "bf16": half, "fp16": half}, 1.5e12, 1e9, measured=False)
+    wide = "avx512f" in hardware.features
+    fp32 = hardware.cores * (80e9 if wide else 40e9)
+    bf16 = fp32 * (2 if has_bf16(hardware) else 0.1)
+    return Rates({"fp32": fp32, "bf16": bf16}, 20e9, 0.5e9, measured=False)
+
+
+# ---- the cache -----------------------------------------------------------------------------------------------------
+
+
+def _key(hardware: Hardware) -> str:
+    facts = json.dumps([FORMAT, hardware.to_json(), metadata.version("torch")], sort_keys=True)
+    return hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+
+def _read_cache(file: Path) -> dict[str, Any]:
+    """What is cached; a missing or damaged file is an empty one, and the machine is measured anew."""
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _from_json(entry: Any) -> Rates | None:
+    try:
+        rates = Rates(**entry)
+        flat = [*rates.matmul_flops.values(), rates.memory_bytes_per_second, rates.disk_bytes_per_second]
+        sound = "fp32" in rates.matmul_flops and all(0 < rate < math.inf for rate in flat)
+    except (TypeError, AttributeError):
+        return None
+    return rates if sound else None
+
+
+def _write_cache(file: Path, known: dict[str, Any], progress: Progress) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".partial", delete=False) as out:
+            json.dump(known, out, indent=1)
+        Path(out.name).replace(file)
+    except OSError as error:
+        progress.say(
+            "hardware.cache-not-saved",
+            f"The machine's rates could not be saved in {file} ({error.strerror}); they are measured again each time.",
+        )
+
+
+# ---- measuring -----------------------------------------------------------------------------------------------------
+
+
+def _measure(hardware: Hardware, progress: Progress) -> Rates:
+    import torch
+
+    formats = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    if hardware.device == "cuda":
+        formats["fp16"] = torch.float16
+    threads = torch.get_num_threads()
+    matmul = {}
+    with progress.stage("measure this machine", len(formats) + 2, "rates") as stage, torch.no_grad():
+        torch.set_num_threads(hardware.cores)
+        try:
+            for name, dtype in formats.items():
+                matmul[name] = _matmul_rate(hardware.device, dtype)
+                stage.advance()
+            memory = _memory_rate(hardware.device)
+            stage.advance()
+        finally:
+            torch.set_num_threads(threads)
+        disk = _disk_rate()
+        stage.advance()
+    return Rates(matmul, memory, disk)
+
+
+def _matmul_rate(device: str, dtype: torch.dtype) -> float:
+    """Operations a second of an n x n product, n doubled while one product stays short.
+
+    Formats without instructions of their own can be hundreds of times slower, so it begins small.
+    """
+    import torch
+
+    n, seconds = 256, 0.0
+    while True:
+        left = torch.randn(n, n, device=device).to(dtype)
+        seconds = _best(lambda left=left: left @ left, device)  # type: ignore[misc]
+        if seconds > 0.004 or n >= 8192:
+            return 2 * n**3 / seconds
+        n *= 2
+
+
+def _memory_rate(device: str) -> float:
+    import torch
+
+    count = 64 << 20 if device == "cpu" else 512 << 20
+    source = torch.zeros(count, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * count / _best(lambda: target.copy_(source), device)
+
+
+def _best(work: Callable[[], object], device: str) -> float:
+    """Seconds of the fastest of a few repetitions, after one to warm up; a GPU is waited for."""
+    import torch
+
+    def once() -> float:
+        begun = time.perf_counter()
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - begun
+
+    best, begun = once(), time.perf_counter()
+    for _ in range(20):
+        if time.perf_counter() - begun + best > SLICE_SECONDS:
+            break
+        best = min(best, once())
+    return best
+
+
+def _disk_rate() -> float:
+    """Bytes a second written and synced, in the temporary folder."""
+    block, written = os.urandom(4 << 20), 0
+    with tempfile.TemporaryFile() as out:
+        begun = time.perf_counter()
+        while written < 64 << 20 and time.perf_counter() - begun < SLICE_SECONDS:
+            written += out.write(block)
+            out.flush()
+            os.fsync(out.fileno())
+        return written / (time.perf_counter() - begun)

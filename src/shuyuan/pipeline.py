@@ -1,0 +1,350 @@
+"""The life of a run from recipe to report: each function does what is missing, and can be interrupted and repeated."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import data, evaluate, hardware, report, train, vault
+from . import plan as planning
+from . import recipe as recipes
+from .errors import MachineError, RunError, ShuyuanError
+from .inference import Engine
+from .models import hub
+from .progress import Progress, Stop
+from .recipe import Recipe
+from .run import LOCK_FILE, RECIPE_FILE, Run
+
+PLAN_FILE = "plan.json"
+METRICS_FILE = "metrics.jsonl"
+RUNS = Path("runs")
+VERSIONED = ("shuyuan", "torch", "tokenizers", "numpy", "cryptography", "safetensors")
+Target = str | Path | Recipe | dict[str, Any]
+
+
+@dataclass
+class Job:
+    """A run that is open for work: its folder, its files, its recipe as resolved so far."""
+
+    run: Run
+    store: vault.Store
+    recipe: Recipe
+    progress: Progress = field(default_factory=Progress)
+    stop: Stop = field(default_factory=Stop)
+
+
+# ---- finding and opening -------------------------------------------------------------------------------------------
+
+
+def locate(target: Target, out: str | Path | None = None, changes: Sequence[str] = ()) -> tuple[Run, Recipe]:
+    """The run and recipe that a verb was given: a run folder, a recipe file, or a recipe in memory.
+
+    Raises:
+        RecipeError: there is no such file, or it is refused.
+        RunError: changes were asked of a run that is there already.
+    """
+    if isinstance(target, Recipe | dict):
+        recipe = target if isinstance(target, Recipe) else recipes.from_table(target, list(changes))
+        return Run(out or RUNS / recipe.name), recipe
+    path = Path(target)
+    if not path.is_dir():
+        recipe = recipes.load(path, list(changes))
+        return Run(out or RUNS / recipe.name), recipe
+    run = Run(path)
+    resolved = run.recipe()
+    if changes:
+        table = resolved.model_dump(by_alias=True, exclude_none=True)
+        run.check_same(recipes.from_table(table, list(changes), where=str(path)))
+    return run, resolved
+
+
+@contextmanager
+def begin(
+    target: Target,
+    verb: str,
+    *,
+    out: str | Path | None = None,
+    changes: Sequence[str] = (),
+    key: str | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Iterator[Job]:
+    """Opens a run for work, or makes its folder; a fresh folder that got nowhere is taken away again.
+
+    Args:
+        target: run folder, recipe file, or recipe.
+        verb: said to others who find the run locked.
+        out: the folder of a new run; default runs/NAME.
+        changes: `--set` changes.
+        key: where the vault's key is, instead of where the recipe says.
+        progress: hears about stages.
+        stop: set by whoever wants the work to end early.
+    """
+    progress, stop = progress or Progress(), stop or Stop()
+    run, recipe = locate(target, out, changes)
+    fresh = not run.exists
+    if fresh:
+        _refuse_strange_folder(run)
+    else:
+        run.check_same(recipe)
+        recipe = run.recipe()
+    if recipe.vault is None:
+        progress.say("vault.open", "Not sealed: this run lies in the clear, and nothing in it is hidden.")
+    with run.lock(verb):
+        try:
+            with _store(run, recipe, key, create=fresh) as store:
+                if fresh:
+                    store.write_open(RECIPE_FILE, recipe.as_toml().encode())
+                yield Job(run, store, recipe, progress, stop)
+        except BaseException:
+            if fresh and not _worth_keeping(run):
+                shutil.rmtree(run.path, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def look(target: str | Path, key: str | None = None) -> Iterator[Job]:
+    """Opens a run that is there, for reading; it may be at work meanwhile."""
+    run = Run(target)
+    recipe = run.recipe()
+    with _store(run, recipe, key, writable=False) as store:
+        yield Job(run, store, recipe)
+
+
+def _store(
+    run: Run, recipe: Recipe, key: str | None, *, create: bool = False, writable: bool = True
+) -> vault.Store:
+    spec = key or (recipe.vault.key if recipe.vault else None)
+    return vault.open_store(run, spec, create=create, writable=writable)
+
+
+def _refuse_strange_folder(run: Run) -> None:
+    if run.path.exists() and not run.path.is_dir():
+        raise RunError(
+            "run.not-a-folder",
+            "There is a file of that name.",
+            where=str(run.path),
+            mend="Choose another --out.",
+        )
+    strangers = (
+        [entry.name for entry in run.path.iterdir() if entry.name != LOCK_FILE] if run.path.exists() else []
+    )
+    if (
+        strangers and "vault.json" not in strangers
+    ):  # a vault without a recipe is what a kill at the very start leaves
+        raise RunError(
+            "run.folder-in-use",
+            f"The folder holds something else ({', '.join(sorted(strangers)[:3])}).",
+            where=str(run.path),
+            mend="Choose an empty folder with --out.",
+        )
+
+
+def _worth_keeping(run: Run) -> bool:
+    """Whether anything of the run came so far that work would be lost: its data folder has files."""
+    folder = run.path / "data"
+    return folder.is_dir() and any(folder.iterdir())
+
+
+# ---- the verbs -----------------------------------------------------------------------------------------------------
+
+
+def run(target: Target, **options: Any) -> dict[str, Any]:
+    """Everything the recipe asks for: plan, prepare, train, evaluate, report. Options as in `begin`.
+
+    Returns:
+        The run's summary, as `shuyuan run --json` prints it.
+    """
+    with begin(target, "run", **options) as job:
+        everything(job)
+        return report.summary(job.run, job.store)
+
+
+def everything(job: Job) -> None:
+    """All stages in order; those that are done already cost nothing."""
+    make_plan(job)
+    prepare(job)
+    train_model(job)
+    evaluate_model(job)
+    write_report(job)
+
+
+def make_plan(job: Job) -> dict[str, Any]:
+    """Predicts memory, time and storage, and refuses what cannot fit before any work.
+
+    Raises:
+        MachineError: the run does not fit this machine; names the nearest settings that do.
+    """
+    if (job.run.path / PLAN_FILE).exists():
+        plan: dict[str, Any] = job.store.read_json(PLAN_FILE)
+    else:
+        plan = plan_for(job.recipe, data.load_manifest(job.store), job.progress)
+        job.store.write_open(PLAN_FILE, _json(plan))
+    if not plan["fits"]:
+        advice = "; ".join(plan["advice"]) or "Choose a smaller model.size."
+        raise MachineError(
+            "plan.does-not-fit",
+            f"This needs about {plan['peak_bytes']['expected'] / 2**30:.1f} GiB at its peak, more than this machine has.",
+            where=job.recipe.name,
+            mend=advice,
+        )
+    return plan
+
+
+def plan_for(recipe: Recipe, manifest: data.Manifest | None, progress: Progress) -> dict[str, Any]:
+    """The plan of a recipe on this machine, as `shuyuan plan --json` prints it."""
+    machine = hardware.detect()
+    return planning.plan(recipe, machine, hardware.measured_rates(machine, progress), manifest).to_json()
+
+
+def prepare(job: Job) -> data.Manifest:
+    """Cleans, masks, splits and tokenizes the source into shards."""
+    return data.prepare(job.recipe, job.store, job.progress)
+
+
+def train_model(job: Job) -> None:
+    """Resolves what the recipe left open, once, and trains to the last step; goes on from the newest checkpoint."""
+    manifest = _prepared(job)
+    if job.recipe.train.steps is None or not job.recipe.resolved:
+        resolved = train.resolve(job.recipe, manifest, hardware.detect(), job.progress)
+        job.recipe = resolved.replace(resolved=_circumstances(manifest))
+        job.store.write_open(RECIPE_FILE, job.recipe.as_toml().encode())
+    card = report.model_card(job.recipe, manifest)
+    with job.stop.gently():
+        result = train.train(job.recipe, job.store, job.progress, job.stop, card=card)
+    plan = job.store.read_json(PLAN_FILE) if (job.run.path / PLAN_FILE).exists() else make_plan(job)
+    if "measured" not in plan:
+        storage = sum(file.stat().st_size for file in job.run.path.rglob("*") if file.is_file())
+        plan["measured"] = {
+            "seconds": result.seconds,
+            "peak_bytes": result.peak_bytes,
+            "storage_bytes": storage,
+        }
+        job.store.write_open(PLAN_FILE, _json(plan))
+
+
+def evaluate_model(job: Job, *, again: bool = False) -> dict[str, Any]:
+    """Scores the model on the held-out splits and writes samples; once, unless `again`."""
+    if job.store.exists(evaluate.SCORES_FILE) and job.store.exists(evaluate.SAMPLES_FILE) and not again:
+        scores: dict[str, Any] = job.store.read_json(evaluate.SCORES_FILE)
+        return scores
+    return evaluate.evaluate(job.recipe, job.store, _prepared(job), job.progress)
+
+
+def write_report(job: Job) -> Path:
+    """Writes report.html: whole in an open run, only what says nothing about records in a sealed one."""
+    whole = not job.store.sealed or job.recipe.report.open
+    return report.write_report(job.run, job.store, whole=whole)
+
+
+def export(job: Job, to: Path) -> Path:
+    """Writes the model, in the clear, as a Hugging Face folder; the folder appears whole or not at all.
+
+    Raises:
+        RunError: there is no model yet, or the folder is in use.
+    """
+    names = job.store.names("model/")
+    if not names:
+        raise RunError(
+            "run.not-trained",
+            "There is no trained model yet.",
+            where=str(job.run.path),
+            mend=f"Train it: shuyuan train {job.run.path}",
+        )
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise RunError(
+            "run.folder-in-use", "The folder is not empty.", where=str(to), mend="Choose another --to."
+        )
+    partial = to.with_name(to.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        for name in names:
+            file = partial / name.removeprefix("model/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(job.store.read(name))
+        if to.exists():
+            to.rmdir()
+        partial.rename(to)
+    except OSError as error:
+        raise MachineError(
+            "machine.cannot-write",
+            f"The folder cannot be written ({error.strerror}).",
+            where=str(to),
+            mend="Choose another --to.",
+        ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return to
+
+
+class LoadedRun:
+    """A trained run, ready to answer.
+
+    Args:
+        path: the run folder.
+        key: where the vault's key is, instead of where the recipe says.
+
+    Example:
+        >>> shuyuan.load("runs/demo").generate("def main(")  # doctest: +SKIP
+    """
+
+    def __init__(self, path: str | Path, key: str | None = None) -> None:
+        with look(path, key) as job:
+            if not job.store.exists("model"):
+                raise RunError(
+                    "run.not-trained",
+                    "There is no trained model yet.",
+                    where=str(path),
+                    mend=f"Train it: shuyuan train {path}",
+                )
+            self.recipe = job.recipe
+            self._engine = Engine(hub.load(job.store), data.load_tokenizer(job.store))
+
+    def stream(self, prompt: str, **settings: Any) -> Iterator[str]:
+        """The continuation, piece by piece; settings as in `inference.Engine.generate`."""
+        return self._engine.generate(prompt, **settings)
+
+    def generate(self, prompt: str, **settings: Any) -> str:
+        """The continuation as one string; the same seed gives the same text."""
+        return "".join(self.stream(prompt, **settings))
+
+
+# ---- helpers -------------------------------------------------------------------------------------------------------
+
+
+def _prepared(job: Job) -> data.Manifest:
+    manifest = data.load_manifest(job.store)
+    if manifest is None:
+        raise RunError(
+            "run.not-prepared",
+            "The data is not prepared.",
+            where=str(job.run.path),
+            mend=f"Prepare it: shuyuan prepare {job.run.path}",
+        )
+    return manifest
+
+
+def _circumstances(manifest: data.Manifest) -> dict[str, Any]:
+    """What a repeat of the run would need to know: versions, data and machine."""
+    machine = hardware.detect()
+    return {
+        "versions": {name: importlib.metadata.version(name) for name in VERSIONED},
+        "data_fingerprint": manifest.fingerprint,
+        "machine": f"{machine.name}, {machine.cores} cores",
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _json(value: Any) -> bytes:
+    import json
+
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
+__all__ = ["Job", "LoadedRun", "ShuyuanError", "begin", "everything", "locate", "look", "plan_for", "run"]

@@ -1,0 +1,95 @@
+"""The model card: README.md of the model folder, which travels with the model wherever it is exported to.
+
+It is released with the model, so for a sealed run it says nothing about the records but what kind of source they are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import sources, wording
+
+if TYPE_CHECKING:
+    from ..data import Manifest
+    from ..recipe import Recipe
+
+
+def model_card(recipe: Recipe, manifest: Manifest | None = None) -> str:
+    """The card as Markdown with the header that model hubs read.
+
+    Args:
+        recipe: as resolved.
+        manifest: what was prepared; its counts are told only where the run is open.
+
+    Example:
+        >>> from shuyuan.recipe import check
+        >>> card = model_card(check({"name": "notes", "data": {"source": "stdlib"}}, where="recipe"))
+        >>> "Not private" in card
+        True
+    """
+    parts = [_header(), f"# {recipe.name}", _what(recipe), _data(recipe, manifest), _privacy(recipe), _use(recipe), _LIMITS]
+    return "\n\n".join(parts) + "\n"
+
+
+def _header() -> str:
+    lines = ["library_name: transformers", "pipeline_tag: text-generation", "tags:", "- shuyuan", "- qwen3"]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _what(recipe: Recipe) -> str:
+    shape = recipe.model.shape()
+    origin = "further trained from other weights" if recipe.model.from_ else "trained from scratch"
+    steps = f" for {wording.count(recipe.train.steps)} steps" if recipe.train.steps else ""
+    return (
+        f"A {recipe.model.family} for {recipe.task}, {origin}{steps} with [Shuyuan](https://pypi.org/project/shuyuan/). "
+        f"It has the Qwen3 layout: {shape['layers']} layers of width {shape['width']}, {shape['heads']} attention heads, "
+        f"a context of {wording.count(recipe.model.context)} tokens, and a {recipe.tokenizer.kind} tokenizer."
+    )
+
+
+def _data(recipe: Recipe, manifest: Manifest | None) -> str:
+    lines = [f"Source: {wording.visible(sources.kind(recipe))}."]
+    split = manifest.splits.get("train") if manifest else None
+    if split is not None and recipe.vault is None:
+        lines.append(f"Trained on {wording.count(split.records)} records, {wording.count(split.tokens)} tokens.")
+    masked = ", ".join(recipe.data.mask)
+    lines.append(
+        f"Personal data masked before training, as far as patterns find it: {masked}."
+        if masked
+        else "No personal data was masked before training."
+    )
+    return "## Data\n\n" + "\n".join(lines)
+
+
+def _privacy(recipe: Recipe) -> str:
+    sealed = (
+        "\n\nIn its run this model is sealed: encrypted and authenticated. A copy that was exported is in the clear, and "
+        "the seal says nothing about what the weights reveal."
+        if recipe.vault
+        else ""
+    )
+    return (
+        "## Privacy\n\n"
+        "**Not private.** No differential privacy was used. The model may have memorised passages of its training "
+        "records, and whoever can query it may get them out. How much it memorised is not bounded." + sealed
+    )
+
+
+def _use(recipe: Recipe) -> str:
+    export = "Write it as a plain folder first: `shuyuan export RUN --to FOLDER`.\n\n" if recipe.vault else ""
+    return (
+        f"## How to load it\n\n{export}"
+        "With Shuyuan:\n\n```bash\nshuyuan generate RUN \"Once upon a time\"\n```\n\n"
+        "With transformers:\n\n```python\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        'model = AutoModelForCausalLM.from_pretrained("FOLDER")\n'
+        'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n```'
+    )
+
+
+_LIMITS = (
+    "## Limits\n\n"
+    "It continues text in the manner of its training records. It was not taught to follow instructions, to refuse, or "
+    "to be right, and what it writes is not checked by anyone. Its losses and scores are in the run’s report, each "
+    "with the split that it was measured on."
+)

@@ -1,0 +1,253 @@
+"""What is known of a run, gathered from its files into one plain structure; nothing is guessed, unknown stays unknown.
+
+The public page of a sealed run is made of files that lie in the clear anyway (recipe.toml and plan.json), and of nothing
+else: what was never read cannot be shown by mistake.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import RunError
+from ..recipe import Recipe
+from ..run import LOCK_FILE, Run
+from ..vault import Store
+
+REPORT_FILE = "report.html"
+ORIGINAL = "original"  # the variant that nothing was done to
+Status = Literal["new", "prepared", "training", "interrupted", "trained", "evaluated", "complete"]
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A run as its files tell it.
+
+    Attributes:
+        folder: the run folder.
+        recipe: as resolved so far.
+        sealed: whether the run is sealed.
+        whole: whether losses, counts and samples were gathered; if not, everything below `plan` is empty.
+        trained: whether the model is there.
+        plan: plan.json, with "measured" once training is done.
+        metrics: lines of metrics.jsonl, without those that a resume made void.
+        manifest: data/manifest.json.
+        scores: metrics of the task by variant, {"original": {"validation.loss": 3.1}}.
+        samples: what the model wrote.
+        model_bytes: size of the model folder.
+    """
+
+    folder: Path
+    recipe: Recipe
+    sealed: bool
+    whole: bool
+    trained: bool
+    plan: dict[str, Any]
+    metrics: list[Line] = field(default_factory=list)
+    manifest: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    model_bytes: int | None = None
+
+    def events(self, name: str) -> list[Line]:
+        """The metrics lines of one event, oldest first."""
+        return [line for line in self.metrics if line.get("event") == name]
+
+    def last(self, name: str) -> Line:
+        """The newest line of one event; empty if there is none."""
+        lines = self.events(name)
+        return lines[-1] if lines else {}
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """What training took: {seconds, peak_bytes, storage_bytes}; empty until it is done."""
+        return _table(self.plan.get("measured"))
+
+    @property
+    def score(self) -> dict[str, Any]:
+        """The scores of the unmodified model."""
+        return _table(self.scores.get(ORIGINAL))
+
+
+def gather(run: Run, store: Store, *, whole: bool) -> Facts:
+    """Reads what there is of a run.
+
+    Args:
+        run: the run.
+        store: its files; opened for reading is enough.
+        whole: also what derives from records: metrics, manifest, scores, samples.
+
+    Raises:
+        RunError, VaultError: a file is there and cannot be read; names it.
+    """
+    recipe = run.recipe()
+    names = set(store.names())
+    trained = any(name.startswith("model/") for name in names)
+    plan = _table(_json(store, "plan.json", (run.path / "plan.json").is_file()))
+    if not whole:
+        return Facts(run.path, recipe, store.sealed, whole, trained, plan)
+    scores = _table(_json(store, "scores.json", "scores.json" in names))
+    samples = _json(store, "samples.json", "samples.json" in names)
+    return Facts(
+        folder=run.path,
+        recipe=recipe,
+        sealed=store.sealed,
+        whole=whole,
+        trained=trained,
+        plan=plan,
+        metrics=valid_lines(store.journal("metrics.jsonl").entries() if "metrics.jsonl" in names else ()),
+        manifest=_table(_json(store, "data/manifest.json", "data/manifest.json" in names)),
+        scores=_table(scores.get(recipe.task)),
+        samples=[sample for sample in samples if isinstance(sample, dict)] if isinstance(samples, list) else [],
+        model_bytes=_size(store, "model/", names) if trained else None,
+    )
+
+
+def valid_lines(lines: Iterable[Line]) -> list[Line]:
+    """The lines that count: those after the step that a resume or a rollback went back to are done again, and dropped."""
+    valid: list[Line] = []
+    for line in lines:
+        event = line.get("event")
+        if event == "train.start" and line.get("resumed"):
+            valid = [old for old in valid if not _is_undone(old, line.get("step"), kept=("train.start",))]
+        elif event == "train.rollback":
+            valid = [old for old in valid if not _is_undone(old, line.get("to_step"), kept=_HAPPENED)]
+        valid.append(line)
+    return valid
+
+
+# What a rollback does not undo. (A resume does: the resumed run passes the same skips and rollbacks again.)
+_HAPPENED = ("train.start", "train.skipped", "train.rollback")
+
+
+def _is_undone(line: Line, step: Any, kept: tuple[str, ...]) -> bool:
+    event, at = str(line.get("event", "")), line.get("step")
+    is_training = event.startswith("train.") and event not in kept
+    return is_training and isinstance(at, int) and isinstance(step, int) and at > step
+
+
+# ---- the summary ---------------------------------------------------------------------------------------------------
+
+
+def summary(run: Run, store: Store) -> dict[str, Any]:
+    """What `run --json` and `info --json` print, from the run's files; null where the files do not say.
+
+    Returns:
+        {run, status, task, family, parameters, steps, tokens, seconds, peak_bytes, loss: {train, validation},
+        privacy, variants: {name: {bytes, loss}}, scores: {task: {variant: {metric: value}}}, sealed}; steps, tokens and
+        seconds are what was done, not what is planned.
+
+    Raises:
+        RunError, VaultError: a file is there and cannot be read; names it.
+    """
+    facts = gather(run, store, whole=True)
+    progress = trained_so_far(facts)
+    loss = {"train": progress["loss"], "validation": validation_loss(facts)}
+    original = {"bytes": facts.model_bytes, "loss": loss["validation"]}
+    return {
+        "run": str(run.path),
+        "status": status(run, store),
+        "task": facts.recipe.task,
+        "family": facts.recipe.model.family,
+        "parameters": parameters(facts),
+        "steps": progress["steps"],
+        "tokens": progress["tokens"],
+        "seconds": progress["seconds"],
+        "peak_bytes": progress["peak_bytes"],
+        "loss": loss,
+        "privacy": None,
+        "variants": {ORIGINAL: original} if facts.trained else {},
+        "scores": {facts.recipe.task: facts.scores} if facts.scores else {},
+        "sealed": facts.sealed,
+    }
+
+
+def trained_so_far(facts: Facts) -> dict[str, Any]:
+    """{steps, tokens, seconds, peak_bytes, loss} of the training done; None where unknown."""
+    last = facts.last("train.end") or facts.last("train.step")
+    start = facts.last("train.start")
+    steps, per_step = last.get("step"), start.get("tokens_per_step")
+    tokens = steps * per_step if isinstance(steps, int) and isinstance(per_step, int) else last.get("tokens")
+    figures = {name: last.get(name) for name in ("seconds", "peak_bytes", "loss")}
+    return {"steps": steps, "tokens": tokens, **figures}
+
+
+def validation_loss(facts: Facts) -> float | None:
+    """The loss on the whole validation split where the model was scored, else the last that training measured."""
+    at_end: float | None = facts.last("train.end").get("validation_loss")
+    during: float | None = facts.last("train.validation").get("loss")
+    scored: float | None = facts.score.get("validation.loss")
+    return next((loss for loss in (scored, at_end, during) if loss is not None), None)
+
+
+def parameters(facts: Facts) -> int | None:
+    """As counted when training began, else as the plan says."""
+    counted: int | None = facts.last("train.start").get("parameters", facts.plan.get("parameters"))
+    return counted
+
+
+def status(run: Run, store: Store) -> Status:
+    """How far a run got, told from its files and its lock alone.
+
+    new: nothing but a recipe; prepared: the data is there; training: another process is at work on it; interrupted:
+    checkpoints and no model; trained: the model is there; evaluated: so are scores; complete: so is the report.
+    """
+    names = store.names()
+
+    def has(prefix: str) -> bool:
+        return any(name.startswith(prefix) for name in names)
+
+    if has("model/"):
+        if not has("scores.json"):
+            return "trained"
+        return "complete" if (run.path / REPORT_FILE).is_file() else "evaluated"
+    if _others_at_work(run):
+        return "training"
+    if has("checkpoints/"):
+        return "interrupted"
+    return "prepared" if has("data/manifest.json") else "new"
+
+
+def _others_at_work(run: Run) -> bool:
+    """Whether a process other than this one holds the run."""
+    try:
+        holder = json.loads((run.path / LOCK_FILE).read_text(encoding="utf-8") or "{}")
+    except (OSError, ValueError):
+        holder = {}
+    ours = isinstance(holder, dict) and holder.get("pid") == os.getpid()
+    return not ours and run.is_locked()
+
+
+# ---- reading -------------------------------------------------------------------------------------------------------
+
+
+def _json(store: Store, name: str, there: bool) -> Any:
+    if not there:
+        return None
+    try:
+        return store.read_json(name)
+    except ValueError:
+        raise RunError(
+            "run.broken-file",
+            "The file is not JSON.",
+            where=str(store.path / name),
+            mend="Restore it from a copy, or remove it and make it again with the verb that wrote it.",
+        ) from None
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _size(store: Store, prefix: str, names: Iterable[str]) -> int:
+    total = 0
+    for name in names:
+        if name.startswith(prefix):
+            with store.open(name) as reader:
+                total += reader.size
+    return total

@@ -1,0 +1,308 @@
+"""What each section of the page says, as plain values: sentences, rows and figures with their origin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import sources, wording
+from .facts import Facts, parameters, trained_so_far, validation_loss
+
+MEASURED, PREDICTED, COUNTED, ASKED = "measured", "predicted", "counted", "from the recipe"
+SAMPLE_CHARS = 4000  # of one sample; a page is to be read
+_SPLITS = ("train", "validation", "test")
+_METRICS = {
+    "loss": ("Loss", "nats a token", wording.nats),
+    "perplexity": ("Perplexity", "", lambda value: f"{value:,.2f}"),
+    "bits_per_byte": ("Bits per byte", "free of the tokenizer", wording.nats),
+    "bigram_loss": ("Loss of a Kneser–Ney bigram", "the baseline, nats a token", wording.nats),
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure with its name, and where it comes from: measured, counted, predicted, or from the recipe."""
+
+    label: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A prediction of the plan beside what then happened."""
+
+    label: str
+    expected: str
+    band: str
+    measured: str
+    off: str
+    bar: dict[str, float] | None  # low, expected, high and measured, as shares of the bar's width in percent
+
+
+# ---- at the top ----------------------------------------------------------------------------------------------------
+
+
+def lead(facts: Facts) -> str:
+    """The run in one or two plain sentences."""
+    recipe = facts.recipe
+    count = parameters(facts)
+    model = f"A {recipe.model.family}" + (f" of {wording.rounded(count)} parameters" if count else "")
+    start = "fine-tuned" if recipe.model.from_ else "trained from scratch"
+    if not facts.trained:
+        return f"{model}, to be {start} on {sources.described(recipe)}. Training has not ended yet."
+    steps, seconds = _effort(facts)
+    effort = f" for {wording.count(steps)} steps" if steps else ""
+    effort += f" in {wording.duration(seconds)}" if seconds else ""
+    return f"{model}, {start} on {sources.described(recipe)}{effort}.{_quality(facts)}"
+
+
+def _quality(facts: Facts) -> str:
+    loss, bigram = validation_loss(facts), facts.score.get("validation.bigram_loss")
+    if not wording.is_number(loss) or loss is None:
+        return ""
+    sentence = f" On held-out validation text its loss is {wording.nats(loss)} nats a token"
+    if not wording.is_number(bigram):
+        return sentence + "."
+    apart = f"{abs(bigram - loss):.2f}"
+    if bigram > loss:
+        return f"{sentence}, {apart} below a Kneser–Ney bigram model, which only counts pairs of tokens."
+    return f"{sentence}, {apart} above a Kneser–Ney bigram model: counting pairs of tokens does no worse."
+
+
+def _effort(facts: Facts) -> tuple[Any, Any]:
+    """Steps and seconds of training; the public page takes them from the open files."""
+    done = trained_so_far(facts)
+    return done["steps"] or facts.recipe.train.steps, done["seconds"] or facts.measured.get("seconds")
+
+
+def headline(facts: Facts) -> list[Figure]:
+    """The four figures that matter most."""
+    done = trained_so_far(facts)
+    steps, seconds = _effort(facts)
+    count = parameters(facts)
+    counted = COUNTED if facts.last("train.start") else PREDICTED
+    peak = done["peak_bytes"] or facts.measured.get("peak_bytes")
+    loss, bigram = validation_loss(facts), facts.score.get("validation.bigram_loss")
+    figures = [
+        (loss, Figure("Validation loss", wording.nats(loss), f"nats a token, {MEASURED}")),
+        (bigram, Figure("Bigram baseline", wording.nats(bigram), f"validation, {MEASURED}")),
+        (count, Figure("Parameters", wording.rounded(count), counted)),
+        (seconds, Figure("Training time", wording.duration(seconds), MEASURED)),
+        (facts.trained and steps, Figure("Steps", wording.count(steps), ASKED)),
+        (peak, Figure("Peak memory", wording.size(peak), MEASURED)),
+    ]
+    return [figure for known, figure in figures if known][:4]
+
+
+def secrecy(facts: Facts) -> tuple[str, str]:
+    """Sealed or open: a word and what it means."""
+    if not facts.sealed:
+        return "Open", (
+            "This run has no vault: everything in its folder lies in the clear, and whoever can read the folder can "
+            "read the records, the model and this page."
+        )
+    sealed = "Whatever holds or derives from records is encrypted and authenticated; it opens with the run’s key alone."
+    if not facts.whole:
+        return "Sealed", f"{sealed} This page lies in the clear, so it says nothing about the records."
+    if facts.recipe.report.open:
+        return "Sealed, with an open report", (
+            f"{sealed} This page alone shows losses, counts and samples in the clear, because the recipe says so: "
+            "report.open = true."
+        )
+    return "Sealed", f"{sealed} This copy of the page was asked for with the key and shows what is sealed."
+
+
+# ---- results -------------------------------------------------------------------------------------------------------
+
+
+def score_table(facts: Facts) -> tuple[list[str], list[tuple[str, str, list[str]]]]:
+    """(splits, rows): a row is a metric's name, its unit, and its value on each split."""
+    scores = {key: value for key, value in facts.score.items() if wording.is_number(value)}
+    found = {key.partition(".")[0] for key in scores}
+    splits = [split for split in _SPLITS if split in found] + sorted(found - set(_SPLITS))
+    metrics = list(dict.fromkeys(key.partition(".")[2] for key in scores))
+    rows = []
+    for metric in sorted(metrics, key=lambda name: list(_METRICS).index(name) if name in _METRICS else 99):
+        label, unit, form = _METRICS.get(metric, (metric.replace("_", " "), "", wording.nats))
+        values = [scores.get(f"{split}.{metric}") for split in splits]
+        rows.append((label, unit, [wording.UNKNOWN if value is None else form(value) for value in values]))
+    return splits, rows
+
+
+def effort(facts: Facts) -> list[Figure]:
+    """What training took, and with which settings."""
+    recipe, start, done = facts.recipe, facts.last("train.start"), trained_so_far(facts)
+    train = recipe.train
+    rows = [Figure("Optimizer", f"{train.optimizer}, schedule {train.schedule}", ASKED)]
+    if train.learning_rate != "auto":
+        rows.append(Figure("Peak learning rate", f"{train.learning_rate:.3g}", ASKED))
+    if train.batch_size != "auto":
+        text = f"{train.batch_size} sequences of {recipe.model.context} tokens"
+        rows.append(Figure("Batch", text, ASKED))
+    rows.append(Figure("Precision", str(start.get("precision") or train.precision), MEASURED if start else ASKED))
+    rows += _done(facts, done)
+    for label, event in (("Steps skipped", "train.skipped"), ("Rolled back", "train.rollback")):
+        if lines := facts.events(event):
+            rows.append(Figure(label, f"{len(lines)} times: {_reasons(lines)}", COUNTED))
+    resumed = sum(bool(line.get("resumed")) for line in facts.events("train.start"))
+    if resumed:
+        rows.append(Figure("Interrupted and resumed", f"{resumed} times", COUNTED))
+    return rows
+
+
+def _done(facts: Facts, done: dict[str, Any]) -> list[Figure]:
+    steps, seconds = _effort(facts)
+    tokens, peak = done["tokens"], done["peak_bytes"] or facts.measured.get("peak_bytes")
+    rows = []
+    if steps:
+        rows.append(Figure("Steps", wording.count(steps), COUNTED if done["steps"] else ASKED))
+    if seconds:
+        rows.append(Figure("Time", wording.duration(seconds), MEASURED))
+    if tokens:
+        rows.append(Figure("Tokens seen", wording.rounded(tokens), COUNTED))
+    if tokens and seconds:
+        rows.append(Figure("Mean speed", f"{wording.count(tokens / seconds)} tokens a second", MEASURED))
+    if peak:
+        rows.append(Figure("Peak memory", wording.size(peak), MEASURED))
+    return rows
+
+
+def _reasons(lines: list[dict[str, Any]]) -> str:
+    return ", ".join(dict.fromkeys(str(line.get("reason", "no reason given")) for line in lines))
+
+
+# ---- the plan ------------------------------------------------------------------------------------------------------
+
+
+def plan_rows(facts: Facts) -> list[Compared]:
+    """Predicted beside measured, one row a quantity."""
+    plan, measured, done = facts.plan, facts.measured, trained_so_far(facts)
+    rows = [
+        compared("Peak memory", plan.get("peak_bytes"), measured.get("peak_bytes"), wording.size),
+        compared("Training time", plan.get("seconds"), measured.get("seconds"), wording.duration),
+        compared("Storage", plan.get("storage_bytes"), measured.get("storage_bytes"), wording.size),
+        compared("Parameters", plan.get("parameters"), facts.last("train.start").get("parameters"), wording.count),
+        compared("Tokens to train on", plan.get("tokens"), done["tokens"] if facts.trained else None, wording.count),
+        compared("Floating point operations", plan.get("train_flops"), None, wording.flops),
+    ]
+    return [row for row in rows if row is not None]
+
+
+def compared(label: str, predicted: Any, measured: Any, form: Any) -> Compared | None:
+    """One row; `predicted` is a number or {low, expected, high}. None if nothing was predicted."""
+    interval: Mapping[str, Any] = predicted if isinstance(predicted, Mapping) else {"expected": predicted}
+    expected = interval.get("expected")
+    if not wording.is_number(expected) or expected is None:
+        return None
+    low, high = interval.get("low"), interval.get("high")
+    has_band = wording.is_number(low) and wording.is_number(high)
+    off = ""
+    if wording.is_number(measured) and expected:
+        share = round(100 * (measured / expected - 1))
+        off = "as predicted" if not share else f"{share:+d} %".replace("-", "−")
+    return Compared(
+        label,
+        form(expected),
+        f"{form(low)} to {form(high)}" if has_band else "",
+        form(measured),
+        off,
+        _bar(low, expected, high, measured) if has_band else None,
+    )
+
+
+def _bar(low: Any, expected: Any, high: Any, measured: Any) -> dict[str, float]:
+    known = {"low": low, "expected": expected, "high": high}
+    if wording.is_number(measured):
+        known["measured"] = measured
+    top = max(known.values()) * 1.08 or 1
+    return {name: round(100 * max(0, value) / top, 1) for name, value in known.items()}
+
+
+def memory_parts(facts: Facts) -> list[tuple[str, str]]:
+    """The predicted peak memory by part."""
+    items = facts.plan.get("items")
+    if not isinstance(items, Mapping):
+        return []
+    return [(str(name), wording.size(part)) for name, part in items.items() if wording.is_number(part)]
+
+
+def advice(facts: Facts) -> list[str]:
+    """What the plan advised."""
+    lines = facts.plan.get("advice")
+    return [str(line) for line in lines] if isinstance(lines, list) else []
+
+
+# ---- the data ------------------------------------------------------------------------------------------------------
+
+
+def split_rows(facts: Facts) -> list[list[str]]:
+    """Split, records, owners, tokens and bytes of text, one row a split."""
+    splits = facts.manifest.get("splits")
+    if not isinstance(splits, Mapping):
+        return []
+    names = [name for name in _SPLITS if name in splits] + sorted(set(splits) - set(_SPLITS))
+    return [_split_row(name, splits[name]) for name in names if isinstance(splits[name], Mapping)]
+
+
+def _split_row(name: str, split: Mapping[str, Any]) -> list[str]:
+    counts = [wording.count(split.get(key)) for key in ("records", "owners", "tokens")]
+    return [name, *counts, wording.size(split.get("text_bytes"))]
+
+
+def data_rows(facts: Facts) -> list[Figure]:
+    """What preparation did to the records: masked, taken out as duplicates, skipped."""
+    manifest, recipe = facts.manifest, facts.recipe
+    if not manifest:
+        return []
+    asked = bool(recipe.data.mask or recipe.data.mask_patterns or recipe.data.mask_names)
+    masked = _listed(manifest.get("masked"), "nothing was found" if asked else "nothing: the recipe asks for no masking")
+    kept = "none looked for: the recipe keeps them" if recipe.data.duplicates == "keep" else "none found"
+    rows = [
+        Figure("Personal data masked", masked, COUNTED),
+        Figure("Duplicates removed", _listed(manifest.get("duplicates"), kept), COUNTED),
+        Figure("Records skipped", _listed(manifest.get("skipped"), "none"), COUNTED),
+    ]
+    if wording.is_number(manifest.get("vocab_size")):
+        text = f"{recipe.tokenizer.kind}, {wording.count(manifest['vocab_size'])} entries"
+        rows.append(Figure("Tokenizer", text, COUNTED))
+    if wording.is_number(manifest.get("seconds")):
+        rows.append(Figure("Time to prepare", wording.duration(manifest["seconds"]), MEASURED))
+    return rows
+
+
+def _listed(counts: Any, nothing: str) -> str:
+    found = {name: number for name, number in counts.items() if number} if isinstance(counts, Mapping) else {}
+    return ", ".join(f"{wording.count(number)} {name}" for name, number in found.items()) or nothing
+
+
+# ---- samples, notices, circumstances -------------------------------------------------------------------------------
+
+
+def samples(facts: Facts) -> list[dict[str, str]]:
+    """What the model wrote: {prompt, text, settings}; long ones are cut, and say so."""
+    return [_sample(sample) for sample in facts.samples]
+
+
+def _sample(sample: dict[str, Any]) -> dict[str, str]:
+    text = str(sample.get("text", ""))
+    cut = len(text) > SAMPLE_CHARS
+    settings = [f"{name} {sample[name]}" for name in ("temperature", "seed") if name in sample]
+    settings += [f"first {SAMPLE_CHARS:,} of {len(text):,} characters"] if cut else []
+    return {"prompt": str(sample.get("prompt", "")), "text": text[:SAMPLE_CHARS], "settings": ", ".join(settings)}
+
+
+def notices(facts: Facts) -> list[str]:
+    """What the user was told once: slower paths, skipped records, settings without effect."""
+    return list(dict.fromkeys(str(line.get("text", "")) for line in facts.events("notice") if line.get("text")))
+
+
+def circumstances(facts: Facts) -> list[tuple[str, str]]:
+    """Machine, date and versions, as they were when the run was resolved."""
+    resolved = facts.recipe.resolved
+    rows = [(label, str(resolved[key])) for label, key in (("Machine", "machine"), ("Date", "date")) if key in resolved]
+    device = facts.last("train.start").get("device")
+    rows += [("Trained on", str(device))] if device else []
+    versions = resolved.get("versions")
+    return rows + [(str(name), str(version)) for name, version in versions.items()] if isinstance(versions, dict) else rows

@@ -1,0 +1,92 @@
+"""How figures and strange text are written for people: units, rounding, and characters made visible."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from typing import Any
+
+UNKNOWN = "–"
+_JOINERS = "\u200c\u200d"  # needed inside emoji and in several scripts; they move nothing
+_KEPT = "\n\t" + _JOINERS
+_HIDDEN_KINDS = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
+
+
+def visible(text: str) -> str:
+    """Text in which nothing acts: control, bidirectional, private, unassigned and broken characters show as ⟨U+202E⟩.
+
+    Line breaks and tabs stay. What comes out can always be encoded as UTF-8.
+
+    Example:
+        >>> visible("a\\x1b[31mb")
+        'a⟨U+001B⟩[31mb'
+    """
+    text = text.replace("\r\n", "\n")
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(char if char in _KEPT or not _acts(char) else f"⟨U+{ord(char):04X}⟩" for char in text)
+
+
+def _acts(char: str) -> bool:
+    return unicodedata.category(char) in _HIDDEN_KINDS
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value read from a file is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def count(value: Any) -> str:
+    """A whole number with its thousands set apart: 12,345."""
+    return f"{round(value):,}" if is_number(value) else UNKNOWN
+
+
+def rounded(value: Any) -> str:
+    """A large number in words: 5.3 million."""
+    if not is_number(value):
+        return UNKNOWN
+    for size, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {word}"
+    return count(value)
+
+
+def nats(value: Any) -> str:
+    """A loss: 3.141."""
+    return f"{value:.3f}" if is_number(value) else UNKNOWN
+
+
+def size(value: Any) -> str:
+    """Bytes in binary units: 1.2 GiB."""
+    if not is_number(value):
+        return UNKNOWN
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
+        if abs(value) < 1024 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{value:.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:.3g} {unit}"
+
+
+def duration(value: Any) -> str:
+    """Seconds as people say them: 45 s, 2 min 5 s, 3 h 10 min, 4 days 2 h."""
+    if not is_number(value) or value < 0:
+        return UNKNOWN
+    if value < 10:
+        return f"{value:.2g} s" if value else "0 s"
+    left = round(value)
+    if left < 60:
+        return f"{left} s"
+    for big, large, small, little in ((60, "min", 1, "s"), (3600, "h", 60, "min"), (86400, "days", 3600, "h")):
+        if left < big * (60 if big == 60 else 24) or big == 86400:
+            break
+    whole, rest = divmod(left, big)
+    return f"{whole} {large} {rest // small} {little}" if rest // small else f"{whole} {large}"
+
+
+def flops(value: Any) -> str:
+    """Floating point operations: 3.1 × 10¹⁵."""
+    if not is_number(value) or value <= 0:
+        return UNKNOWN
+    power = math.floor(math.log10(value))
+    digits = str(power).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{value / 10**power:.2f} × 10{digits}"

@@ -1,0 +1,182 @@
+"""A recipe is checked before any work: each thing wrong is named, with the way to mend it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shuyuan import recipe as recipes
+from shuyuan.errors import RecipeError
+from shuyuan.recipe import Budget
+
+SMALL: dict[str, Any] = {"data": {"source": "/data/notes.txt"}}
+
+
+def refusal(table: dict[str, Any], *changes: str) -> RecipeError:
+    with pytest.raises(RecipeError) as caught:
+        recipes.from_table(table, list(changes))
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("table", "code", "names", "mends"),
+    [
+        ({"data": {"sorce": "a"}}, "recipe.unknown-key", "data.sorce", "data.source"),
+        ({**SMALL, "budget": "2 min"}, "recipe.unknown-key", "budget", "train.budget"),
+        ({**SMALL, "trian": {}}, "recipe.unknown-key", "trian", "train"),
+        ({**SMALL, "train": {"zzz": 1}}, "recipe.unknown-key", "train.zzz", "budget"),
+        ({}, "recipe.missing-key", "data", "records come from"),
+        ({"data": {}}, "recipe.missing-key", "data.source", "File, folder"),
+        ({**SMALL, "seed": "1"}, "recipe.wrong-type", "seed", "random choice"),
+        ({**SMALL, "seed": 1.5}, "recipe.wrong-type", "seed", "random choice"),
+        ({**SMALL, "data": "notes.txt"}, "recipe.wrong-type", "data", "records come from"),
+        ({**SMALL, "train": {"schedule": "cosin"}}, "recipe.bad-value", "train.schedule", "cosine"),
+        ({**SMALL, "train": {"budget": "2 parsecs"}}, "recipe.bad-value", "train.budget", "2 min"),
+        ({**SMALL, "train": {"budget": "0 s"}}, "recipe.bad-value", "train.budget", "positive"),
+        (
+            {**SMALL, "train": {"checkpoint_every": "3 epochs"}},
+            "recipe.bad-value",
+            "checkpoint_every",
+            "20 steps",
+        ),
+        ({**SMALL, "train": {"learning_rate": float("nan")}}, "recipe.bad-value", "learning_rate", "above 0"),
+        ({**SMALL, "vault": {"key": "hunter2"}}, "recipe.bad-value", "vault.key", "never the key itself"),
+        ({**SMALL, "task": "chat"}, "recipe.bad-value", "task", "generation"),
+        (
+            {"data": {"source": "a", "validation": 5.0}},
+            "recipe.bad-value",
+            "data.validation",
+            "between 0 and 0.9",
+        ),
+        ({"data": {"source": "a", "mask": ["emial"]}}, "recipe.bad-value", "data.mask", "email"),
+        ({"data": {"source": []}}, "recipe.bad-value", "data.source", "no file"),
+        ({**SMALL, "name": "../x"}, "recipe.wrong-type", "name", "runs/NAME"),
+        ({**SMALL, "privacy": {"epsilon": 8.0}}, "recipe.unavailable", "privacy", "Take the key out"),
+        ({**SMALL, "train": {"lora": {"rank": 16}}}, "recipe.unavailable", "train.lora", "Take the key out"),
+    ],
+)
+def test_what_is_wrong_is_named_and_mended(table: dict[str, Any], code: str, names: str, mends: str) -> None:
+    error = refusal(table)
+    assert error.code == code
+    assert names in error.what
+    assert mends in f"{error.what} {error.mend}"
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ({"train": {"batch_size": 6, "micro_batch": 4}}, "train.micro_batch"),
+        ({"train": {"warmup": 0.7, "decay": 0.6}}, "train.decay"),
+        ({"train": {"schedule": "plateau", "evaluations": 0}}, "train.evaluations"),
+        ({"model": {"width": 256, "heads": 3}}, "model.heads"),
+        ({"model": {"width": 256, "heads": 4, "kv_heads": 3}}, "model.kv_heads"),
+        ({"model": {"width": 12, "heads": 4}}, "model.heads"),
+    ],
+)
+def test_contradictions_name_the_key(section: dict[str, Any], key: str) -> None:
+    error = refusal({**SMALL, **section})
+    assert error.code == "recipe.bad-value"
+    assert key in error.what
+
+
+def test_the_resolved_recipe_reads_back_as_itself() -> None:
+    table = {
+        **SMALL,
+        "vault": {"key": "env:KEY"},
+        "model": {"from": "/models/a"},
+        "tokenizer": {"from": "/t.json"},
+    }
+    recipe = recipes.from_table(table)
+    assert recipes.from_table(tomllib.loads(recipe.as_toml())) == recipe
+
+
+@pytest.mark.parametrize("key", [key for key, kind, *_ in recipes.fields() if kind != "table"])
+def test_every_key_has_a_description(key: str) -> None:
+    described = {name: text for name, _, _, text in recipes.fields()}
+    assert len(described[key]) > 15
+
+
+def test_changes_are_laid_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "a b.toml"
+    file.write_text('[data]\nsource = "notes.txt"\n[train]\nbudget = "1 min"\n', encoding="utf-8")
+    recipe = recipes.load(file, ['train.budget="5M tokens"', "train.schedule=cosine", "seed=7"])
+    assert (recipe.train.budget, recipe.train.schedule, recipe.seed) == ("5M tokens", "cosine", 7)
+    assert recipe.name == "a-b"
+    assert recipe.data.source == str(tmp_path / "notes.txt"), (
+        "a path in a recipe starts at the recipe's folder"
+    )
+
+
+def test_changed_paths_start_where_the_user_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "r.toml").write_text('[data]\nsource = "a.txt"\n', encoding="utf-8")
+    assert recipes.load(tmp_path / "r.toml", ["data.source=b.txt"]).data.source == str(
+        tmp_path / "here" / "b.txt"
+    )
+
+
+def test_built_in_and_remote_sources_are_no_paths() -> None:
+    for source in ("stdlib", "hf:org/name"):
+        assert recipes.from_table({"data": {"source": source}}).data.source == source
+
+
+@pytest.mark.parametrize("change", ["train.budget", "=3", "data.source.x=1"])
+def test_bad_changes_are_refused(change: str) -> None:
+    refusal(SMALL, change)
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(b"a = = 1", "recipe.not-toml"), (b"\xff\xfe\x00", "recipe.unreadable"), (None, "recipe.missing")],
+)
+def test_files_that_are_no_recipe(tmp_path: Path, content: bytes | None, code: str) -> None:
+    file = tmp_path / "r.toml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(RecipeError) as caught:
+        recipes.load(file)
+    assert caught.value.code == code
+    assert caught.value.where == str(file)
+
+
+def test_differences_name_each_key() -> None:
+    old = recipes.from_table({**SMALL, "data": {"source": "/a", "owner": "who"}, "vault": {"key": "env:K"}})
+    new = recipes.from_table({**SMALL, "data": {"source": "/a"}, "seed": 2})
+    keys = [line.partition(":")[0] for line in recipes.differences(old, new)]
+    assert keys == ["data.owner", "seed", "vault.key"]
+
+
+def test_what_was_filled_in_is_no_difference() -> None:
+    asked = recipes.from_table(SMALL)
+    filled = {
+        "train.steps": 300,
+        "train.batch_size": 16,
+        "train.precision": "bf16",
+        "resolved": {"date": "2026"},
+    }
+    assert recipes.differences(asked.replace(**filled), asked) == []
+    assert recipes.differences(asked.replace(**filled), asked.replace(**{"train.steps": 301})) != []
+
+
+@given(
+    st.integers(1, 10**6),
+    st.sampled_from(["s", " s", " min", " h", " steps", " step", "k steps", "M tokens", " epochs"]),
+)
+def test_budgets_read(number: int, unit: str) -> None:
+    budget = Budget.parse(f"{number}{unit}")
+    scale = {"s": 1, "min": 60, "h": 3600}.get(unit.strip(), {"k": 1000, "M": 10**6}.get(unit[0], 1))
+    assert budget.amount == pytest.approx(number * scale)
+
+
+@given(st.text(max_size=12))
+def test_no_text_crashes_the_budget(text: str) -> None:
+    try:
+        assert Budget.parse(text).amount > 0
+    except ValueError as error:
+        assert "positive amount" in str(error)
