@@ -14,7 +14,7 @@ from typing import Any
 from . import data, evaluate, hardware, report, train, vault
 from . import plan as planning
 from . import recipe as recipes
-from .errors import MachineError, RunError, ShuyuanError
+from .errors import MachineError, RecipeError, RunError
 from .inference import Engine
 from .models import hub
 from .progress import Progress, Stop
@@ -283,6 +283,27 @@ def export(job: Job, to: Path) -> Path:
     return to
 
 
+def verify(target: str | Path, key: str | None = None, expect: str | None = None) -> dict[str, Any]:
+    """Checks every seal and chain of a run, also of one that no longer opens, as `shuyuan verify --json` prints it.
+
+    Args:
+        target: the run folder.
+        key: where the vault's key is, instead of where the recipe says.
+        expect: a head noted earlier, which an older folder put back cannot reproduce.
+    """
+    run = Run(target)
+    found: list[vault.Problem] = []
+    try:
+        recipe = run.recipe()
+        key = key or (recipe.vault.key if recipe.vault else None)
+    except RecipeError as error:
+        if key is None:
+            found.append(vault.Problem(RECIPE_FILE, f"{error.what} With --key the other files can be checked too."))
+    problems, head = ([], None) if found else vault.verify_run(run, key, expect)
+    named = [{"file": problem.file, "what": problem.what} for problem in found + problems]
+    return {"ok": not named, "problems": named, "epsilon_recomputed": None, "head": head}
+
+
 class LoadedRun:
     """A trained run, ready to answer.
 
@@ -347,4 +368,4 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
-__all__ = ["Job", "LoadedRun", "ShuyuanError", "begin", "everything", "locate", "look", "plan_for", "run"]
+__all__ = ["Job", "LoadedRun", "begin", "everything", "locate", "look", "plan_for", "run"]

@@ -43,14 +43,14 @@ def run(
 def _make_demo_key(changes: list[str] | None, say: Any) -> None:
     """The demo's key is made at its first run; any other recipe names a key that its owner made."""
     from .. import recipe as recipes
-    from ..vault import keys
+    from ..vault import write_key_file
 
     vault = recipes.load(DEMO, changes).vault
     if vault is None or not vault.key.startswith("file:"):
         return
     file = Path(vault.key.removeprefix("file:"))
     if not file.exists():
-        keys.new_key_file(file)
+        write_key_file(file)
         say(f"Made the demo's key: {file} (mode 0600). A run whose key is lost stays closed.")
 
 
@@ -97,9 +97,9 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
     )
     loss, bigram = scores["validation.loss"], scores["validation.bigram_loss"]
     table.add_row("training loss", f"{summary['loss']['train']:.3f} nats a token")
+    gain = f"{abs(bigram - loss):.2f} {'better' if loss < bigram else 'worse'}"
     table.add_row(
-        "validation loss",
-        f"{loss:.3f} nats a token; a Kneser-Ney bigram has {bigram:.3f}, so {bigram - loss:.2f} better",
+        "validation loss", f"{loss:.3f} nats a token; a Kneser-Ney bigram has {bigram:.3f}, so {gain}"
     )
     sealed = (
         f"{facts['sealed']} files, readable with the key alone"

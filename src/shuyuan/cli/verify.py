@@ -23,20 +23,16 @@ def verify(
     with frame(as_json, debug) as answer:
         from .. import pipeline
 
-        with pipeline.look(run, key) as job:
-            problems = [{"file": problem.file, "what": problem.what} for problem in job.store.verify(expect)]
-            head = job.store.head()
-            sealed = job.store.sealed
-        result = {"ok": not problems, "problems": problems, "epsilon_recomputed": None, "head": head}
-        answer.give(result, lambda: _show(answer.screen.out, result, sealed), status=0 if not problems else 1)
+        result = pipeline.verify(run, key, expect)
+        answer.give(result, lambda: _show(answer.screen.out, result), status=0 if result["ok"] else 1)
 
 
-def _show(out: Any, result: dict[str, Any], sealed: bool) -> None:
+def _show(out: Any, result: dict[str, Any]) -> None:
     for problem in result["problems"]:
         out.print(f"{problem['file']}: {problem['what']}", markup=False)
     if not result["ok"]:
         return
-    if sealed:
+    if result["head"]:
         out.print(
             "Every seal and chain holds. Note this head to find an older folder put back (verify --expect HEAD):"
         )

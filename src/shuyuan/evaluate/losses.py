@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
 from ..data import Windows
 from ..hardware import detect
 from ..models import Transformer
 from ..progress import Progress
-from ..train.precision import autocast
+from ..train.precision import Precision
 
 BATCH = 16
 
 
 @torch.inference_mode()
-def mean_loss(model: Transformer, windows: Windows, precision: str, progress: Progress, split: str) -> float:
+def mean_loss(model: Transformer, windows: Windows, precision: Literal["fp32", "bf16", "fp16"], progress: Progress, split: str) -> float:
     """Mean cross entropy in nats a token; every target of the split counts once.
 
     Args:
@@ -25,11 +27,12 @@ def mean_loss(model: Transformer, windows: Windows, precision: str, progress: Pr
         split: its name, for the progress line.
     """
     device = detect().device
+    arithmetic = Precision(precision, device)
     model.to(device).eval()
     total, tokens = 0.0, 0
     with progress.stage(f"score on {split}", windows.count, "windows") as stage:
         for inputs, targets in windows.in_order(BATCH):
-            with autocast(device, precision):
+            with arithmetic.autocast():
                 loss = model.loss(torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device))
             total += float(loss)
             tokens += int((targets >= 0).sum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data import Manifest, Tokenizer, Windows, load_tokenizer
 from ..errors import RunError
@@ -22,6 +23,7 @@ SAMPLES_FILE = "samples.json"
 ORIGINAL = "original"  # the variant that nothing was done to
 BATCH = 16  # windows scored at once
 SAMPLES = 3
+PROMPT_TOKENS = 8  # a record shorter than this gives no prompt
 
 
 def evaluate(recipe: Recipe, store: Store, manifest: Manifest, progress: Progress) -> dict[str, Any]:
@@ -97,15 +99,19 @@ def _samples(
 
 
 def _prompts(windows: Windows, tokenizer: Tokenizer, seed: int) -> list[str]:
-    """Openings of held-out windows, spread over the split: whole words after the first line break or space."""
+    """Openings of held-out text: of a record where one begins in the window, else of the window."""
     inputs, _ = windows.batch(0, SAMPLES, seed)
-    return [
-        _opening(tokenizer.decode([int(token) for token in row if token >= 0])) for row in np.asarray(inputs)
-    ]
+    return [_opening(tokenizer.decode(_first_record(row, tokenizer.end_id).tolist())) for row in inputs]
+
+
+def _first_record(window: NDArray[np.int64], end_id: int) -> NDArray[np.int64]:
+    """The tokens after the window's first end token; the whole window if no record of some length begins in it."""
+    records = np.split(window, np.flatnonzero(window == end_id))
+    long_enough = [record[1:] for record in records[1:] if len(record) > PROMPT_TOKENS]
+    return long_enough[0] if long_enough else window[window != end_id]
 
 
 def _opening(text: str) -> str:
-    start = max(text.find("\n"), 0)
-    text = text[start:].lstrip() or text
-    words = text[:80].rsplit(" ", 1)[0] if " " in text[:80] else text[:20]
-    return words.split("\n\n", 1)[0][:80]
+    """The first whole words, at most 60 characters."""
+    text = text.strip().split("\n\n", 1)[0]
+    return text[:60].rsplit(" ", 1)[0] if len(text) > 60 and " " in text[:60] else text[:60]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import ShuyuanError
-from .quantity import ASKED, Language, Unreadable, arithmetic
+from .quantity import ASKED, Language, UnreadableError, arithmetic
 from .words import HEADINGS, LANGUAGES
 
 QUESTIONS = Path(__file__).parent / "questions"
@@ -77,7 +78,7 @@ class Part(Table):
             if self.value == 0:
                 raise ValueError("the answer is zero, which no relative tolerance fits")
             accepted = [wrong.working for wrong in self.wrong if self.accepts(wrong.value)]
-        except Unreadable as error:
+        except UnreadableError as error:
             raise ValueError(f"“{error}” is no working") from None
         if accepted:
             raise ValueError(f"the wrong way {accepted[0]} lies within the tolerance of the answer")
@@ -164,7 +165,9 @@ class Facts(Table):
     def _fits_its_kind(self) -> Facts:
         has = {"numeric": bool(self.parts), "choice": bool(self.options), "coding": self.coding is not None}
         if [kind for kind, there in has.items() if there] != [self.kind]:
-            raise ValueError("numeric needs parts, choice needs options, coding needs the table coding; and nothing else")
+            raise ValueError(
+                "numeric needs parts, choice needs options, coding needs the table coding; and nothing else"
+            )
         ids = [part.id for part in self.parts] + [option.id for option in self.options]
         if len(ids) != len(set(ids)):
             raise ValueError("two parts or options have the same id")
@@ -197,9 +200,13 @@ class Question:
         """What the reader begins with: code with a gap, or a list of parts to fill in."""
         if self.facts.coding:
             return (self.folder / "starter.py").read_text(encoding="utf-8")
-        if self.facts.parts:
-            return "".join(f"# {part.asks.en}\n# {part.asks.zh}\n{part.id} =\n\n" for part in self.facts.parts)
-        return "".join(f"# {option.id}: {option.text.en}\n" for option in self.facts.options) + "\n"
+        lines = []
+        for asked in (*self.facts.parts, *self.facts.options):
+            words = asked.asks if isinstance(asked, Part) else asked.text
+            label = "" if isinstance(asked, Part) else f"{asked.id}: "
+            lines += [textwrap.fill(label + words.en, 78, initial_indent="# ", subsequent_indent="# ")]
+            lines += [f"# {label}{words.zh}", f"{asked.id} =\n" if isinstance(asked, Part) else ""]
+        return "\n".join(lines)
 
 
 def load_bank(folder: Path = QUESTIONS) -> dict[str, Question]:
@@ -209,7 +216,9 @@ def load_bank(folder: Path = QUESTIONS) -> dict[str, Question]:
         ShuyuanError: a question is broken; the file and what is wrong are named.
     """
     questions = [load_question(file.parent) for file in folder.glob("*/question.toml")]
-    return {question.id: question for question in sorted(questions, key=lambda one: (one.facts.order, one.id))}
+    return {
+        question.id: question for question in sorted(questions, key=lambda one: (one.facts.order, one.id))
+    }
 
 
 def load_question(folder: Path) -> Question:
@@ -236,7 +245,11 @@ def _problems(question: Question) -> Iterator[tuple[Path, str]]:
     facts, folder = question.facts, question.folder
     if facts.id != folder.name:
         yield folder / "question.toml", f"The id {facts.id} is not the folder's name"
-    needed = ["starter.py", "solution.py", "check.py"] + [v.file for v in facts.coding.wrong] if facts.coding else []
+    needed = (
+        ["starter.py", "solution.py", "check.py"] + [v.file for v in facts.coding.wrong]
+        if facts.coding
+        else []
+    )
     for name in needed:
         if not (folder / name).is_file():
             yield folder / name, "The file is missing"
@@ -244,7 +257,10 @@ def _problems(question: Question) -> Iterator[tuple[Path, str]]:
         if name not in facts.figures:
             yield folder / "figures.json", f"The figure {name} stands in no question.toml"
         elif (figure.command, figure.unit) != (facts.figures[name].command, facts.figures[name].unit.en):
-            yield folder / "figures.json", f"The figure {name} was measured by another command or unit: measure again"
+            yield (
+                folder / "figures.json",
+                f"The figure {name} was measured by another command or unit: measure again",
+            )
     for language in LANGUAGES:
         yield from _page_problems(question, language)
     if _outline(question.pages["en"]) != _outline(question.pages["zh"]):
@@ -275,7 +291,9 @@ def _outline(page: str) -> list[int]:
 
 def _headings(page: str) -> list[tuple[int, str]]:
     without_code = re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE)
-    return [(len(marks), text.strip()) for marks, text in re.findall(r"^(#+) +(.+)$", without_code, re.MULTILINE)]
+    return [
+        (len(marks), text.strip()) for marks, text in re.findall(r"^(#+) +(.+)$", without_code, re.MULTILINE)
+    ]
 
 
 def _read_facts(file: Path) -> Facts:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .bank import Coding, Part, Question
 from .limited import OUTPUT_BYTES, Limits, run_limited
-from .quantity import Language, Unreadable, read, write
+from .quantity import Language, UnreadableError, read, write
 from .words import say
 
 ANSWER_BYTES = 1_000_000
@@ -99,13 +99,19 @@ def _grade_numbers(parts: list[Part], lines: list[str], language: Language) -> V
 def _grade_number(part: Part, text: str, language: Language) -> Remark:
     try:
         number = read(text, part.unit)
-    except Unreadable as error:
+    except UnreadableError as error:
         code = {"number": "not-a-number", "finite": "not-finite", "unit": "other-unit"}[error.why]
         return Remark(part.id, False, code, say(language, code, text=text, unit=say(language, part.unit)))
     if part.accepts(number):
         way = say(language, "way", working=part.working)
-        return Remark(part.id, True, "right", f"{say(language, 'right')}{'。' if language == 'zh' else '. '}{way}")
-    near = [(abs(number / way.value - 1), n) for n, way in enumerate(part.wrong) if part.accepts(number, way.value)]
+        return Remark(
+            part.id, True, "right", f"{say(language, 'right')}{'。' if language == 'zh' else '. '}{way}"
+        )
+    near = [
+        (abs(number / way.value - 1), n)
+        for n, way in enumerate(part.wrong)
+        if part.accepts(number, way.value)
+    ]
     if near:
         _, n = min(near)
         return Remark(part.id, False, f"wrong-way:{n}", part.wrong[n].hint[language])
@@ -128,7 +134,9 @@ def _grade_choice(question: Question, lines: list[str], language: Language) -> V
     chosen = {letter for line in lines for letter in re.findall(r"\w+", line.casefold())}
     unknown = sorted(chosen - options.keys())
     if unknown:
-        return _whole(False, "unknown-part", say(language, "unknown-part", part=unknown[0], parts=", ".join(options)))
+        return _whole(
+            False, "unknown-part", say(language, "unknown-part", part=unknown[0], parts=", ".join(options))
+        )
     remarks = []
     for letter in sorted(chosen):
         option = options[letter]
@@ -179,7 +187,9 @@ def _grade_code(question: Question, coding: Coding, answers: list[str], language
         hint = outcome.facts["hint"]
         text = coding.hints[hint][language].format(**outcome.facts["facts"])
         return Verdict(False, False, (Remark("", False, f"hint:{hint}", text),), output)
-    return Verdict(False, False, (Remark("", False, outcome.code, say(language, outcome.code, **outcome.facts)),), output)
+    return Verdict(
+        False, False, (Remark("", False, outcome.code, say(language, outcome.code, **outcome.facts)),), output
+    )
 
 
 def _whole(correct: bool, code: str, text: str) -> Verdict:

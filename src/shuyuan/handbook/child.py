@@ -6,6 +6,7 @@ through a pipe of its own; each line there begins with a token that the reader's
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -19,15 +20,19 @@ ANSWER = "answer.py"
 FILE_BYTES = 64 << 20  # the largest file that the code may write
 
 
-class Wrong(Exception):
+class WrongError(Exception):
     """Raised by a check: the answer is wrong in a known way."""
 
     def __init__(self, hint: str, **facts: object) -> None:
         super().__init__(hint)
-        self.outcome: dict[str, Any] = {"code": "hint", "hint": hint, "facts": {k: str(v) for k, v in facts.items()}}
+        self.outcome: dict[str, Any] = {
+            "code": "hint",
+            "hint": hint,
+            "facts": {k: str(v) for k, v in facts.items()},
+        }
 
 
-class Fault(Exception):
+class FaultError(Exception):
     """The reader's code failed; the outcome says how."""
 
     def __init__(self, **outcome: object) -> None:
@@ -44,10 +49,8 @@ def main() -> None:
     tell({"code": "ready"})
     outcome = _outcome(check, job["answer"], job["functions"])
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # the code has closed or replaced it
             stream.flush()
-        except (OSError, ValueError, AttributeError):
-            pass  # the reader's code has closed or replaced it
     tell(outcome)
     os._exit(0)
 
@@ -55,7 +58,7 @@ def main() -> None:
 def _outcome(check: Callable[..., None], source: str, functions: list[str]) -> dict[str, Any]:
     try:
         check(_load_answer(source, functions), wrong)
-    except (Wrong, Fault) as known:
+    except (WrongError, FaultError) as known:
         return known.outcome
     except MemoryError:
         return {"code": "memory"}
@@ -66,7 +69,7 @@ def _outcome(check: Callable[..., None], source: str, functions: list[str]) -> d
 
 def wrong(hint: str, **facts: object) -> NoReturn:
     """Handed to check.py: ends the check with one of the question's hints, its gaps filled by `facts`."""
-    raise Wrong(hint, **facts)
+    raise WrongError(hint, **facts)
 
 
 def _load_check(path: str) -> Callable[..., None]:
@@ -88,15 +91,15 @@ def _load_answer(source: str, functions: list[str]) -> types.SimpleNamespace:
         code = compile(source, ANSWER, "exec")
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
-        raise Fault(code="syntax", line=line, what=getattr(error, "msg", None) or str(error)) from None
+        raise FaultError(code="syntax", line=line, what=getattr(error, "msg", None) or str(error)) from None
     _guarded(exec, "")(code, module.__dict__)
     answer = types.SimpleNamespace()
     for name in functions:
         if not hasattr(module, name):
-            raise Fault(code="missing", name=name)
+            raise FaultError(code="missing", name=name)
         found = getattr(module, name)
         if not callable(found):
-            raise Fault(code="not-callable", name=name, kind=type(found).__name__)
+            raise FaultError(code="not-callable", name=name, kind=type(found).__name__)
         setattr(answer, name, _guarded(found, name))
     return answer
 
@@ -106,23 +109,23 @@ def _guarded(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         try:
             return function(*args, **kwargs)
         except (SystemExit, KeyboardInterrupt):
-            raise Fault(code="exit") from None
+            raise FaultError(code="exit") from None
         except MemoryError:
             raise
         except BaseException as error:
             if name and isinstance(error, NotImplementedError):
-                raise Fault(code="not-written", name=name) from None
+                raise FaultError(code="not-written", name=name) from None
             raise _fault_of(error) from None
 
     return call
 
 
-def _fault_of(error: BaseException) -> Fault:
+def _fault_of(error: BaseException) -> FaultError:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == ANSWER]
     facts = {"kind": type(error).__name__, "what": _text(error)}
     if lines:
-        return Fault(code="raised", line=lines[-1], **facts)
-    return Fault(code="raised-outside", **facts)
+        return FaultError(code="raised", line=lines[-1], **facts)
+    return FaultError(code="raised-outside", **facts)
 
 
 def _text(error: BaseException) -> str:

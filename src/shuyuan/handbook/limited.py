@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import selectors
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 CHILD = Path(__file__).parent / "child.py"
-START_SECONDS = 120.0  # for loading the checker (it may import torch on a busy machine), before the reader's time begins
+START_SECONDS = (
+    120.0  # for loading the checker (it may import torch on a busy machine), before the reader's time begins
+)
 OUTPUT_BYTES = 20_000  # of the reader's printing that are kept
 RESULT_BYTES = 1 << 20
 PROCESSES = 32
@@ -112,7 +113,9 @@ class _Watch:
                 os.set_blocking(descriptor, False)
                 streams.register(descriptor, selectors.EVENT_READ)
             while True:
-                ended = self.process.poll() is not None  # asked before reading, so that nothing said is missed
+                ended = (
+                    self.process.poll() is not None
+                )  # asked before reading, so that nothing said is missed
                 self._take_what_came(streams, 0 if ended else LOOK_EVERY)
                 stopped = self._verdict(ended)
                 if stopped is not None:
@@ -151,7 +154,11 @@ class _Watch:
                 return Outcome("time", {"seconds": limits.seconds})
             return Outcome("ended", {"status": status})
         if time.monotonic() > self.deadline:
-            return Outcome("time", {"seconds": limits.seconds}) if self.ready else Outcome("start", {"seconds": START_SECONDS})
+            return (
+                Outcome("time", {"seconds": limits.seconds})
+                if self.ready
+                else Outcome("start", {"seconds": START_SECONDS})
+            )
         family = _family(self.process.pid, self.mark)
         if len(family) > PROCESSES:
             return Outcome("processes", {"count": PROCESSES})
@@ -201,7 +208,9 @@ class _Watch:
 
 def _clean_environment(folder: Path, mark: str) -> dict[str, str]:
     """Nothing of the reader's environment but where programs are: no keys, no proxies, no Python settings."""
-    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
+    kept = {
+        name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ
+    }
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     places = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME"), str(folder))
     return kept | threads | places | {"LANG": "C.UTF-8", "CUDA_VISIBLE_DEVICES": "", MARK: mark}
@@ -211,7 +220,9 @@ def _family(leader: int, mark: str) -> dict[int, int]:
     """The living processes that the code started, with their resident bytes: of its group, or carrying the mark."""
     proc = Path("/proc")
     if not proc.is_dir():  # macOS: children that left the group are not seen
-        table = subprocess.run(["ps", "-A", "-o", "pid=,pgid=,rss="], capture_output=True, text=True, check=True).stdout
+        table = subprocess.run(
+            ["ps", "-A", "-o", "pid=,pgid=,rss="], capture_output=True, text=True, check=True
+        ).stdout
         rows = [[int(cell) for cell in row.split()] for row in table.splitlines()]
         return {pid: kilobytes * 1024 for pid, group, kilobytes in rows if group == leader}
     wanted = f"{MARK}={mark}".encode()

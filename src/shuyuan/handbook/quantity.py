@@ -59,7 +59,7 @@ _OPERATORS: dict[type[ast.operator], Any] = {
 }  # fmt: skip
 
 
-class Unreadable(ValueError):
+class UnreadableError(ValueError):
     """A number that cannot be read; `why` names the reason: number, unit or finite."""
 
     def __init__(self, why: Literal["number", "unit", "finite"], text: str) -> None:
@@ -77,27 +77,25 @@ def read(text: str, unit: str) -> float:
         unit: the unit asked for, a key of `ASKED`; a bare number is taken to be in it, another unit is converted.
 
     Raises:
-        Unreadable: not a number, not finite, or in a unit of another kind.
+        UnreadableError: not a number, not finite, or in a unit of another kind.
     """
     plain = _spelt_plainly(text)
-    number = _NUMBER.match(plain)
-    power = _POWER.match(plain)
-    if power:
-        value, rest = _times_power(1.0, power[1]), plain[power.end() :]
-    elif number:
-        digits = re.sub(r"[, _]", "", number[1])
-        value = _times_power(float(digits), number[3], number[4])
-        rest = plain[number.end() :]
+    if re.match(r"[+-]?(nan|inf|∞|无穷)", plain):
+        raise UnreadableError("finite", text)
+    if power := _POWER.match(plain):
+        value, end = _times_power(1.0, power[1]), power.end()
+    elif number := _NUMBER.match(plain):
+        value, end = _times_power(float(re.sub(r"[, _]", "", number[1])), number[3], number[4]), number.end()
     else:
-        raise Unreadable("finite" if re.match(r"[+-]?(nan|inf|∞|无穷)", plain) else "number", text)
+        return arithmetic(plain)
     try:
-        value *= _factor(rest, unit, text)
-    except Unreadable as unreadable:
+        value *= _factor(plain[end:], unit, text)
+    except UnreadableError as unreadable:
         if unreadable.why == "unit":
             raise
         value = arithmetic(plain)
     if not math.isfinite(value):
-        raise Unreadable("finite", text)
+        raise UnreadableError("finite", text)
     return value
 
 
@@ -105,16 +103,16 @@ def arithmetic(working: str) -> float:
     """The value of a working such as `3.14e23 / (0.4 * 312e12) / 3600`: numbers, `* / ** +` and brackets.
 
     Raises:
-        Unreadable: anything else stands in it, or the value is not finite.
+        UnreadableError: anything else stands in it, or the value is not finite.
     """
     try:
         if len(working) > 200:
             raise ValueError
         value = _evaluate(ast.parse(working.strip(), mode="eval").body)
     except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError):
-        raise Unreadable("number", working) from None
+        raise UnreadableError("number", working) from None
     if not math.isfinite(value):
-        raise Unreadable("finite", working)
+        raise UnreadableError("finite", working)
     return value
 
 
@@ -132,7 +130,9 @@ def write(value: float, language: Language, digits: int = 3, *, unit: str = "") 
     value = float(f"{value:.{digits - 1}e}")
     exponent = math.floor(math.log10(abs(value)))
     if unit == "bytes":
-        steps = [(1000.0**n, f" {letter}B") for n, letter in reversed(list(enumerate("kMGTP", 1)))] + [(1.0, " B")]
+        steps = [(1000.0**n, f" {letter}B") for n, letter in reversed(list(enumerate("kMGTP", 1)))] + [
+            (1.0, " B")
+        ]
     elif not -4 <= exponent < 15:
         return f"{value / 10.0**exponent:.{digits - 1}f} × 10{str(exponent).translate(_TO_RAISED)}"
     elif language == "zh":
@@ -161,7 +161,7 @@ def _times_power(value: float, *powers: str | None) -> float:
     for power in powers:
         if power is not None:
             if len(power) > 4:
-                raise Unreadable("finite", power)
+                raise UnreadableError("finite", power)
             value = float(f"{value!r}e{int(power)}") if "e" not in repr(value) else value * 10.0 ** int(power)
     return value
 
@@ -180,8 +180,8 @@ def _factor(rest: str, unit: str, text: str) -> float:
         if name in UNITS[dimension]:
             return times * UNITS[dimension][name] / size
         if any(name in others for others in UNITS.values()):
-            raise Unreadable("unit", text)
-    raise Unreadable("number", text)
+            raise UnreadableError("unit", text)
+    raise UnreadableError("number", text)
 
 
 def _spoken(rest: str) -> str:
@@ -190,7 +190,7 @@ def _spoken(rest: str) -> str:
 
 
 def _evaluate(node: ast.expr) -> float:
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and node.value is not True:
         return float(node.value)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return -_evaluate(node.operand)

@@ -16,7 +16,8 @@ HEADINGS: dict[Language, tuple[str, ...]] = {
 
 WORDS: dict[str, tuple[str, str]] = {
     "exercise": ("Exercise", "练习"),
-    "hand-in": ("Hand in", "提交"),
+    "hand-in": ("Hand in:", "提交答案："),
+    "part-line": ("- `{id}`: {asks} ({unit})", "- `{id}`：{asks}（{unit}）"),
     "unmeasured": ("not measured yet", "尚未测量"),
     "measured-on": ("Measured on {date}: {hardware}.", "测于 {date}：{hardware}。"),
     "figure": ("Figure", "指标"),
@@ -42,8 +43,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "工程师常被问到的大模型问题。每个答案里的数字都可以自己重新测量。在终端里练习：`shuyuan practice list --lang zh`。",
     ),
     # ---- numbers and choices ----
-    "right": ("right", "正确"),
-    "wrong": ("not right", "不对"),
+    "right": ("Right", "正确"),
+    "wrong": ("Not right", "不对"),
     "missing-part": ("not answered yet", "还没有回答"),
     "too-large": ("About {times} times too large.", "大了约 {times} 倍。"),
     "too-small": ("About {times} times too small.", "小了约 {times} 倍。"),
@@ -68,7 +69,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "hours": ("hours", "小时"),
     "days": ("days", "天"),
     "bytes": ("bytes", "字节"),
-    "FLOP": ("FLOP", "FLOP（浮点运算次数）"),
+    "FLOP": ("FLOP", "FLOP"),
     # ---- code ----
     "passed": ("Everything is as asked.", "全部符合要求。"),
     "no-file": ("There is no file {file}. Begin with: shuyuan practice starter {id}", "找不到文件 {file}。先运行：shuyuan practice starter {id}"),
@@ -117,7 +118,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "solved-count": ("{done} of {all} solved.", "共 {all} 题，完成 {done} 题。"),
     "next-is": ("Next: shuyuan practice show {id}", "下一题：shuyuan practice show {id}"),
     "all-solved": ("All questions are solved.", "所有题目都已完成。"),
-    "written": ("Wrote {file}. Grade it with: {command}", "已写入 {file}。评分命令：{command}"),
+    "written": ("Wrote {file}. Grade it with:\n  {command}", "已写入 {file}。评分命令：\n  {command}"),
     "question-solved": ("Solved: {title}", "完成：{title}"),
     "still-open": ("Still open: {parts}.", "还剩：{parts}。"),
     "your-output": ("What your code printed:", "你的代码输出："),

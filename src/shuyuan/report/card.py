@@ -27,7 +27,15 @@ def model_card(recipe: Recipe, manifest: Manifest | None = None) -> str:
         >>> "Not private" in card
         True
     """
-    parts = [_header(), f"# {recipe.name}", _what(recipe), _data(recipe, manifest), _privacy(recipe), _use(recipe), _LIMITS]
+    parts = [
+        _header(),
+        f"# {recipe.name}",
+        _what(recipe),
+        _data(recipe, manifest),
+        _privacy(recipe),
+        _use(recipe),
+        _LIMITS,
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -41,7 +49,7 @@ def _what(recipe: Recipe) -> str:
     origin = "further trained from other weights" if recipe.model.from_ else "trained from scratch"
     steps = f" for {wording.count(recipe.train.steps)} steps" if recipe.train.steps else ""
     return (
-        f"A {recipe.model.family} for {recipe.task}, {origin}{steps} with [Shuyuan](https://pypi.org/project/shuyuan/). "
+        f"A {recipe.model.family} for {recipe.task}, {origin}{steps} with Shuyuan. "
         f"It has the Qwen3 layout: {shape['layers']} layers of width {shape['width']}, {shape['heads']} attention heads, "
         f"a context of {wording.count(recipe.model.context)} tokens, and a {recipe.tokenizer.kind} tokenizer."
     )
@@ -51,7 +59,9 @@ def _data(recipe: Recipe, manifest: Manifest | None) -> str:
     lines = [f"Source: {wording.visible(sources.kind(recipe))}."]
     split = manifest.splits.get("train") if manifest else None
     if split is not None and recipe.vault is None:
-        lines.append(f"Trained on {wording.count(split.records)} records, {wording.count(split.tokens)} tokens.")
+        lines.append(
+            f"Trained on {wording.count(split.records)} records, {wording.count(split.tokens)} tokens."
+        )
     masked = ", ".join(recipe.data.mask)
     lines.append(
         f"Personal data masked before training, as far as patterns find it: {masked}."
@@ -79,7 +89,7 @@ def _use(recipe: Recipe) -> str:
     export = "Write it as a plain folder first: `shuyuan export RUN --to FOLDER`.\n\n" if recipe.vault else ""
     return (
         f"## How to load it\n\n{export}"
-        "With Shuyuan:\n\n```bash\nshuyuan generate RUN \"Once upon a time\"\n```\n\n"
+        'With Shuyuan:\n\n```bash\nshuyuan generate RUN "Once upon a time"\n```\n\n'
         "With transformers:\n\n```python\n"
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         'model = AutoModelForCausalLM.from_pretrained("FOLDER")\n'

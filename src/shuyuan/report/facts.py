@@ -88,7 +88,7 @@ def gather(run: Run, store: Store, *, whole: bool) -> Facts:
     recipe = run.recipe()
     names = set(store.names())
     trained = any(name.startswith("model/") for name in names)
-    plan = _table(_json(store, "plan.json", (run.path / "plan.json").is_file()))
+    plan = _table(_json(store, "plan.json", "plan.json" in names))
     if not whole:
         return Facts(run.path, recipe, store.sealed, whole, trained, plan)
     scores = _table(_json(store, "scores.json", "scores.json" in names))
@@ -103,17 +103,19 @@ def gather(run: Run, store: Store, *, whole: bool) -> Facts:
         metrics=valid_lines(store.journal("metrics.jsonl").entries() if "metrics.jsonl" in names else ()),
         manifest=_table(_json(store, "data/manifest.json", "data/manifest.json" in names)),
         scores=_table(scores.get(recipe.task)),
-        samples=[sample for sample in samples if isinstance(sample, dict)] if isinstance(samples, list) else [],
+        samples=[sample for sample in samples if isinstance(sample, dict)]
+        if isinstance(samples, list)
+        else [],
         model_bytes=_size(store, "model/", names) if trained else None,
     )
 
 
 def valid_lines(lines: Iterable[Line]) -> list[Line]:
-    """The lines that count: those after the step that a resume or a rollback went back to are done again, and dropped."""
+    """The lines that count: steps after the one that a start or a rollback goes back to are done again, and dropped."""
     valid: list[Line] = []
     for line in lines:
         event = line.get("event")
-        if event == "train.start" and line.get("resumed"):
+        if event == "train.start":
             valid = [old for old in valid if not _is_undone(old, line.get("step"), kept=("train.start",))]
         elif event == "train.rollback":
             valid = [old for old in valid if not _is_undone(old, line.get("to_step"), kept=_HAPPENED)]
@@ -170,11 +172,9 @@ def summary(run: Run, store: Store) -> dict[str, Any]:
 def trained_so_far(facts: Facts) -> dict[str, Any]:
     """{steps, tokens, seconds, peak_bytes, loss} of the training done; None where unknown."""
     last = facts.last("train.end") or facts.last("train.step")
-    start = facts.last("train.start")
-    steps, per_step = last.get("step"), start.get("tokens_per_step")
-    tokens = steps * per_step if isinstance(steps, int) and isinstance(per_step, int) else last.get("tokens")
-    figures = {name: last.get(name) for name in ("seconds", "peak_bytes", "loss")}
-    return {"steps": steps, "tokens": tokens, **figures}
+    return {"steps": last.get("step")} | {
+        name: last.get(name) for name in ("tokens", "seconds", "peak_bytes", "loss")
+    }
 
 
 def validation_loss(facts: Facts) -> float | None:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDE, NARROW, SMALL = (720, 340), (340, 300), (240, 150)  # width and height in CSS pixels at natural size
+LABEL_WIDTH, LABEL_HEIGHT = 76, 36  # of a curve's label in the right margin, in the same pixels
 RAW_POINTS, SMOOTH_POINTS = 400, 200
+START = 0.05  # share of the steps whose fall may leave the frame
 Points = list[tuple[float, float]]
 
 
@@ -34,17 +36,18 @@ class Curve:
 def points(lines: Sequence[dict[str, Any]], name: str) -> Points:
     """(step, value) of the metrics lines that have a finite value of that name."""
     pairs = ((line.get("step"), line.get(name)) for line in lines)
-    return [(float(step), float(value)) for step, value in pairs if is_number(step) and is_number(value)]  # type: ignore[arg-type]
+    return [(float(step), float(value)) for step, value in pairs if is_number(step) and is_number(value)]
 
 
 def smoothed(series: Points) -> Points:
-    """An exponential moving average over a fortieth of the points, without the pull of its start (Adam's correction)."""
-    keep = 1 - 1 / max(1.0, len(series) / 40)
-    average, weight, out = 0.0, 0.0, []
-    for step, value in series:
-        average = keep * average + (1 - keep) * value
-        weight = keep * weight + (1 - keep)
-        out.append((step, average / weight))
+    """A moving average over about a twentieth of the points: centred, so that it lags nowhere, and narrower at the start."""
+    reach = max(1, len(series) // 40)
+    values = [value for _, value in series]
+    out = []
+    for place, (step, _) in enumerate(series):
+        left = min(reach, place)
+        near = values[place - left : place + left + 1]
+        out.append((step, sum(near) / len(near)))
     return out
 
 
@@ -71,7 +74,7 @@ def loss_plot(train: Points, validation: Points, bigram: float | None, styles: S
     description = _describe_loss(train, validation, bigram)
     pictures = []
     for name, shape in (("loss-wide", WIDE), ("loss-narrow", NARROW)):
-        with _figure(shape, right=0.80 if shape == WIDE else 0.70) as (figure, axes):
+        with _figure(shape, left=46, right=LABEL_WIDTH) as (figure, axes):
             _draw_loss(axes, train, validation, bigram)
             pictures.append(to_svg(figure, name, "Loss over the steps of training", description, styles))
     return pictures
@@ -80,7 +83,9 @@ def loss_plot(train: Points, validation: Points, bigram: float | None, styles: S
 def rate_plot(series: Points, styles: Styles) -> str | None:
     """The learning rate over the steps."""
     peak = max((value for _, value in series), default=0.0)
-    return _small("rate", "Learning rate over the steps", f"Highest {peak:.3g}.", series, styles, form="{:.2g}".format)
+    return _small(
+        "rate", "Learning rate over the steps", f"Highest {peak:.3g}.", series, styles, form="{:.2g}".format
+    )
 
 
 def speed_plot(series: Points, styles: Styles) -> str | None:
@@ -97,14 +102,27 @@ def memory_plot(series: Points, predicted: dict[str, Any], styles: Styles) -> st
     text = f"Measured up to {size(peak)}."
     if is_number(band[0]) and is_number(band[1]):
         text += f" Predicted between {size(band[0])} and {size(band[1])}."
-    return _small("memory", "Peak memory over the steps", text, series, styles, form=size, band=band)
+    unit, word = (
+        (2**30, "GiB") if peak >= 2**30 else (2**20, "MiB")
+    )  # so that the ticks are round in that unit
+    scaled = [(step, value / unit) for step, value in series]
+    edges = tuple(edge / unit if is_number(edge) else None for edge in band)
+    return _small(
+        "memory",
+        "Peak memory over the steps",
+        text,
+        scaled,
+        styles,
+        form=(f"{{:g}} {word}").format,
+        band=edges,
+    )
 
 
 def _draw_loss(axes: Axes, train: Points, validation: Points, bigram: float | None) -> None:
     curves = []
     smooth = smoothed(train)
     if train:
-        _line(axes, thinned(train, RAW_POINTS), "train", width=0.8, alpha=0.28)
+        _line(axes, thinned(train, RAW_POINTS), "train", width=0.8, alpha=0.42)
         _line(axes, thinned(smooth, SMOOTH_POINTS), "train", width=1.8)
         curves.append(Curve("training", "train", smooth[-1][1]))
     if validation:
@@ -114,7 +132,7 @@ def _draw_loss(axes: Axes, train: Points, validation: Points, bigram: float | No
         axes.axhline(bigram, color=PALETTE["baseline"], linewidth=1.2, linestyle=(0, (4, 3)))
         curves.append(Curve("bigram", "baseline", bigram))
     axes.set_ylim(*loss_window(train, validation, bigram))
-    axes.set_xlim(0, max(step for step, _ in [*train, *validation]))
+    axes.set_xlim(0, 1.01 * max([1.0, *(step for step, _ in [*train, *validation])]))
     axes.set_ylabel("nats a token", color=PALETTE["muted"])
     axes.set_xlabel("step", color=PALETTE["muted"])
     _label_ends(axes, curves)
@@ -123,10 +141,12 @@ def _draw_loss(axes: Axes, train: Points, validation: Points, bigram: float | No
 def loss_window(train: Points, validation: Points, bigram: float | None) -> tuple[float, float]:
     """Bottom and top of the loss picture: the fall of the first steps is cut off, or it would flatten all the rest."""
     end = max(step for step, _ in [*train, *validation])
-    settled = [value for step, value in smoothed(train) if step >= 0.04 * end]
-    shown = settled + [value for step, value in validation if step > 0] + ([bigram] if bigram is not None else [])
+    settled = [value for step, value in smoothed(train) if step >= START * end]
+    shown = (
+        settled + [value for step, value in validation if step > 0] + ([bigram] if bigram is not None else [])
+    )
     shown = shown or [value for _, value in [*train, *validation]]
-    low = min(shown + [value for step, value in train if step >= 0.04 * end])
+    low = min(shown + [value for step, value in train if step >= START * end])
     pad = max(0.06 * (max(shown) - low), 1e-3)
     return low - pad, max(shown) + pad
 
@@ -134,7 +154,9 @@ def loss_window(train: Points, validation: Points, bigram: float | None) -> tupl
 def _describe_loss(train: Points, validation: Points, bigram: float | None) -> str:
     parts = []
     if train:
-        parts.append(f"Training loss goes from {nats(train[0][1])} to {nats(smoothed(train)[-1][1])}, smoothed.")
+        parts.append(
+            f"Training loss goes from {nats(train[0][1])} to {nats(smoothed(train)[-1][1])}, smoothed."
+        )
     if validation:
         parts.append(f"Validation loss goes from {nats(validation[0][1])} to {nats(validation[-1][1])}.")
     if bigram is not None:
@@ -146,8 +168,8 @@ def _describe_loss(train: Points, validation: Points, bigram: float | None) -> s
 
 
 @contextmanager
-def _figure(shape: tuple[int, int], *, left: float = 0.0, right: float = 1.0) -> Iterator[tuple[Figure, Axes]]:
-    """A bare figure of so many pixels, free of the user's own matplotlib settings."""
+def _figure(shape: tuple[int, int], *, left: int, right: int) -> Iterator[tuple[Figure, Axes]]:
+    """A bare figure with margins, all in pixels, free of the user's own matplotlib settings."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
@@ -171,20 +193,28 @@ def _figure(shape: tuple[int, int], *, left: float = 0.0, right: float = 1.0) ->
     }
     width, height = shape
     with matplotlib.style.context(["default", plain]):
-        figure = Figure(figsize=(width / 72, height / 72))
+        figure = Figure(figsize=(width / 72, height / 72), dpi=72)  # SVG's own: a point is a pixel
         bottom = 44 if shape != SMALL else 24
-        box = (left or 48 / width, bottom / height, right - (left or 48 / width), 1 - (bottom + 10) / height)
-        axes = figure.add_axes(box)
+        axes = figure.add_axes(
+            (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + 10) / height)
+        )
         axes.set_axisbelow(True)
         yield figure, axes
 
 
 def _small(
-    name: str, title: str, text: str, series: Points, styles: Styles, *, form: Any, band: tuple[Any, Any] = (None, None)
+    name: str,
+    title: str,
+    text: str,
+    series: Points,
+    styles: Styles,
+    *,
+    form: Any,
+    band: tuple[Any, ...] = (None, None),
 ) -> str | None:
     if not series:
         return None
-    with _figure(SMALL, left=0.24, right=0.97) as (figure, axes):
+    with _figure(SMALL, left=54, right=14) as (figure, axes):
         if is_number(band[0]) and is_number(band[1]):
             axes.axhspan(band[0], band[1], color=PALETTE["band"], linewidth=0)
         _line(axes, thinned(series, SMOOTH_POINTS), "train", width=1.5)
@@ -197,19 +227,22 @@ def _small(
         return to_svg(figure, name, title, text, styles)
 
 
-def _line(axes: Axes, series: Points, colour: str, *, width: float, alpha: float = 1.0, marker: str = "") -> None:
+def _line(
+    axes: Axes, series: Points, colour: str, *, width: float, alpha: float = 1.0, marker: str = ""
+) -> None:
     if len(series) == 1:
         marker = "o"
     steps, values = [step for step, _ in series], [value for _, value in series]
     paint = PALETTE[colour]
-    axes.plot(steps, values, color=paint, linewidth=width, alpha=alpha, marker=marker, markersize=4, clip_on=True)
+    axes.plot(
+        steps, values, color=paint, linewidth=width, alpha=alpha, marker=marker, markersize=4, clip_on=True
+    )
 
 
 def _label_ends(axes: Axes, curves: list[Curve]) -> None:
     """Names each curve at its end, in its colour, spread out so that no two labels touch."""
     low, high = axes.get_ylim()
-    height = axes.figure.get_figheight() * 72 * axes.get_position().height
-    gap = 27 * (high - low) / height  # two lines of text
+    gap = LABEL_HEIGHT * (high - low) / axes.get_window_extent().height
     places: list[float] = []
     for curve in sorted(curves, key=lambda one: one.end):
         places.append(max(curve.end, places[-1] + gap) if places else max(curve.end, low + gap / 2))

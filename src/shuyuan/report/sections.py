@@ -38,7 +38,7 @@ class Compared:
     band: str
     measured: str
     off: str
-    bar: dict[str, float] | None  # low, expected, high and measured, as shares of the bar's width in percent
+    bar: dict[str, float] | None  # low, width, expected and measured, as shares of the bar in percent
 
 
 # ---- at the top ----------------------------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ def lead(facts: Facts) -> str:
 
 def _quality(facts: Facts) -> str:
     loss, bigram = validation_loss(facts), facts.score.get("validation.bigram_loss")
-    if not wording.is_number(loss) or loss is None:
+    if not wording.is_number(loss):
         return ""
     sentence = f" On held-out validation text its loss is {wording.nats(loss)} nats a token"
     if not wording.is_number(bigram):
@@ -141,7 +141,7 @@ def effort(facts: Facts) -> list[Figure]:
     if train.batch_size != "auto":
         text = f"{train.batch_size} sequences of {recipe.model.context} tokens"
         rows.append(Figure("Batch", text, ASKED))
-    rows.append(Figure("Precision", str(start.get("precision") or train.precision), MEASURED if start else ASKED))
+    rows.append(Figure("Precision", str(start.get("precision") or train.precision), "" if start else ASKED))
     rows += _done(facts, done)
     for label, event in (("Steps skipped", "train.skipped"), ("Rolled back", "train.rollback")):
         if lines := facts.events(event):
@@ -183,8 +183,12 @@ def plan_rows(facts: Facts) -> list[Compared]:
         compared("Peak memory", plan.get("peak_bytes"), measured.get("peak_bytes"), wording.size),
         compared("Training time", plan.get("seconds"), measured.get("seconds"), wording.duration),
         compared("Storage", plan.get("storage_bytes"), measured.get("storage_bytes"), wording.size),
-        compared("Parameters", plan.get("parameters"), facts.last("train.start").get("parameters"), wording.count),
-        compared("Tokens to train on", plan.get("tokens"), done["tokens"] if facts.trained else None, wording.count),
+        compared(
+            "Parameters", plan.get("parameters"), facts.last("train.start").get("parameters"), wording.count
+        ),
+        compared(
+            "Tokens to train on", plan.get("tokens"), done["tokens"] if facts.trained else None, wording.count
+        ),
         compared("Floating point operations", plan.get("train_flops"), None, wording.flops),
     ]
     return [row for row in rows if row is not None]
@@ -194,29 +198,26 @@ def compared(label: str, predicted: Any, measured: Any, form: Any) -> Compared |
     """One row; `predicted` is a number or {low, expected, high}. None if nothing was predicted."""
     interval: Mapping[str, Any] = predicted if isinstance(predicted, Mapping) else {"expected": predicted}
     expected = interval.get("expected")
-    if not wording.is_number(expected) or expected is None:
+    if not wording.is_number(expected):
         return None
     low, high = interval.get("low"), interval.get("high")
-    has_band = wording.is_number(low) and wording.is_number(high)
+    band, bar = "", None
+    if wording.is_number(low) and wording.is_number(high):
+        band, bar = f"{form(low)} to {form(high)}", _bar(low, expected, high, measured)
     off = ""
     if wording.is_number(measured) and expected:
         share = round(100 * (measured / expected - 1))
-        off = "as predicted" if not share else f"{share:+d} %".replace("-", "−")
-    return Compared(
-        label,
-        form(expected),
-        f"{form(low)} to {form(high)}" if has_band else "",
-        form(measured),
-        off,
-        _bar(low, expected, high, measured) if has_band else None,
-    )
+        off = (
+            f"{share:+d} %".replace("-", "−") if share else "exact" if measured == expected else "within 1 %"
+        )
+    return Compared(label, form(expected), band, form(measured), off, bar)
 
 
-def _bar(low: Any, expected: Any, high: Any, measured: Any) -> dict[str, float]:
-    known = {"low": low, "expected": expected, "high": high}
+def _bar(low: float, expected: float, high: float, measured: Any) -> dict[str, float]:
+    known = {"low": low, "expected": expected, "width": high - low}
     if wording.is_number(measured):
         known["measured"] = measured
-    top = max(known.values()) * 1.08 or 1
+    top = max(high, *known.values()) * 1.08 or 1
     return {name: round(100 * max(0, value) / top, 1) for name, value in known.items()}
 
 
@@ -257,16 +258,21 @@ def data_rows(facts: Facts) -> list[Figure]:
     if not manifest:
         return []
     asked = bool(recipe.data.mask or recipe.data.mask_patterns or recipe.data.mask_names)
-    masked = _listed(manifest.get("masked"), "nothing was found" if asked else "nothing: the recipe asks for no masking")
+    masked = _listed(
+        manifest.get("masked"), "nothing was found" if asked else "nothing: the recipe asks for no masking"
+    )
     kept = "none looked for: the recipe keeps them" if recipe.data.duplicates == "keep" else "none found"
     rows = [
         Figure("Personal data masked", masked, COUNTED),
         Figure("Duplicates removed", _listed(manifest.get("duplicates"), kept), COUNTED),
-        Figure("Records skipped", _listed(manifest.get("skipped"), "none"), COUNTED),
+        Figure("Left out", _listed(manifest.get("skipped"), "none"), COUNTED),
     ]
+    if wording.is_number(manifest.get("changed")):
+        rows.append(Figure("Records changed by cleaning", wording.count(manifest["changed"]), COUNTED))
     if wording.is_number(manifest.get("vocab_size")):
-        text = f"{recipe.tokenizer.kind}, {wording.count(manifest['vocab_size'])} entries"
-        rows.append(Figure("Tokenizer", text, COUNTED))
+        tokenizer = manifest.get("tokenizer")
+        kind = tokenizer.get("kind") if isinstance(tokenizer, Mapping) else recipe.tokenizer.kind
+        rows.append(Figure("Tokenizer", f"{kind}, {wording.count(manifest['vocab_size'])} entries", COUNTED))
     if wording.is_number(manifest.get("seconds")):
         rows.append(Figure("Time to prepare", wording.duration(manifest["seconds"]), MEASURED))
     return rows
@@ -290,19 +296,33 @@ def _sample(sample: dict[str, Any]) -> dict[str, str]:
     cut = len(text) > SAMPLE_CHARS
     settings = [f"{name} {sample[name]}" for name in ("temperature", "seed") if name in sample]
     settings += [f"first {SAMPLE_CHARS:,} of {len(text):,} characters"] if cut else []
-    return {"prompt": str(sample.get("prompt", "")), "text": text[:SAMPLE_CHARS], "settings": ", ".join(settings)}
+    return {
+        "prompt": str(sample.get("prompt", "")),
+        "text": text[:SAMPLE_CHARS],
+        "settings": ", ".join(settings),
+    }
 
 
 def notices(facts: Facts) -> list[str]:
     """What the user was told once: slower paths, skipped records, settings without effect."""
-    return list(dict.fromkeys(str(line.get("text", "")) for line in facts.events("notice") if line.get("text")))
+    return list(
+        dict.fromkeys(str(line.get("text", "")) for line in facts.events("notice") if line.get("text"))
+    )
 
 
 def circumstances(facts: Facts) -> list[tuple[str, str]]:
     """Machine, date and versions, as they were when the run was resolved."""
     resolved = facts.recipe.resolved
-    rows = [(label, str(resolved[key])) for label, key in (("Machine", "machine"), ("Date", "date")) if key in resolved]
+    rows = [
+        (label, str(resolved[key]))
+        for label, key in (("Machine", "machine"), ("Date", "date"))
+        if key in resolved
+    ]
     device = facts.last("train.start").get("device")
-    rows += [("Trained on", str(device))] if device else []
+    rows += [("Device", str(device))] if device else []
     versions = resolved.get("versions")
-    return rows + [(str(name), str(version)) for name, version in versions.items()] if isinstance(versions, dict) else rows
+    return (
+        rows + [(str(name), str(version)) for name, version in versions.items()]
+        if isinstance(versions, dict)
+        else rows
+    )

@@ -25,7 +25,9 @@ def kind(recipe: Recipe) -> str:
     """The source as the model card names it: public ones by name, private ones by their kind of file alone."""
     source = recipe.data.source
     several = source if isinstance(source, list) else [source]
-    kinds = dict.fromkeys(_one(one) if _is_public(one) else f"private records ({_ending(one)})" for one in several)
+    kinds = dict.fromkeys(
+        _one(one) if _is_public(one) else f"private records ({_ending(one)})" for one in several
+    )
     return " and ".join(kinds)
 
 

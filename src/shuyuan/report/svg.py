@@ -54,9 +54,9 @@ def to_svg(figure: Figure, name: str, title: str, description: str, styles: Styl
         styles: receives its style attributes.
     """
     out = io.StringIO()
-    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    figure.savefig(out, format="svg", transparent=True)
     root = ElementTree.fromstring(out.getvalue())
-    _drop(root, ("metadata", "style"))
+    _drop(root, ("metadata", "style"))  # the date, and rules that would reach the whole page
     for element in root.iter():
         _tidy(element, name, styles)
     for number, (tag, text) in enumerate((("title", title), ("desc", description))):
@@ -79,7 +79,9 @@ def _drop(root: ElementTree.Element, tags: tuple[str, ...]) -> None:
 
 
 def _tidy(element: ElementTree.Element, prefix: str, styles: Styles) -> None:
-    kept = element.tag in (_SVG + "clipPath", _SVG + "path") and not element.attrib.get("id", "").startswith("patch")
+    kept = element.tag in (_SVG + "clipPath", _SVG + "path") and not element.attrib.get("id", "").startswith(
+        "patch"
+    )
     attributes: dict[str, str] = {}
     for key, value in element.attrib.items():
         if key == "style":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from typing import Any
+from typing import Any, TypeGuard
 
 UNKNOWN = "–"
+_RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _JOINERS = "\u200c\u200d"  # needed inside emoji and in several scripts; they move nothing
 _KEPT = "\n\t" + _JOINERS
 _HIDDEN_KINDS = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
@@ -31,7 +32,7 @@ def _acts(char: str) -> bool:
     return unicodedata.category(char) in _HIDDEN_KINDS
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value read from a file is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -68,25 +69,25 @@ def size(value: Any) -> str:
 
 
 def duration(value: Any) -> str:
-    """Seconds as people say them: 45 s, 2 min 5 s, 3 h 10 min, 4 days 2 h."""
+    """Seconds as people say them: 45 s, 2 min 5 s, 3 h 10 min, 4 d 2 h."""
     if not is_number(value) or value < 0:
         return UNKNOWN
     if value < 10:
         return f"{value:.2g} s" if value else "0 s"
-    left = round(value)
-    if left < 60:
-        return f"{left} s"
-    for big, large, small, little in ((60, "min", 1, "s"), (3600, "h", 60, "min"), (86400, "days", 3600, "h")):
-        if left < big * (60 if big == 60 else 24) or big == 86400:
-            break
-    whole, rest = divmod(left, big)
-    return f"{whole} {large} {rest // small} {little}" if rest // small else f"{whole} {large}"
+    minutes, seconds = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [
+        f"{amount} {unit}"
+        for amount, unit in ((days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s"))
+        if amount
+    ]
+    return " ".join(parts[:2])
 
 
 def flops(value: Any) -> str:
     """Floating point operations: 3.1 × 10¹⁵."""
     if not is_number(value) or value <= 0:
         return UNKNOWN
-    power = math.floor(math.log10(value))
-    digits = str(power).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{value / 10**power:.2f} × 10{digits}"
+    digits, power = f"{value:.2e}".split("e")
+    return f"{digits} × 10{str(int(power)).translate(_RAISED)}"

@@ -29,17 +29,13 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         params: matrices.
-        lr: learning rate, on AdamW's scale.
-        weight_decay: decoupled, times `lr`.
         dtype: the format of the iterations.
 
     Reference: Liu et al. 2025, Muon is Scalable for LLM Training (arXiv 2502.16982).
     """
 
-    def __init__(
-        self, params: Iterable[nn.Parameter], lr: float, weight_decay: float, dtype: torch.dtype
-    ) -> None:
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+    def __init__(self, params: Iterable[nn.Parameter], dtype: torch.dtype) -> None:
+        super().__init__(params, {"lr": 0.0})
         self.dtype = dtype
 
     @torch.no_grad()
@@ -52,55 +48,95 @@ class Muon(torch.optim.Optimizer):
                 momentum = self.state[weight]["momentum_buffer"]
                 momentum.lerp_(weight.grad, 1 - MUON_MOMENTUM)
                 update = orthogonal(weight.grad.lerp(momentum, MUON_MOMENTUM), self.dtype)
-                weight.mul_(1 - group["lr"] * group["weight_decay"])
                 weight.add_(update, alpha=-0.2 * group["lr"] * math.sqrt(max(weight.shape)))
 
 
 def orthogonal(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """The nearest matrix with all singular values near 1 (within about 0.7 to 1.2).
+    """A matrix with the same singular vectors and all singular values near 1 (about 0.7 to 1.2).
 
     Args:
         matrix: any shape (rows, columns).
         dtype: the format of the iterations, and of the result.
     """
     a, b, c = NEWTON_SCHULZ
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    wide = wide.to(dtype)
+    tall = matrix.shape[0] > matrix.shape[1]
+    wide = (matrix.T if tall else matrix).to(dtype)
     wide = wide / wide.norm().clamp(min=1e-7)
     for _ in range(ITERATIONS):
         gram = wide @ wide.T
         wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
-    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+    return wide.T if tall else wide
 
 
-def make_optimizers(
-    model: nn.Module, kind: Literal["muon", "adamw", "sgd"], weight_decay: float, muon_dtype: torch.dtype
-) -> list[torch.optim.Optimizer]:
-    """The optimizers of a model, each parameter in exactly one group; a tied weight counts once.
-
-    Weight decay falls on the matrices inside the blocks only: not on norms, and not on embedding and head, whose rows
-    are rare words that would fade between two visits.
+class Optimizers:
+    """The optimizers of one model, each parameter in exactly one of them; a tied weight counts once.
 
     Args:
-        model: names its parameters; those inside blocks have ".layers." in their names.
-        kind: as in the recipe.
-        weight_decay: decoupled.
+        model: its parameters' names tell where they stand; those inside blocks have ".layers." in them.
+        kind: as in the recipe: "muon", "adamw" or "sgd".
+        weight_decay: decoupled, and on the matrices inside the blocks only: not on norms, and not on embedding and
+            head, whose rows are words that would fade between two visits.
         muon_dtype: the format of Muon's iterations.
     """
-    named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
-    matrices = [weight for name, weight in named if ".layers." in name and weight.ndim == 2]
-    rest = [weight for name, weight in named if not (".layers." in name and weight.ndim == 2)]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
-    optimizers: list[torch.optim.Optimizer]
-    if kind == "muon" and matrices:
-        optimizers = [Muon(matrices, 0.0, weight_decay, muon_dtype)]
-        if rest:
-            optimizers.append(torch.optim.AdamW(rest, 0.0, BETAS, weight_decay=0.0, fused=True))
-    elif kind == "sgd":
-        optimizers = [Sgd(groups)]
-    else:
-        optimizers = [torch.optim.AdamW(groups, 0.0, BETAS, fused=True)]
-    for optimizer in optimizers:
-        _fill_state(optimizer)
-    return optimizers
+
+    def __init__(
+        self,
+        model: nn.Module,
+        kind: Literal["muon", "adamw", "sgd"],
+        weight_decay: float,
+        muon_dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self._named = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        inside = {name for name, weight in self._named.items() if ".layers." in name and weight.ndim == 2}
+        self._matrices = [weight for name, weight in self._named.items() if name in inside]
+        self._weight_decay = weight_decay
+        rest = [weight for name, weight in self._named.items() if name not in inside]
+        every = list(self._named.values())
+        self.all: list[torch.optim.Optimizer]
+        if kind == "muon":
+            self.all = [Muon(self._matrices, muon_dtype), _adamw(rest)]
+        elif kind == "adamw":
+            self.all = [_adamw(every)]
+        else:
+            self.all = [torch.optim.SGD(every, 0.0, momentum=SGD_MOMENTUM, nesterov=True)]
+        self._fill_state()
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Every parameter that learns, once."""
+        return list(self._named.values())
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        """One update of all parameters from their gradients."""
+        if self._matrices and self._weight_decay:
+            torch._foreach_mul_(self._matrices, 1 - learning_rate * self._weight_decay)
+        for optimizer in self.all:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            optimizer.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state by parameter name and the optimizer's own word, such as "lm_head.weight.exp_avg"; not copies."""
+        names = {weight: name for name, weight in self._named.items()}
+        return {
+            f"{names[weight]}.{key}": tensor
+            for optimizer in self.all
+            for weight, state in optimizer.state.items()
+            for key, tensor in state.items()
+        }
+
+    def _fill_state(self) -> None:
+        """Zeros where the optimizers would put them at their first step; the first step then does the same."""
+        for optimizer in self.all:
+            keys = ("exp_avg", "exp_avg_sq") if isinstance(optimizer, torch.optim.AdamW) else ("momentum_buffer",)
+            for group in optimizer.param_groups:
+                for weight in group["params"]:
+                    state = optimizer.state[weight]
+                    if isinstance(optimizer, torch.optim.AdamW):
+                        state["step"] = torch.zeros((), dtype=torch.float32, device=weight.device)
+                    for key in keys:
+                        state[key] = torch.zeros_like(weight, memory_format=torch.preserve_format)
+
+
+def _adamw(params: list[nn.Parameter]) -> torch.optim.AdamW:
+    return torch.optim.AdamW(params, 0.0, BETAS, weight_decay=0.0, fused=True)

@@ -1,5 +1,29 @@
 """Keys and sealing: what is encrypted and authenticated, how it opens, and how tampering shows."""
 
-from .store import Folder, Journal, OpenStore, Problem, Reader, Store, Writer
+from .clear_store import OpenStore
+from .keyring import KeyFacts, Rotation, add_key, list_keys, remove_key, rotate_key
+from .keys import new_key, write_key_file
+from .opening import open_store, verify_run
+from .sealed_store import SealedStore
+from .store import Folder, Journal, Problem, Reader, Store, Writer
 
-__all__ = ["Folder", "Journal", "OpenStore", "Problem", "Reader", "Store", "Writer"]
+__all__ = [
+    "Folder",
+    "Journal",
+    "KeyFacts",
+    "OpenStore",
+    "Problem",
+    "Reader",
+    "Rotation",
+    "SealedStore",
+    "Store",
+    "Writer",
+    "add_key",
+    "list_keys",
+    "new_key",
+    "open_store",
+    "remove_key",
+    "rotate_key",
+    "verify_run",
+    "write_key_file",
+]

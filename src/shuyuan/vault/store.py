@@ -1,27 +1,19 @@
 """The one way in which rooms read and write a run folder: sealed or open, whole or not at all.
 
 Names are logical and the same in both kinds of run: `data/train-00000.shard`, `metrics.jsonl`. An open run uses them
-as they are; a sealed run (`sealed_store.py`) writes each under a name that says nothing.
+as they are (`clear_store.py`); a sealed run writes each under a name that says nothing (`sealed_store.py`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import io
 import json
-import os
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Protocol
-
-from ..errors import RunError, VaultError
-from ..run import LOCK_FILE, sync_folder
+from typing import Any, Protocol, Self
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,7 @@ class Reader(Protocol):
 class Writer(Protocol):
     """A file that is being written, start to end."""
 
-    def write(self, data: bytes | memoryview) -> None: ...
+    def write(self, data: bytes | memoryview, /) -> object: ...
 
 
 class Journal(Protocol):
@@ -92,11 +84,11 @@ class Store(ABC):
             out.write(data)
 
     @abstractmethod
-    def writer(self, name: str) -> Any:
+    def writer(self, name: str) -> AbstractContextManager[Writer]:
         """Context manager that gives a `Writer`; the file appears at the end, and not at all after an exception."""
 
     @abstractmethod
-    def folder(self, name: str) -> Any:
+    def folder(self, name: str) -> AbstractContextManager[Folder]:
         """Context manager that gives a `Folder`; all of its files appear together by one rename, replacing the old."""
 
     @abstractmethod
@@ -114,14 +106,13 @@ class Store(ABC):
     # -- reading --
 
     @abstractmethod
-    def open(self, name: str) -> Any:
+    def open(self, name: str) -> AbstractContextManager[Reader]:
         """Context manager that gives a `Reader`. Raises VaultError or RunError naming the file."""
 
     def read(self, name: str) -> bytes:
         """The whole content of a file."""
         with self.open(name) as reader:
-            content: bytes = reader.read_at(0, reader.size)
-            return content
+            return reader.read_at(0, reader.size)
 
     @abstractmethod
     def names(self, prefix: str = "") -> list[str]:
@@ -145,10 +136,10 @@ class Store(ABC):
     def head(self) -> str | None:
         """Hex digest that commits to the whole state of a sealed run; None in an open one."""
 
-    def close(self) -> None:
-        """Ends the use of the store; in a sealed run this signs the head."""
+    def close(self) -> None:  # noqa: B027 - a run in the clear has nothing to do here
+        """Ends the use of the store; a sealed run notes how far its journals go, and signs its head."""
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -165,212 +156,3 @@ class Store(ABC):
     def read_json(self, name: str) -> Any:
         """Reads a JSON file."""
         return json.loads(self.read(name))
-
-
-# ---- open runs -----------------------------------------------------------------------------------------------------
-
-PARTIAL = ".partial"  # what an interrupted write leaves; removed when the run is next opened for writing
-
-
-class OpenStore(Store):
-    """A run in the clear: plain files, atomic writes, no secrecy and no tamper protection.
-
-    Args:
-        path: the run folder.
-        writable: whether left-overs of an interrupted write may be cleared away.
-    """
-
-    sealed = False
-
-    def __init__(self, path: Path, *, writable: bool = True) -> None:
-        super().__init__(path)
-        if writable:
-            for left in sorted(path.rglob("*" + PARTIAL)):
-                if left.is_dir():
-                    shutil.rmtree(left)
-                else:
-                    left.unlink(missing_ok=True)
-
-    @contextmanager
-    def writer(self, name: str) -> Iterator[BinaryIO]:
-        target = self._path(name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + PARTIAL)
-        try:
-            with partial.open("wb") as out:
-                yield out
-                out.flush()
-                os.fsync(out.fileno())
-            partial.replace(target)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-        sync_folder(target.parent)
-
-    @contextmanager
-    def folder(self, name: str) -> Iterator[Folder]:
-        target = self._path(name)
-        partial = target.with_name(target.name + PARTIAL)
-        old = target.with_name(target.name + ".old" + PARTIAL)
-        for left in (partial, old):
-            shutil.rmtree(left, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
-            yield _OpenFolder(partial)
-            sync_folder(partial)
-            if target.exists():
-                target.rename(old)
-            partial.rename(target)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        sync_folder(target.parent)
-        shutil.rmtree(old, ignore_errors=True)
-
-    def write_open(self, name: str, data: bytes) -> None:
-        self.write(name, data)
-
-    def remove(self, name: str) -> None:
-        target = self._path(name)
-        if target.is_dir():
-            doomed = target.with_name(target.name + PARTIAL)
-            target.rename(doomed)
-            shutil.rmtree(doomed)
-        else:
-            target.unlink(missing_ok=True)
-
-    def journal(self, name: str) -> Journal:
-        return OpenJournal(self._path(name))
-
-    @contextmanager
-    def open(self, name: str) -> Iterator[Reader]:
-        reader = OpenReader(self._path(name))
-        try:
-            yield reader
-        finally:
-            reader.close()
-
-    def names(self, prefix: str = "") -> list[str]:
-        files = (file for file in self.path.rglob("*") if file.is_file() and file.name != LOCK_FILE)
-        names = (file.relative_to(self.path).as_posix() for file in files)
-        return sorted(name for name in names if name.startswith(prefix) and PARTIAL not in name)
-
-    def derive_key(self, purpose: str) -> bytes:
-        return hashlib.sha256(b"shuyuan open run\0" + purpose.encode()).digest()
-
-    def verify(self, expect: str | None = None) -> list[Problem]:
-        if expect is not None:
-            return [Problem(".", "an open run has no head to compare with; seal it with a [vault] table")]
-        problems = []
-        for name in self.names():
-            if name.endswith(".jsonl"):
-                try:
-                    list(OpenJournal(self._path(name)).entries())
-                except VaultError as error:
-                    problems.append(Problem(name, error.what))
-        return problems
-
-    def head(self) -> str | None:
-        return None
-
-    def _path(self, name: str) -> Path:
-        return self.path / name
-
-
-class _OpenFolder:
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def write(self, name: str, data: bytes | memoryview) -> None:
-        file = self._path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-
-
-class OpenReader:
-    """Random access to a plain file."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self._file: io.BufferedReader = path.open("rb")
-        except OSError as error:
-            raise RunError(
-                "run.missing-file",
-                f"The file cannot be read ({error.strerror}).",
-                where=str(path),
-                mend="Make it again with the verb that wrote it, or restore it from a copy.",
-            ) from None
-        self.size = os.fstat(self._file.fileno()).st_size
-
-    def read_at(self, offset: int, count: int) -> bytes:
-        return os.pread(self._file.fileno(), count, offset)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class OpenJournal:
-    """JSON lines in the clear; each line carries a running digest, which detects accidents and no attacker.
-
-    A line is `{"entry": …, "chain": hex}` with chain = SHA-256(previous chain + entry text), first 16 bytes.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._chain: str | None = None
-
-    def append(self, entry: dict[str, Any]) -> None:
-        if self._chain is None:
-            self._chain = self._recover()
-        text = json.dumps(entry, ensure_ascii=False)
-        self._chain = _link(self._chain, text)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab") as out:
-            out.write(f'{{"chain": "{self._chain}", "entry": {text}}}\n'.encode())
-            out.flush()
-            os.fsync(out.fileno())
-
-    def entries(self) -> Iterator[dict[str, Any]]:
-        for text, _ in self._lines():
-            yield json.loads(text)
-
-    def _lines(self) -> Iterator[tuple[str, str]]:
-        chain = ""
-        if not self._path.exists():
-            return
-        with self._path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.endswith(b"\n"):
-                    return  # a crash in the middle of the last line
-                chain = self._check(line, chain, number)
-                yield line.decode()[len('{"chain": "", "entry": ') + 32 : -2], chain
-
-    def _check(self, line: bytes, chain: str, number: int) -> str:
-        text = line.decode("utf-8", "replace")
-        stated, entry = text[11:43], text[len('{"chain": "", "entry": ') + 32 : -2]
-        chain = _link(chain, entry)
-        if stated != chain:
-            raise VaultError(
-                "vault.broken-log",
-                "The log's chain is broken: a line was changed, lost or moved.",
-                where=f"{self._path}:{number}",
-                mend="Restore the file from a copy, or delete it to begin a new log.",
-            )
-        return chain
-
-    def _recover(self) -> str:
-        """The last chain value; an unfinished last line is cut off."""
-        chain, end = "", 0
-        for text, chain in self._lines():  # noqa: B007 - the last value is wanted
-            end += len(text.encode()) + 32 + len('{"chain": "", "entry": ') + 2
-        if self._path.exists() and self._path.stat().st_size > end:
-            with suppress(OSError):
-                os.truncate(self._path, end)
-        return chain
-
-
-def _link(chain: str, text: str) -> str:
-    return hashlib.sha256((chain + text).encode()).hexdigest()[:32]

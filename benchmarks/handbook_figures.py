@@ -1,0 +1,237 @@
+"""Measures the figures of the handbook: runs the very commands that its pages show and writes figures.json.
+
+    python benchmarks/handbook_figures.py                      # all figures; about half an hour on 2 cores
+    python benchmarks/handbook_figures.py --question training-cost
+    python benchmarks/handbook_figures.py --only feed-rate     # figures by name
+    python benchmarks/handbook_figures.py --small              # a few steps, to try the script; writes nothing
+
+Afterwards `make docs` writes them into the pages. Each command runs in a folder of its own that holds the question's
+recipes, in the order of question.toml; commands of one comparison run in turns, `--repeats` times, and the median counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from shuyuan import hardware
+from shuyuan.handbook import Question, load_bank
+
+YEAR_SECONDS = 31_557_600
+SMALL = {"run": ["--set", "train.budget=3 steps", "--set", "model.size=tiny", "--set", "train.batch_size=4"]}
+FEED_CONTEXT, FEED_BATCH = 2048, 16
+
+
+class Finished:
+    """One command that has run: its JSON, its run folder, how long it took."""
+
+    def __init__(self, result: dict[str, Any], folder: Path, seconds: float) -> None:
+        self.result = result
+        self.folder = folder
+        self.seconds = seconds
+
+    @property
+    def tokens_per_second(self) -> float:
+        return float(self.result["tokens"] / self.result["seconds"])
+
+
+def run_shown(question: Question, command: str, folder: Path, *, small: bool) -> Finished:
+    """Runs a command as the page shows it, with --json, in a folder with the question's recipes."""
+    folder.mkdir(parents=True)
+    for recipe in question.folder.glob("*.toml"):
+        (folder / recipe.name).write_bytes(recipe.read_bytes())
+    program, *words = shlex.split(command.replace("\\\n", " "))
+    if program != "shuyuan":
+        raise SystemExit(f"{question.id}: the page shows a command that is not shuyuan: {command}")
+    words += ["--json", *(SMALL.get(words[0], []) if small else [])]
+    begun = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "shuyuan", *words], cwd=folder, stdout=subprocess.PIPE, text=True
+    )
+    seconds = time.perf_counter() - begun
+    if done.returncode != 0:
+        raise SystemExit(f"{question.id}: `{command}` failed: {done.stdout.strip()}")
+    out = words[words.index("--out") + 1] if "--out" in words else ""
+    return Finished(json.loads(done.stdout.splitlines()[-1]), folder / out, seconds)
+
+
+# ---- one function a figure: from the finished runs of its command, repeated, to one value ---------------------------
+
+Runs = list[Finished]
+Measure = Callable[[Runs, dict[str, Runs]], float]
+
+
+def median(pick: Callable[[Finished], float]) -> Measure:
+    return lambda runs, _: statistics.median(pick(run) for run in runs)
+
+
+def validation_loss(run: Finished) -> float:
+    return float(run.result["loss"]["validation"])
+
+
+def peak_gigabytes(run: Finished) -> float:
+    return float(run.result["peak_bytes"]) / 1e9
+
+
+def bf16_ratio(_: Runs, all_runs: dict[str, Runs]) -> float:
+    """The median over pairs that ran one after the other, so that a slow minute hits both."""
+    pairs = zip(all_runs["bf16-speed"], all_runs["fp32-speed"], strict=True)
+    return statistics.median(bf16.tokens_per_second / fp32.tokens_per_second for bf16, fp32 in pairs)
+
+
+def spread(runs: Runs, all_runs: dict[str, Runs]) -> float:
+    return abs(validation_loss(runs[0]) - validation_loss(all_runs["schedule-wsd"][0]))
+
+
+def measured_over_planned(key: str) -> Callable[[Finished], float]:
+    def pick(run: Finished) -> float:
+        plan = json.loads((run.folder / "plan.json").read_text())
+        return float(plan["measured"][key] / plan[key]["expected"])
+
+    return pick
+
+
+def checkpoint_bytes_per_parameter(run: Finished) -> float:
+    newest = max((run.folder / "checkpoints").iterdir(), key=lambda folder: folder.name)
+    return sum(file.stat().st_size for file in newest.rglob("*") if file.is_file()) / run.result["parameters"]
+
+
+def prepared_megabytes_per_second(run: Finished) -> float:
+    from shuyuan import data, vault
+    from shuyuan.run import Run
+
+    with vault.open_store(Run(run.folder), None, writable=False) as store:
+        manifest = data.load_manifest(store)
+    if manifest is None:
+        raise SystemExit(f"{run.folder}: no manifest")
+    return manifest.text_bytes / manifest.seconds / 1e6
+
+
+def fed_tokens_per_second(run: Finished) -> float:
+    """Shuffled batches of 2,048-token windows from the shards of a prepared run, in this one thread."""
+    from shuyuan import data, vault
+    from shuyuan.run import Run
+
+    with vault.open_store(Run(run.folder), None, writable=False) as store:
+        manifest = data.load_manifest(store)
+        windows = data.Windows(store, manifest, "train", FEED_CONTEXT)
+        windows.batch(0, FEED_BATCH, 1)
+        rates = []
+        for _ in range(5):
+            begun = time.perf_counter()
+            for step in range(50):
+                windows.batch(step, FEED_BATCH, 1)
+            rates.append(50 * FEED_BATCH * FEED_CONTEXT / (time.perf_counter() - begun))
+    return statistics.median(rates)
+
+
+MEASURES: dict[str, dict[str, Measure]] = {
+    "training-cost": {
+        "gpt3-parameters": median(lambda run: run.result["parameters"]),
+        "gpt3-flops": median(lambda run: run.result["train_flops"]),
+        "gpt3-years": median(lambda run: run.result["seconds"]["expected"] / YEAR_SECONDS),
+        "time-ratio": median(measured_over_planned("seconds")),
+        "memory-ratio": median(measured_over_planned("peak_bytes")),
+        "checkpoint-bytes": median(checkpoint_bytes_per_parameter),
+        "prepare-rate": median(prepared_megabytes_per_second),
+        "feed-rate": median(fed_tokens_per_second),
+    },
+    "training-efficiency": {
+        "fp32-speed": median(lambda run: run.tokens_per_second),
+        "fp32-memory": median(peak_gigabytes),
+        "fp32-loss": median(validation_loss),
+        "bf16-speed": median(lambda run: run.tokens_per_second),
+        "bf16-memory": median(peak_gigabytes),
+        "bf16-loss": median(validation_loss),
+        "bf16-ratio": bf16_ratio,
+        "schedule-constant": median(validation_loss),
+        "schedule-linear": median(validation_loss),
+        "schedule-cosine": median(validation_loss),
+        "schedule-wsd": median(validation_loss),
+        "schedule-spread": spread,
+    },
+}
+# Figures whose value follows from the runs of others: measured together with them.
+NEEDS = {"bf16-ratio": ["fp32-speed", "bf16-speed"], "schedule-spread": ["schedule-wsd"]}
+# Figures that differ from run to run: their commands run in turns.
+TIMED = {"fp32-speed", "bf16-speed", "bf16-ratio", "time-ratio", "prepare-rate"}
+# What a figure measures in Python stands on the run of this figure's command.
+STANDS_ON = {"feed-rate": "prepare-rate"}
+
+
+def measure(
+    question: Question, names: list[str], folder: Path, *, repeats: int, small: bool
+) -> dict[str, float]:
+    """Runs what the figures need, each command once a round, and returns the values."""
+    wanted = list(dict.fromkeys(need for name in names for need in [*NEEDS.get(name, []), name]))
+    commands = {name: question.facts.figures[STANDS_ON.get(name, name)].command for name in wanted}
+    timed = {commands[name] for name in wanted if name in TIMED}
+    done: dict[str, Runs] = {command: [] for command in dict.fromkeys(commands.values())}
+    for turn in range(repeats):
+        for number, command in enumerate(done):
+            if turn == 0 or command in timed:
+                print(f"{question.id}: {' '.join(command.replace(chr(92), ' ').split())}", file=sys.stderr)
+                done[command].append(run_shown(question, command, folder / f"{turn}-{number}", small=small))
+    runs = {name: done[commands[name]] for name in wanted}
+    return {name: MEASURES[question.id][name](runs[name], runs) for name in names}
+
+
+def write_figures(question: Question, values: dict[str, float]) -> None:
+    """Adds the values to the question's figures.json, each with its command, hardware and date."""
+    file = question.folder / "figures.json"
+    table = json.loads(file.read_text()) if file.exists() else {}
+    machine = hardware.detect()
+    facts = {
+        "hardware": f"{machine.name}, {machine.cores} cores, {machine.memory_bytes / 1e9:.0f} GB",
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": {
+            "shuyuan": version("shuyuan"),
+            "torch": version("torch"),
+            "Python": sys.version.split()[0],
+        },
+    }
+    for name, value in values.items():
+        figure = question.facts.figures[name]
+        table[name] = {"value": value, "unit": figure.unit.en, "command": figure.command} | facts
+    ordered = {name: table[name] for name in question.facts.figures if name in table}
+    file.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--question", choices=list(MEASURES))
+    parser.add_argument("--only", nargs="+", default=[], metavar="FIGURE")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--small", action="store_true")
+    asked = parser.parse_args()
+    bank, found = load_bank(), {}
+    for question_id, measures in MEASURES.items():
+        names = [name for name in measures if not asked.only or name in asked.only]
+        if not names or asked.question not in (None, question_id):
+            continue
+        question = bank[question_id]
+        with tempfile.TemporaryDirectory(prefix="shuyuan-figures-") as folder:
+            repeats = 1 if asked.small else asked.repeats
+            values = measure(question, names, Path(folder), repeats=repeats, small=asked.small)
+        if not asked.small:
+            write_figures(question, values)
+        found[question_id] = values
+        for name, value in values.items():
+            print(f"{question_id:<22} {name:<20} {value:>14.6g} {question.facts.figures[name].unit.en}")
+    print(json.dumps({"figures": found, "written": not asked.small}))
+
+
+if __name__ == "__main__":
+    main()

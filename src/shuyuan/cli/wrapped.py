@@ -1,0 +1,43 @@
+"""Markdown for the terminal whose lines also break inside Chinese, which has no spaces to break at."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.markdown import Markdown, MarkdownElement, Paragraph
+from rich.text import Text
+
+_CHINESE = "\u3400-\u9fff"
+_OPENING = "（《“「"
+_CLOSING = "，。、；：？！）》”」…"
+# What stays together on a line: one Chinese character or one word, with its brackets and the stop behind it.
+_PIECE = re.compile(rf"[{_OPENING}]*(?:[{_CHINESE}]|[^\s{_CHINESE}{_OPENING}{_CLOSING}]+)?[{_CLOSING}]*\s*")
+
+
+class _Paragraph(Paragraph):
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = self.text.divide(breaks(self.text.plain, options.max_width))
+        for line in lines:
+            line.rstrip()
+        yield Text("\n", justify="left").join(lines)
+
+
+class WrappedMarkdown(Markdown):
+    """Rich's Markdown with paragraphs that break inside Chinese too."""
+
+    elements: ClassVar[dict[str, type[MarkdownElement]]] = {**Markdown.elements, "paragraph_open": _Paragraph}
+
+
+def breaks(text: str, width: int) -> list[int]:
+    """Where to break `text` so that no line is wider than `width` cells: offsets into it."""
+    offsets, used, at = [], 0, 0
+    for piece in _PIECE.findall(text):
+        if used and used + cell_len(piece.rstrip()) > width:
+            offsets.append(at)
+            used = 0
+        used += cell_len(piece)
+        at += len(piece)
+    return offsets

@@ -1,0 +1,38 @@
+"""From the recipe's source to shards of tokens: read, clean, mask, remove duplicates, split by owner, encode.
+
+Other rooms use `prepare`, `load_manifest`, `load_tokenizer`, `Windows`, and the types `Manifest`, `Split`, `ShardFacts`
+and `Tokenizer`.
+"""
+
+from .batches import NOTHING, Windows
+from .manifest import (
+    MANIFEST_FILE,
+    TOKENIZER_FILE,
+    Manifest,
+    ShardFacts,
+    Split,
+    TokenizerFacts,
+    load_manifest,
+)
+from .masking import Masker
+from .prepare import load_tokenizer, prepare
+from .tokenizer import Tokenizer, byte_tokenizer, char_tokenizer, learn_bpe
+
+__all__ = [
+    "MANIFEST_FILE",
+    "NOTHING",
+    "TOKENIZER_FILE",
+    "Manifest",
+    "Masker",
+    "ShardFacts",
+    "Split",
+    "Tokenizer",
+    "TokenizerFacts",
+    "Windows",
+    "byte_tokenizer",
+    "char_tokenizer",
+    "learn_bpe",
+    "load_manifest",
+    "load_tokenizer",
+    "prepare",
+]

@@ -1,0 +1,107 @@
+"""What was prepared: counts, digests and source facts, written last, so that it stands for a whole preparation."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..vault import Store
+from .sources import Fact
+
+MANIFEST_FILE = "data/manifest.json"
+TOKENIZER_FILE = "data/tokenizer.json"
+
+
+@dataclass(frozen=True)
+class ShardFacts:
+    """One shard: its name in the run, its records and tokens, and the SHA-256 of its content."""
+
+    name: str
+    records: int
+    tokens: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split: tokens include the end token of each record; text_bytes is UTF-8 after cleaning and masking."""
+
+    records: int
+    owners: int
+    tokens: int
+    text_bytes: int
+    shards: list[ShardFacts]
+
+
+@dataclass(frozen=True)
+class TokenizerFacts:
+    """The tokenizer of the run: kind (byte, char, bpe), SHA-256 of its tokenizer.json, and its end token."""
+
+    kind: str
+    sha256: str
+    end_id: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that is known of the prepared data.
+
+    Attributes:
+        splits: "train", "validation" and, where asked for, "test".
+        vocab_size: ids run from 0 to one less.
+        tokenizer: its facts.
+        skipped: records and files left out, by reason.
+        masked: personal data replaced, by kind.
+        duplicates: records removed as "exact" and as "near" repeats.
+        changed: records that cleaning changed.
+        source: the files that were read, as they were.
+        settings: digest of what the recipe said about data and tokenizer.
+        fingerprint: keyed digest of the records read; only the holder of the run's key can compute it.
+        seconds: how long preparation took.
+        text_bytes: of all splits together.
+    """
+
+    splits: dict[str, Split]
+    vocab_size: int
+    tokenizer: TokenizerFacts
+    skipped: dict[str, int] = field(default_factory=dict)
+    masked: dict[str, int] = field(default_factory=dict)
+    duplicates: dict[str, int] = field(default_factory=dict)
+    changed: int = 0
+    source: list[Fact] = field(default_factory=list)
+    settings: str = ""
+    fingerprint: str = ""
+    seconds: float = 0.0
+
+    @property
+    def text_bytes(self) -> int:
+        return sum(split.text_bytes for split in self.splits.values())
+
+    @property
+    def tokens(self) -> int:
+        return sum(split.tokens for split in self.splits.values())
+
+    @property
+    def records(self) -> int:
+        return sum(split.records for split in self.splits.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is written to data/manifest.json."""
+        return asdict(self) | {"text_bytes": self.text_bytes}
+
+    @classmethod
+    def from_json(cls, table: dict[str, Any]) -> Manifest:
+        """Reads what `to_json` wrote."""
+        table = {key: value for key, value in table.items() if key != "text_bytes"}
+        splits = {
+            name: Split(**split | {"shards": [ShardFacts(**shard) for shard in split["shards"]]})
+            for name, split in table.pop("splits").items()
+        }
+        tokenizer = TokenizerFacts(**table.pop("tokenizer"))
+        source = [Fact(**fact) for fact in table.pop("source")]
+        return cls(splits=splits, tokenizer=tokenizer, source=source, **table)
+
+
+def load_manifest(store: Store) -> Manifest | None:
+    """The manifest of a run, or None if nothing is prepared yet."""
+    return Manifest.from_json(store.read_json(MANIFEST_FILE)) if store.exists(MANIFEST_FILE) else None

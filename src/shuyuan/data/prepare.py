@@ -1,0 +1,197 @@
+"""Preparation: from the recipe's source to tokenizer, shards and manifest in the run, or nothing at all.
+
+Three passes over the records: survey (clean, split, find duplicates), learn (a tokenizer, from the training split alone),
+write (mask, encode, shards). Records are never spooled to disk in between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import replace
+
+from ..errors import DataError
+from ..progress import Progress
+from ..recipe import Recipe
+from ..vault import Store
+from .manifest import MANIFEST_FILE, TOKENIZER_FILE, Manifest, Split, TokenizerFacts, load_manifest
+from .masking import Masker
+from .records import Records
+from .split import SPLITS
+from .survey import Survey, changed_meanwhile
+from .tokenizer import Tokenizer
+from .vocabulary import choose_tokenizer
+from .writing import write_splits
+
+
+def prepare(recipe: Recipe, store: Store, progress: Progress) -> Manifest:
+    """Prepares the recipe's data into the run; where that is done and the source is the same, nothing happens.
+
+    Args:
+        recipe: what to read, clean, mask, hold out, and how to make tokens of it.
+        store: the run's files; data/tokenizer.json, data/*.shard and, last, data/manifest.json are written.
+        progress: shows the stages and hears what was left out.
+
+    Returns:
+        What is in the run now.
+
+    Raises:
+        DataError: the source cannot be read, holds too little, or is not the one that the run was made from.
+    """
+    done = load_manifest(store)
+    if done is not None:
+        return _still_right(done, recipe, store, progress)
+    begin = time.monotonic()
+    masker = Masker(recipe.data.mask, recipe.data.mask_patterns, names=recipe.data.mask_names)
+    records = Records(recipe)
+    _clear(store)  # what a killed preparation left
+    try:
+        facts = records.facts()
+        survey = Survey(records, recipe, store, progress)
+        _check_enough(recipe, survey)
+        tokenizer = choose_tokenizer(recipe, survey, masker, progress)
+        store.write(TOKENIZER_FILE, tokenizer.to_json().encode())
+        masker.counts.clear()
+        splits = write_splits(survey, tokenizer, masker, store, progress)
+        _check_windows(recipe, splits)
+        if records.facts() != facts:
+            raise changed_meanwhile()
+        manifest = Manifest(
+            splits=splits,
+            vocab_size=tokenizer.vocab_size,
+            tokenizer=TokenizerFacts(
+                tokenizer.kind, hashlib.sha256(tokenizer.to_json().encode()).hexdigest(), tokenizer.end_id
+            ),
+            skipped=dict(survey.skipped),
+            masked=dict(masker.counts),
+            duplicates=survey.duplicates,
+            changed=survey.changed,
+            source=facts,
+            settings=_settings(recipe),
+            fingerprint=survey.fingerprint(store.derive_key("fingerprint")),
+            seconds=round(time.monotonic() - begin, 3),
+        )
+        store.write_json(MANIFEST_FILE, manifest.to_json())
+    except BaseException:
+        _clear(store)
+        raise
+    _say(manifest, progress)
+    return manifest
+
+
+def load_tokenizer(store: Store, name: str = TOKENIZER_FILE) -> Tokenizer:
+    """The tokenizer of a run, or of its model with `name` "model/tokenizer.json"."""
+    return Tokenizer.from_json(store.read(name).decode(), where=name)
+
+
+def _clear(store: Store) -> None:
+    for name in store.names("data/"):
+        store.remove(name)
+
+
+# ---- prepared before -----------------------------------------------------------------------------------------------
+
+
+def _still_right(done: Manifest, recipe: Recipe, store: Store, progress: Progress) -> Manifest:
+    if done.settings != _settings(recipe):
+        raise DataError(
+            "data.other-settings",
+            "The run was prepared with other settings of data, tokenizer or seed.",
+            where=str(store.path),
+            mend="Choose another folder with --out, or undo the change.",
+        )
+    try:
+        records = Records(recipe)
+    except DataError as error:
+        if error.code != "data.missing":
+            raise
+        progress.say(
+            "data.source-gone", "The source is no longer there; the records prepared from it are used."
+        )
+        return done
+    facts = records.facts()
+    if facts == done.source:
+        return done
+    # A new date alone (a copy, a checkout) changes no record: compare what is read.
+    survey = Survey(records, recipe, store, progress)
+    if survey.fingerprint(store.derive_key("fingerprint")) != done.fingerprint:
+        raise DataError(
+            "data.changed",
+            "The source has changed since the run was prepared, and a run belongs to its data.",
+            where=_first_change(done, records),
+            mend="Start a new run in another folder with --out, or put the old source back.",
+        )
+    done = replace(done, source=facts)
+    store.write_json(MANIFEST_FILE, done.to_json())
+    return done
+
+
+def _first_change(done: Manifest, records: Records) -> str:
+    before, now = set(done.source), set(records.facts())
+    return min(fact.path for fact in before ^ now)
+
+
+def _settings(recipe: Recipe) -> str:
+    table = recipe.model_dump(mode="json", include={"task", "seed", "data", "tokenizer"})
+    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
+
+
+# ---- too little ----------------------------------------------------------------------------------------------------
+
+
+def _asked(recipe: Recipe) -> list[str]:
+    return [*SPLITS[:2], *(SPLITS[2:] if recipe.data.test is not None else [])]
+
+
+def _check_enough(recipe: Recipe, survey: Survey) -> None:
+    """Refuses before the long work what cannot fill one window a split: no tokenizer makes more tokens than bytes."""
+    count = len(survey.split_R)
+    removed = int((~survey.kept_R).sum())
+    if not count:
+        left_out = ", ".join(f"{number:,} {reason}" for reason, number in survey.skipped.items())
+        raise DataError(
+            "data.empty",
+            f"The source gives no record{f' ({left_out} left out)' if left_out else ''}.",
+            where="data.source",
+            mend="Check `data.source`, `data.text` and the length limits.",
+        )
+    for number, name in enumerate(SPLITS):
+        here = (survey.split_R == number) & survey.kept_R
+        most = int(survey.bytes_R[here].sum() + here.sum())
+        if name in _asked(recipe) and most < recipe.model.context:
+            raise _too_little(
+                name, f"at most {most:,}", recipe, f" Of {count:,} records, {removed:,} are duplicates."
+            )
+
+
+def _check_windows(recipe: Recipe, splits: dict[str, Split]) -> None:
+    for name in _asked(recipe):
+        if splits[name].tokens < recipe.model.context:
+            raise _too_little(
+                name, f"{splits[name].tokens:,}", recipe, f" It has {splits[name].records:,} records."
+            )
+
+
+def _too_little(split: str, tokens: str, recipe: Recipe, more: str) -> DataError:
+    key = "data.source" if split == "train" else f"data.{split}"
+    return DataError(
+        "data.too-little",
+        f"The {split} split has {tokens} tokens, less than one window of model.context = {recipe.model.context}.{more}",
+        where=key,
+        mend="Add records, hold out another share, cut text into smaller records (`data.record`), or lower `model.context`.",
+    )
+
+
+# ---- what is said --------------------------------------------------------------------------------------------------
+
+
+def _say(manifest: Manifest, progress: Progress) -> None:
+    for code, verb, counts in (
+        ("data.skipped", "Left out", manifest.skipped),
+        ("data.duplicates", "Duplicates removed", manifest.duplicates),
+        ("data.masked", "Masked", manifest.masked),
+    ):
+        found = [f"{count:,} {what}" for what, count in sorted(counts.items()) if count]
+        if found:
+            progress.say(code, f"{verb}: {', '.join(found)}.")

@@ -1,0 +1,149 @@
+"""Shards: files of prepared records in the safetensors layout, read at random without loading them.
+
+Tensors of a shard: `tokens` (U16, or U32 for vocabularies over 65,536), `offsets` (U64, where each record begins, and the
+end of the last), `owners` (U64, a keyed hash of each record's owner). The header is read by a small strict parser of our
+own, because the library wants the whole file or a path, and a sealed shard is neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..vault import Reader, Store
+from .manifest import ShardFacts
+
+SHARD_BYTES = 32 * 1024 * 1024  # of tokens; a record is never cut, so a longer one makes a larger shard
+_HEADER_LIMIT = 64 * 1024
+_TYPES = {"U16": np.uint16, "U32": np.uint32, "U64": np.uint64}
+_NAMES = {"tokens": ("U16", "U32"), "offsets": ("U64",), "owners": ("U64",)}
+
+Tokens = NDArray[np.unsignedinteger[Any]]
+
+
+def token_type(vocab_size: int) -> type[np.uint16] | type[np.uint32]:
+    """The narrowest type that holds every id."""
+    return np.uint16 if vocab_size <= 65_536 else np.uint32
+
+
+def write_shard(
+    store: Store, name: str, tokens: Tokens, offsets: NDArray[np.uint64], owners: NDArray[np.uint64]
+) -> ShardFacts:
+    """Writes one shard, whole or not at all.
+
+    Args:
+        tokens: ids of all records, each closed by the end token.
+        offsets: where each record begins in `tokens`, and the end of the last.
+        owners: the owner's hash of each record.
+    """
+    # The wider type first keeps all aligned.
+    arrays: dict[str, NDArray[Any]] = {"offsets": offsets, "owners": owners, "tokens": tokens}
+    header: dict[str, Any] = {}
+    at = 0
+    for key, array in arrays.items():
+        kind = next(kind for kind, dtype in _TYPES.items() if array.dtype == dtype)
+        header[key] = {"dtype": kind, "shape": [len(array)], "data_offsets": [at, at + array.nbytes]}
+        at += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    digest = hashlib.sha256()
+    with store.writer(name) as out:
+        for part in (len(text).to_bytes(8, "little"), text, *(array.tobytes() for array in arrays.values())):
+            digest.update(part)
+            out.write(part)
+    return ShardFacts(name, len(owners), len(tokens), digest.hexdigest())
+
+
+class Shard:
+    """A shard opened for random access.
+
+    Args:
+        reader: the open file.
+        name: for errors.
+
+    Attributes:
+        tokens: how many token ids it holds.
+        records: how many records.
+
+    Raises:
+        DataError: the file is not a shard.
+    """
+
+    def __init__(self, reader: Reader, name: str) -> None:
+        self._reader = reader
+        self._name = name
+        self._start, tensors = self._header()
+        self._dtype = _TYPES[tensors["tokens"]["dtype"]]
+        self._places = {key: tensor["data_offsets"] for key, tensor in tensors.items()}
+        self.tokens: int = tensors["tokens"]["shape"][0]
+        self.records: int = tensors["owners"]["shape"][0]
+
+    def read(self, start: int, stop: int) -> Tokens:
+        """Token ids from `start` up to `stop`, without a copy of anything else."""
+        if not 0 <= start <= stop <= self.tokens:
+            raise IndexError(f"{start}:{stop} of {self.tokens} tokens")
+        width = np.dtype(self._dtype).itemsize
+        at = self._start + self._places["tokens"][0] + start * width
+        data = self._reader.read_at(at, (stop - start) * width)
+        if len(data) != (stop - start) * width:
+            raise self._broken("it is cut short")
+        return np.frombuffer(data, self._dtype)
+
+    def offsets(self) -> NDArray[np.uint64]:
+        """Where each record begins, and the end of the last."""
+        offsets = self._whole("offsets")
+        sound = len(offsets) == self.records + 1 and offsets[0] == 0 and offsets[-1] == self.tokens
+        if not sound or (offsets[1:] < offsets[:-1]).any():
+            raise self._broken("its offsets do not fit its tokens")
+        return offsets
+
+    def owners(self) -> NDArray[np.uint64]:
+        """The hash of each record's owner."""
+        return self._whole("owners")
+
+    def _whole(self, key: str) -> NDArray[np.uint64]:
+        start, stop = self._places[key]
+        return np.frombuffer(self._reader.read_at(self._start + start, stop - start), np.uint64)
+
+    def _header(self) -> tuple[int, dict[str, Any]]:
+        size = int.from_bytes(self._reader.read_at(0, 8), "little")
+        if self._reader.size < 8 or size > min(_HEADER_LIMIT, self._reader.size - 8):
+            raise self._broken("its header is too long")
+        try:
+            header = json.loads(self._reader.read_at(8, size))
+        except (ValueError, RecursionError):
+            raise self._broken("its header is not JSON") from None
+        if not isinstance(header, dict) or header.keys() != _NAMES.keys():
+            raise self._broken("it does not hold tokens, offsets and owners")
+        spans = sorted(self._span(key, header[key]) for key in header)
+        if [start for start, _ in spans] != [0, *(stop for _, stop in spans[:-1])]:
+            raise self._broken("its parts overlap or leave gaps")
+        if 8 + size + spans[-1][1] != self._reader.size:
+            raise self._broken("its length is not what its header says")
+        return 8 + size, header
+
+    def _span(self, key: str, tensor: Any) -> tuple[int, int]:
+        try:
+            kind, (count,), (start, stop) = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
+        except (KeyError, TypeError, ValueError):
+            raise self._broken(f"its header does not describe {key}") from None
+        numbers = (count, start, stop)
+        sound = tensor.keys() == {"dtype", "shape", "data_offsets"} and kind in _NAMES[key]
+        if not sound or any(type(number) is not int or number < 0 for number in numbers):
+            raise self._broken(f"its header does not describe {key}")
+        if stop - start != count * np.dtype(_TYPES[kind]).itemsize:
+            raise self._broken(f"the size of {key} does not fit its type")
+        return start, stop
+
+    def _broken(self, why: str) -> DataError:
+        return DataError(
+            "data.bad-shard",
+            f"The shard cannot be read: {why}.",
+            where=self._name,
+            mend="Restore the run from a copy, or prepare the data again in a new folder.",
+        )

@@ -1,0 +1,74 @@
+"""What every source is: a stream of rows that can be read again, with cheap facts that tell whether it changed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+Skipped = Counter[str]  # reason -> number of records or files left out
+Granule = Literal["file", "line", "paragraph"]
+
+# The longest record, in characters of text or bytes of a JSON line. Longer ones would need several times their size
+# in memory at once.
+RECORD_LIMIT = 128 * 1024 * 1024
+
+
+class Row(NamedTuple):
+    """One row of a source: column name to value, and where it stands ("file:line"), for errors."""
+
+    values: Mapping[str, Any]
+    where: str
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What tells cheaply whether a source changed: the file's path, its bytes, and when it was last written."""
+
+    path: str
+    size: int
+    modified_ns: int
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the recipe wants of a source.
+
+    Attributes:
+        text: the column under which plain text is given.
+        columns: the columns that are read; formats that can leave others out do so.
+        record: what one record of plain text is; None lets the source decide.
+    """
+
+    text: str
+    columns: tuple[str, ...]
+    record: Granule | None = None
+
+
+class Source(ABC):
+    """A stream of rows, the same each time it is read.
+
+    Attributes:
+        owner: the column that says whom a row is about where the recipe names none.
+        contiguous: whether the rows are blocks of one text, in order.
+        total_bytes: bytes to read, or None where nobody knows.
+    """
+
+    owner: ClassVar[str | None] = None
+    contiguous = False
+    total_bytes: int | None = None
+
+    @abstractmethod
+    def facts(self) -> list[Fact]:
+        """The facts of every file that is read."""
+
+    @abstractmethod
+    def rows(self, skipped: Skipped) -> Iterator[Row]:
+        """Every row, in the same order each time; what is left out is counted in `skipped` by reason."""
+
+    @property
+    @abstractmethod
+    def position(self) -> int:
+        """Bytes read so far by the last `rows`."""

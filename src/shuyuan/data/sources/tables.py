@@ -1,0 +1,185 @@
+"""Files of rows with columns: JSON lines, JSON, CSV, TSV, Parquet. An error names file and line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ...errors import DataError, missing_extra
+from .base import RECORD_LIMIT, Row, Skipped, Wanted
+from .opening import Meter, check_start, open_bytes, open_text
+from .texts import too_long
+
+_JSON_LIMIT = 256 * 1024 * 1024  # a .json file is parsed in memory, which takes several times its size
+_DECODER = json.JSONDecoder()
+_BATCH_ROWS = 1024
+
+# The csv module refuses fields over 128 KiB by default, process-wide; a record may be longer.
+csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+
+
+def json_lines(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped) -> Iterator[Row]:
+    """One JSON object a line; blank lines are passed over."""
+    check_start(path)
+    with open_bytes(path, meter) as stream:
+        number = 0
+        while line := stream.readline(RECORD_LIMIT + 1):
+            number += 1
+            where = f"{path}:{number}"
+            if len(line) > RECORD_LIMIT:
+                raise too_long(where)
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            if text.isspace():
+                continue
+            try:
+                value = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                raise _bad_json(where, error) from None
+            yield Row(_object(value, where), where)
+
+
+def json_list(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped) -> Iterator[Row]:
+    """A list of objects, or an object in which exactly one value is such a list."""
+    with open_text(path, meter) as stream:
+        text = stream.read(_JSON_LIMIT + 1)
+    if len(text) > _JSON_LIMIT:
+        raise DataError(
+            "data.json-too-large",
+            f"A .json file is read whole, and this one is over {_JSON_LIMIT // 2**20} million characters.",
+            where=str(path),
+            mend="Save it as .jsonl, one object a line; that is read line by line.",
+        )
+    try:
+        at = _start_of_list(text, path)
+        line, counted = 1, 0
+        for value, begin in _items(text, at):
+            line += text.count("\n", counted, begin)
+            counted = begin
+            where = f"{path}:{line}"
+            yield Row(_object(value, where), where)
+    except (ValueError, RecursionError) as error:
+        raise _bad_json(f"{path}:{getattr(error, 'lineno', 1)}", error) from None
+
+
+def _start_of_list(text: str, path: Path) -> int:
+    """Where the list of records begins in the text of a JSON file; the whole file is parsed to see that it is sound."""
+    at = _after_space(text, 0)
+    value, end = _DECODER.raw_decode(text, at)
+    if _after_space(text, end) != len(text):
+        raise json.JSONDecodeError("Extra data", text, end)
+    if isinstance(value, list):
+        return at
+    keys = value.items() if isinstance(value, dict) else ()
+    lists = [key for key, inner in keys if isinstance(inner, list)]
+    if len(lists) != 1:
+        raise DataError(
+            "data.bad-json",
+            f"The file holds {len(lists) or 'no'} lists where one list of records is wanted.",
+            where=str(path),
+            mend="Write a list of objects, an object of one list, or one object a line in a .jsonl file.",
+        )
+    at = _after_space(text, at + 1)
+    while True:  # over the keys of the object to the one with the list
+        key, at = _DECODER.raw_decode(text, at)
+        at = _after_space(text, _after_space(text, at) + 1)  # over the colon
+        if key == lists[0]:
+            return at
+        at = _DECODER.raw_decode(text, at)[1]
+        at = _after_space(text, _after_space(text, at) + 1)  # over the comma
+
+
+def _items(text: str, at: int) -> Iterator[tuple[Any, int]]:
+    at = _after_space(text, at + 1)
+    while text[at] != "]":
+        value, end = _DECODER.raw_decode(text, at)
+        yield value, at
+        at = _after_space(text, end)
+        if text[at] == ",":
+            at = _after_space(text, at + 1)
+
+
+def _after_space(text: str, at: int) -> int:
+    while at < len(text) and text[at] in " \t\r\n":
+        at += 1
+    return at
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise DataError(
+            "data.not-an-object",
+            f"A record must be a JSON object, and this is a {type(value).__name__}.",
+            where=where,
+            mend='Write it as {"text": "…"}.',
+        )
+    return value
+
+
+def _bad_json(where: str, error: Exception) -> DataError:
+    if isinstance(error, json.JSONDecodeError):
+        what = f"{error.msg} at column {error.colno}"
+    else:
+        what = "it is nested too deep" if isinstance(error, RecursionError) else "a number is too long"
+    return DataError(
+        "data.bad-json", f"This is not JSON: {what}.", where=where, mend="Mend that line, or take it out."
+    )
+
+
+def csv_rows(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped) -> Iterator[Row]:
+    """Comma-separated values with a header; quoted fields may hold commas, quotes and line ends (RFC 4180)."""
+    return _separated(path, meter, skipped, strict=True)
+
+
+def tsv_rows(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped) -> Iterator[Row]:
+    """Tab-separated values with a header; quotes mean nothing, as the format's registration has it."""
+    return _separated(path, meter, skipped, delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def _separated(path: Path, meter: Meter, skipped: Skipped, **dialect: Any) -> Iterator[Row]:
+    with open_text(path, meter, newline="") as stream:
+        reader = csv.reader(stream, **dialect)
+        try:
+            header = next(reader, [])
+            for values in reader:
+                if len(values) == len(header):
+                    yield Row(dict(zip(header, values, strict=True)), f"{path}:{reader.line_num}")
+                elif values:
+                    skipped["rows with too few or too many fields"] += 1
+        except csv.Error as error:
+            raise DataError(
+                "data.bad-csv",
+                f"The quoting is broken near here ({error}).",
+                where=f"{path}:{reader.line_num}",
+                mend="Put fields that hold commas, quotes or line ends in double quotes, and double the quotes in them.",
+            ) from None
+
+
+def parquet_rows(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped) -> Iterator[Row]:
+    """Rows of a Parquet file; only the wanted columns are read, a batch at a time."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise missing_extra("Reading .parquet files", "parquet") from None
+    with open_bytes(path, meter) as stream:
+        try:
+            file = pyarrow.parquet.ParquetFile(stream)
+            columns = [name for name in wanted.columns if name in file.schema_arrow.names]
+            if len(columns) < len(wanted.columns):
+                columns = file.schema_arrow.names  # a column is missing: let the error name those there are
+            number = 0
+            for batch in file.iter_batches(_BATCH_ROWS, columns=columns):
+                for values in batch.to_pylist():
+                    number += 1
+                    yield Row(values, f"{path}:row {number}")
+        except pyarrow.ArrowException as error:
+            raise DataError(
+                "data.damaged",
+                f"This is not a whole Parquet file ({str(error).splitlines()[0]}).",
+                where=str(path),
+                mend="Restore it from a copy, or write it again.",
+            ) from None

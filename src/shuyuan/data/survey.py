@@ -1,0 +1,179 @@
+"""The first pass over the records: what is needed to decide which to keep and where each belongs, and no more.
+
+Legend: R records.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import sys
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..progress import Progress
+from ..recipe import Data, Recipe
+from ..vault import Store
+from .duplicates import NEAR_LIMIT, Sketches, exact_repeats
+from .records import Record, Records
+from .sources import Skipped
+from .split import TRAIN, Lottery, by_owner, by_place
+
+_BATCH_CHARS = 1_000_000
+_BATCH_RECORDS = 4096
+_MEMORY_BYTES = 128 * 1024 * 1024  # of text that is kept for the later passes; a larger source is read again
+
+
+class Survey:
+    """What one pass found out about every record.
+
+    Args:
+        records: the recipe's records.
+        recipe: its seed draws the split, its `data` says which duplicates go.
+        store: gives the key for the hashes of owners.
+        progress: shows the bytes read.
+
+    Attributes:
+        split_R: 0 train, 1 validation, 2 test.
+        kept_R: whether a record is neither an exact nor a near duplicate.
+        owners_R: keyed hash of each record's owner.
+        bytes_R: UTF-8 length of each record, clean and not yet masked.
+        chars_R: the same in characters.
+        skipped: records and files left out, by reason.
+        duplicates: records removed, as "exact" and "near".
+        changed: records that cleaning changed.
+    """
+
+    def __init__(self, records: Records, recipe: Recipe, store: Store, progress: Progress) -> None:
+        self._records = records
+        self._data = recipe.data
+        self.skipped: Skipped = Counter()
+        self.duplicates: dict[str, int] = {}
+        near = recipe.data.duplicates == "near" and not records.contiguous
+        self._sketches = Sketches() if near else None
+        self._texts: list[str] | None = []
+        self._texts_bytes = 0
+        digests, draws, owners, parts = array("Q"), array("Q"), array("Q"), array("B")
+        sizes, chars = array("I"), array("I")
+        lottery, owner_key = Lottery(recipe.seed), store.derive_key("owners")
+        with progress.stage("read the source", records.total_bytes, "bytes") as stage:
+            for batch in _batches(records.each(self.skipped)):
+                for record in batch:
+                    encoded = record.text.encode()
+                    digest = hashlib.blake2b(encoded, digest_size=16).digest()
+                    owner = b"record:" + digest if record.owner is None else b"owner:" + record.owner
+                    digests.append(int.from_bytes(digest[:8], "little"))
+                    draws.append(lottery.draw(owner))
+                    owners.append(_short(owner, owner_key))
+                    sizes.append(len(encoded))
+                    chars.append(len(record.text))
+                    parts.append(record.part)
+                self._hold(batch)
+                if self._sketches is not None:
+                    self._sketches.add([record.text for record in batch])
+                stage.advance(records.position - stage.done)
+        self.changed = records.changed
+        self.digests_R = np.array(digests, np.uint64)
+        self.owners_R = np.array(owners, np.uint64)
+        self.bytes_R, self.chars_R = np.array(sizes, np.int64), np.array(chars, np.int64)
+        self.split_R = self._split(np.array(draws, np.uint64), np.array(parts, np.uint8))
+        self.kept_R = self._keep(np.array(parts, np.uint8), progress)
+
+    def _hold(self, batch: list[Record]) -> None:
+        if self._texts is not None:
+            self._texts_bytes += sum(sys.getsizeof(record.text) for record in batch)
+            self._texts += [record.text for record in batch]
+            if self._texts_bytes > _MEMORY_BYTES:
+                self._texts = None
+
+    def _split(self, draws_R: NDArray[np.uint64], parts_R: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        validation, test = _shares(self._data)
+        split_R = parts_R.copy()
+        own_R = parts_R == TRAIN
+        if self._records.contiguous:
+            split_R[own_R] = by_place(self.bytes_R[own_R], validation, test)
+        else:
+            split_R[own_R] = by_owner(draws_R[own_R], validation, test)
+        return split_R
+
+    def _keep(self, parts_R: NDArray[np.uint8], progress: Progress) -> NDArray[np.bool_]:
+        """Removes what repeats an earlier record; files given for holding out come first and are kept whole."""
+        count = len(parts_R)
+        kept_R = np.ones(count, bool)
+        if self._data.duplicates == "keep" or self._records.contiguous:
+            return kept_R
+        given_R = parts_R != TRAIN
+        order = np.argsort(~given_R, kind="stable")
+        exact_R = exact_repeats(self.digests_R, order) & ~given_R
+        self.duplicates["exact"] = int(exact_R.sum())
+        kept_R &= ~exact_R
+        if self._sketches is not None:
+            if count > NEAR_LIMIT:
+                progress.say(
+                    "data.near-limit",
+                    f"Near duplicates are looked for among the first {NEAR_LIMIT:,} records; the others are compared exactly.",
+                )
+            near_R = np.zeros(count, bool)
+            near_R[: self._sketches.count] = self._sketches.repeats(order[kept_R[order]])
+            near_R &= ~given_R
+            self.duplicates["near"] = int(near_R.sum())
+            kept_R &= ~near_R
+            self._sketches = None
+        return kept_R
+
+    def fingerprint(self, key: bytes) -> str:
+        """Keyed digest of all records and of which files they came from."""
+        return hmac.new(key, self.digests_R.tobytes(), "sha256").hexdigest()
+
+    def texts(self, wanted_R: NDArray[np.bool_]) -> Iterator[tuple[int, str]]:
+        """(number, text) of the wanted records, from memory where they fit into it, else read again.
+
+        Raises:
+            DataError: the source is no longer what it was in the first pass.
+        """
+        again = (record.text for record in self._records.each(Counter()))
+        texts = again if self._texts is None else self._texts
+        number = -1
+        for number, text in enumerate(texts):
+            if number >= len(wanted_R):
+                raise changed_meanwhile()
+            if wanted_R[number]:
+                yield number, text
+        if number + 1 != len(wanted_R):
+            raise changed_meanwhile()
+
+
+def changed_meanwhile() -> DataError:
+    """The error for a source that is written to while it is read."""
+    return DataError(
+        "data.changed-meanwhile",
+        "The source changed while it was being read.",
+        where="data.source",
+        mend="Wait until nothing writes to it, or copy it, and run again.",
+    )
+
+
+def _shares(data: Data) -> tuple[float, float]:
+    return tuple(share if isinstance(share, float) else 0.0 for share in (data.validation, data.test))  # type: ignore[return-value]
+
+
+def _short(owner: bytes, key: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(owner, digest_size=8, key=key).digest(), "little")
+
+
+def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:
+    batch: list[Record] = []
+    chars = 0
+    for record in records:
+        batch.append(record)
+        chars += len(record.text)
+        if chars >= _BATCH_CHARS or len(batch) >= _BATCH_RECORDS:
+            yield batch
+            batch, chars = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,165 @@
+"""Reads safetensors files tensor by tensor through a store, and believes nothing that they say of themselves.
+
+A file is: 8 bytes, the length of the header; the header, JSON {name: {dtype, shape, data_offsets}}; the tensors' bytes,
+little endian. What is read is bounded by what the caller expects, never by what the file claims.
+
+Reference: https://github.com/huggingface/safetensors#format
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ShuyuanError
+from ..vault import Reader
+
+# 1024 layers of 11 tensors take 2 MB.
+LARGEST_HEADER_BYTES = 2**23
+PIECE_BYTES = 2**26  # read at once
+DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies in its file, and what it is."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    size: int
+
+
+def read_header(reader: Reader, where: str) -> dict[str, Place]:
+    """What a safetensors file says it holds, checked against its size.
+
+    Args:
+        reader: the opened file.
+        where: its name, for errors.
+
+    Returns:
+        Tensor name to place.
+
+    Raises:
+        ShuyuanError: the header is too long, not JSON, or does not describe exactly the bytes that follow it.
+    """
+    length = int.from_bytes(reader.read_at(0, 8), "little")
+    if reader.size < 8 or length > min(reader.size - 8, LARGEST_HEADER_BYTES):
+        raise damaged(f"its header claims {length} bytes", where)
+    try:
+        header = json.loads(reader.read_at(8, length), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise damaged(f"its header cannot be read ({str(error)[:80]})", where) from None
+    if not isinstance(header, dict):
+        raise damaged("its header is no table", where)
+    header.pop("__metadata__", None)
+    base = 8 + length
+    places = {name: _place(name, entry, base, where) for name, entry in header.items()}
+    end = base
+    for name, place in sorted(places.items(), key=lambda item: (item[1].start, item[1].size)):
+        if place.start != end:
+            raise damaged(f"the bytes of {name[:80]} overlap others or leave a gap", where)
+        end = place.start + place.size
+    if end != reader.size:
+        raise damaged(f"it describes {end} bytes and has {reader.size}", where)
+    return places
+
+
+def check_shapes(places: Mapping[str, Place], expected: Shapes, where: str) -> None:
+    """Compares what a model's files hold with what its configuration says.
+
+    Raises:
+        ShuyuanError: a tensor is missing, is one too many, or has another shape; it is named.
+    """
+    missing = [name for name in expected if name not in places]
+    extra = [name for name in places if name not in expected]
+    other = [name for name in expected if name in places and places[name].shape != expected[name]]
+    for problem, names in (("missing", missing), ("not part of the model", extra)):
+        if names:
+            raise _misfit(f"{_some(names)} {'is' if len(names) == 1 else 'are'} {problem}", where)
+    for name in other:
+        has, wants = _by(places[name].shape), _by(expected[name])
+        raise _misfit(f"{name} has the shape {has} instead of {wants}", where)
+
+
+def read_tensor(reader: Reader, place: Place, where: str) -> Tensor:
+    """One tensor, as float32.
+
+    Raises:
+        ShuyuanError: the file has become shorter since its header was read.
+    """
+    content = bytearray(place.size)
+    for start in range(0, place.size, PIECE_BYTES):
+        count = min(PIECE_BYTES, place.size - start)
+        piece = reader.read_at(place.start + start, count)
+        content[start : start + count] = piece
+        if len(piece) != count:
+            raise damaged("it has become shorter while it was read", where)
+    return torch.frombuffer(content, dtype=place.dtype).view(place.shape).float()
+
+
+def damaged(why: str, where: str) -> ShuyuanError:
+    """The error for a file that is not what it says."""
+    return ShuyuanError(
+        "models.damaged-weights",
+        f"The file is not a sound safetensors file: {why}.",
+        where=where,
+        mend="Get the file again from where it came from.",
+    )
+
+
+def _place(name: str, entry: Any, base: int, where: str) -> Place:
+    """Checks one entry of the header."""
+    try:
+        dtype, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    except (TypeError, KeyError, ValueError):
+        raise damaged(f"its entry {name[:80]} is not a tensor", where) from None
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise ShuyuanError(
+            "models.other-dtype",
+            f"{name[:80]} is stored as {str(dtype)[:20]}, which this version does not read.",
+            where=where,
+            mend=f"Use weights stored as one of: {', '.join(DTYPES)}.",
+        )
+    if not isinstance(shape, list) or not 0 < len(shape) <= 8 or not all(_is_size(size) for size in shape):
+        raise damaged(f"the shape of {name[:80]} is not a list of sizes", where)
+    if not _is_size(start) or not _is_size(stop) or stop - start != math.prod(shape) * DTYPES[dtype].itemsize:
+        raise damaged(f"the bytes of {name[:80]} do not fit its shape", where)
+    return Place(DTYPES[dtype], tuple(shape), base + start, stop - start)
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("a name stands in it twice")
+    return table
+
+
+def _misfit(what: str, where: str) -> ShuyuanError:
+    return ShuyuanError(
+        "models.other-tensors",
+        f"The weights do not fit the configuration: {what[:400]}.",
+        where=where,
+        mend="Use config.json and weights of the same model.",
+    )
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(name[:80] for name in names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

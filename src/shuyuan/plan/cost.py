@@ -1,0 +1,90 @@
+"""What a model costs to train in floating-point operations.
+
+Counting rule: a multiply-add is two operations, and the backward pass is twice the forward one. The matrices inside the
+blocks and the output head count, also where the head is the embedding; looking an embedding up does not. Attention
+counts in full and is not halved for its causal mask, as in torchtitan and nanochat; Megatron-LM halves it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import RecipeError
+from ..models import TransformerConfig
+from ..recipe import Model
+
+MOST_PARAMETERS = 10**14  # a hundred times the largest models; beyond it is a slip of the finger
+NEWTON_SCHULZ_ITERATIONS = 5
+
+
+def planned_model(model: Model, vocab_size: int) -> TransformerConfig:
+    """The shape of the model that will be trained: the recipe's own, or that of the model to start from.
+
+    Args:
+        model: the recipe's [model] table.
+        vocab_size: of the run's tokenizer.
+
+    Raises:
+        RecipeError: the model is absurdly large, or there is none to start from.
+    """
+    if model.from_ is None:
+        config = TransformerConfig.from_recipe(model, vocab_size, 0)
+    else:
+        config = replace(_given(Path(model.from_)), context=model.context)
+    if config.parameters > MOST_PARAMETERS:
+        raise RecipeError(
+            "plan.absurd-model",
+            f"The model would have {float(config.parameters):.0e} parameters; the largest ever trained have about 1e12.",
+            where="model",
+            mend="Look for a digit too many in model.layers, model.width or model.hidden.",
+        )
+    return config
+
+
+def _given(folder: Path) -> TransformerConfig:
+    for file in (folder / "config.json", folder / "model" / "config.json"):
+        if file.is_file():
+            try:
+                return TransformerConfig.from_hub(
+                    json.loads(file.read_text(encoding="utf-8")), where=str(file)
+                )
+            except ValueError:
+                break
+    raise RecipeError(
+        "plan.no-model-config",
+        "There is no readable config.json, so the size of the model to start from is unknown.",
+        where=str(folder),
+        mend="Give `model.from` a folder in the Qwen3 layout that is not sealed; `shuyuan export` writes one.",
+    )
+
+
+def block_matrices(config: TransformerConfig) -> Iterator[tuple[int, int]]:
+    """(rows, columns) of every matrix inside the blocks: what Muon takes."""
+    for name, shape in config.shapes.items():
+        if ".layers." in name and len(shape) == 2:
+            yield shape[0], shape[1]
+
+
+def block_matrix_parameters(config: TransformerConfig) -> int:
+    """Parameters in the matrices inside the blocks."""
+    return sum(rows * columns for rows, columns in block_matrices(config))
+
+
+def train_flops_per_token(config: TransformerConfig) -> int:
+    """Operations of forward and backward for one token at full context, by the rule at the top of this file."""
+    products = block_matrix_parameters(config) + config.vocab_size * config.width
+    attention = (
+        config.layers * config.heads * 2 * config.head_dim * config.context
+    )  # scores, then their values
+    return 6 * (products + attention)
+
+
+def muon_flops(config: TransformerConfig) -> int:
+    """Operations of one Muon update: each Newton-Schulz iteration multiplies m x n, m x m and m x n matrices."""
+    return sum(
+        NEWTON_SCHULZ_ITERATIONS * (4 * min(shape) ** 2 * max(shape) + 2 * min(shape) ** 3)
+        for shape in block_matrices(config)
+    )

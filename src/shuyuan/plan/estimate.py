@@ -1,0 +1,122 @@
+"""What preparation will find, guessed from the source's size and its first records, before anything is prepared."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..data import Manifest
+from ..data.manifest import Split, TokenizerFacts
+from ..data.sources import Skipped, Wanted, open_source
+from ..data.tokenizer import given_tokenizer
+from ..recipe import Data, Recipe
+
+SAMPLE_CHARACTERS = 500_000
+UNKNOWN_BYTES = 100_000_000  # of a source on the hub: a plan asks nobody outside this machine
+MOST_BPE_BYTES = 4.5  # bytes of text a token; larger vocabularies gain little
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The first records of a source.
+
+    Attributes:
+        texts: their texts.
+        text_bytes: in UTF-8.
+        read_bytes: of the source, that were read for them.
+        total_bytes: of the source.
+    """
+
+    texts: list[str]
+    text_bytes: int
+    read_bytes: int
+    total_bytes: int
+
+    @property
+    def scale(self) -> float:
+        """How many times the sample the whole source is."""
+        return max(1.0, self.total_bytes / max(1, self.read_bytes))
+
+
+def estimated_manifest(recipe: Recipe) -> tuple[Manifest, list[str]]:
+    """A manifest as preparation may write it, and sentences that say how it was guessed.
+
+    Duplicates and records that will be left out are not foreseen, so that the guess is rather high.
+
+    Raises:
+        DataError: the source, or the tokenizer to use, is not there or cannot be read.
+    """
+    if _is_remote(recipe.data.source):
+        sample = Sample([], UNKNOWN_BYTES, UNKNOWN_BYTES, UNKNOWN_BYTES)
+        how = f"The size of {recipe.data.source} is unknown before it is fetched; 100 MB of text are assumed."
+    else:
+        sample = take_sample(recipe.data)
+        how = (
+            f"Tokens are guessed from the source's {sample.total_bytes / 1e6:,.1f} MB "
+            f"and the first {len(sample.texts):,} records; duplicates are not foreseen."
+        )
+    vocab_size, text_bytes_per_token = _tokenizer(recipe, sample)
+    text_bytes = sample.text_bytes * sample.scale
+    records = len(sample.texts) * sample.scale
+    splits = {
+        name: Split(
+            records=math.ceil(records * share),
+            owners=math.ceil(records * share),
+            tokens=math.ceil((text_bytes / text_bytes_per_token + records) * share),
+            text_bytes=math.ceil(text_bytes * share),
+            shards=[],
+        )
+        for name, share in _shares(recipe.data).items()
+    }
+    return Manifest(splits, vocab_size, TokenizerFacts(recipe.tokenizer.kind, "", 0)), [how]
+
+
+def take_sample(data: Data) -> Sample:
+    """Reads the first half million characters of a source."""
+    source = open_source(data.source, Wanted(data.text, (data.text,), data.record))
+    texts: list[str] = []
+    room = SAMPLE_CHARACTERS
+    for row in source.rows(Skipped()):
+        text = row.values.get(data.text)
+        if isinstance(text, str):
+            texts.append(text)
+            room -= len(text)
+        if room <= 0:
+            break
+    text_bytes = sum(len(text.encode("utf-8", "replace")) for text in texts)
+    return Sample(texts, text_bytes, source.position, source.total_bytes or source.position)
+
+
+def _shares(data: Data) -> dict[str, float]:
+    """The share of the source that each split gets; a separate file is taken as a tenth of it."""
+    asked = {"validation": data.validation, "test": data.test}
+    inside = {name: share for name, share in asked.items() if isinstance(share, float)}
+    beside = {name: 0.1 for name, path in asked.items() if isinstance(path, str)}
+    return {"train": max(0.0, 1 - sum(inside.values())), **inside, **beside}
+
+
+def _tokenizer(recipe: Recipe, sample: Sample) -> tuple[int, float]:
+    """(entries of the vocabulary, bytes of text a token)."""
+    tokenizer = recipe.tokenizer
+    if tokenizer.from_ is not None:
+        given = given_tokenizer(Path(tokenizer.from_))
+        piece = "".join(sample.texts)[:100_000]
+        tokens = len(given.encode(piece)) if piece else 0
+        width = len(piece.encode("utf-8", "replace")) / tokens if tokens else _bpe_bytes(given.vocab_size)
+        return given.vocab_size, width
+    if tokenizer.kind == "bpe":
+        return tokenizer.vocab_size, _bpe_bytes(tokenizer.vocab_size)
+    if tokenizer.kind == "byte":
+        return 257, 1.0
+    characters = sum(map(len, sample.texts))
+    return 257 + len(set().union(*sample.texts)), sample.text_bytes / characters if characters else 1.0
+
+
+def _bpe_bytes(vocab_size: int) -> float:
+    """Bytes of text a token of a learned vocabulary; about 2.6 at 1,024 entries, 3.3 at 4,096 and 4.3 at 32,768."""
+    return max(1.0, min(MOST_BPE_BYTES, 0.35 * math.log2(vocab_size) - 0.9))
+
+
+def _is_remote(source: str | list[str]) -> bool:
+    return isinstance(source, str) and source.startswith("hf:")

@@ -1,0 +1,165 @@
+"""What fills the memory at the highest point of training, part by part.
+
+The activations are counted tensor by tensor as `models.transformer` keeps them for its backward pass; a test holds the
+count to what autograd really keeps. Two parts are measured, not derived: what Python and torch take before any
+tensor, and what the allocator holds beyond the tensors that live.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from ..hardware import Hardware, Precision
+from ..models import TransformerConfig
+from ..recipe import Recipe
+from .cost import block_matrix_parameters
+
+MIB = 2**20
+# Resident memory of a process that trains next to nothing: Python, torch, its kernels, and Shuyuan's own libraries.
+PROCESS_BYTES = 360 * MIB
+CUDA_CONTEXT_BYTES = 600 * MIB
+# What malloc holds beyond live tensors, as a share of what each step takes and gives back: measured 0.25 to 0.55.
+SLACK, LEAST_SLACK, MOST_SLACK = 0.35, 0.1, 0.7
+PROCESS_SPREAD = 60 * MIB
+CACHED_TOKENS_BYTES = 256 * MIB  # data.batches holds a split in memory up to this size
+LONGEST_PRODUCT = (
+    512  # models.transformer computes attention by matrix products up to this context, in bf16 on CPUs
+)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A prediction: low and high hold the truth nearly always, expected is the best guess."""
+
+    low: float
+    expected: float
+    high: float
+
+    def to_json(self) -> dict[str, float]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes at the peak, by part.
+
+    Attributes:
+        items: what is there at the peak; the parts add up to `peak.expected`.
+        peak: with its interval.
+    """
+
+    items: dict[str, int]
+    peak: Interval
+
+
+def peak_memory(recipe: Recipe, config: TransformerConfig, hardware: Hardware, train_tokens: int) -> Memory:
+    """Memory at the highest point of training.
+
+    Args:
+        recipe: with batch size, micro batch and precision filled in.
+        config: the model.
+        hardware: says which device's memory is counted: the GPU's, or that of this process.
+        train_tokens: of the training split.
+    """
+    train = recipe.train
+    precision, micro_batch = _filled(recipe)
+    parameters = config.parameters
+    tokens = micro_batch * config.context
+    logits = tokens * config.vocab_size * _size(precision)
+    head_gradient = config.vocab_size * config.width * (4 if precision == "fp32" else 6)
+    gradients = 4 * parameters
+    accumulating = train.batch_size != micro_batch
+    kept = activation_bytes(config, precision, micro_batch, hardware.device)
+    copies = 0 if precision == "fp32" else half_weight_bytes(config)
+    at_loss = kept + copies + logits + max(logits, head_gradient) + (gradients if accumulating else 0)
+    at_update = gradients + 4 * config.vocab_size * config.width
+    items = {"weights": 4 * parameters, "optimizer": optimizer_bytes(config, train.optimizer)}
+    if at_loss >= at_update:
+        items |= {
+            "activations": kept,
+            "logits": logits + max(logits, head_gradient),
+            "half-precision weights": copies,
+        }
+        items["gradients"] = gradients if accumulating else 0
+    else:
+        items |= {"gradients": at_update}
+    passing = kept + copies + 2 * logits
+    if hardware.device == "cuda":
+        items["CUDA context"], spread = CUDA_CONTEXT_BYTES, CUDA_CONTEXT_BYTES // 2
+    else:
+        split = train_tokens * (2 if config.vocab_size <= 65_536 else 4)
+        items["data"] = split if split <= CACHED_TOKENS_BYTES else 0
+        items["Python and torch"], spread = PROCESS_BYTES, PROCESS_SPREAD
+    live = sum(items.values())
+    items["allocator"] = round(SLACK * passing)
+    peak = Interval(
+        low=live + LEAST_SLACK * passing - spread,
+        expected=live + items["allocator"],
+        high=live + MOST_SLACK * passing + spread + (0 if accumulating else 0.5 * gradients),
+    )
+    return Memory({name: size for name, size in items.items() if size}, peak)
+
+
+def optimizer_bytes(config: TransformerConfig, optimizer: str) -> int:
+    """State of the optimizer in float32: AdamW two moments a parameter; Muon one, for the matrices inside the blocks,
+    beside AdamW's two for all else; SGD one."""
+    if optimizer == "adamw":
+        return 8 * config.parameters
+    if optimizer == "sgd":
+        return 4 * config.parameters
+    matrices = block_matrix_parameters(config)
+    return 4 * matrices + 8 * (config.parameters - matrices)
+
+
+def half_weight_bytes(config: TransformerConfig) -> int:
+    """The half-precision copies of all matrices that autocast keeps from forward to backward."""
+    return 2 * (block_matrix_parameters(config) + config.vocab_size * config.width)
+
+
+def activation_bytes(config: TransformerConfig, precision: Precision, micro_batch: int, device: str) -> int:
+    """Bytes that the forward pass keeps for the backward pass, without logits and copies of weights.
+
+    Args:
+        config: the model.
+        precision: of the matrix products. In bf16 the stream is bf16 too; in fp16 it stays float32, and each product
+            keeps its own fp16 copy of its input.
+        micro_batch: sequences computed at once.
+        device: "cpu" or "cuda"; attention is computed differently.
+    """
+    size = _size(precision)
+    width, hidden = config.width, config.hidden
+    attention, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    # A token's numbers in one block: the two norms' inputs (the stream); their outputs, which the products keep; the
+    # inputs of the norms of queries and keys; gate, its activation, up, and their product.
+    stream = 2 * width
+    normed = 2 * width if precision != "fp16" else 5 * width
+    projected = attention + kv
+    gated = 4 * hidden
+    if by_products(
+        config, precision, device
+    ):  # query, and key and value for every head; the weights; the result
+        attended = 4 * attention + config.heads * config.context
+        sums = 0
+    else:  # query, key, value and result; one float32 sum for each head
+        attended = 2 * attention + 2 * kv
+        sums = 4 * config.heads
+    scales = 4 * (2 + config.heads + config.kv_heads)  # a float32 for each norm
+    stream_size = 2 if precision == "bf16" else 4
+    block = stream_size * stream + size * (normed + projected + attended + gated) + scales + sums
+    last = stream_size * width + size * width + 4
+    return micro_batch * config.context * (config.layers * block + last)
+
+
+def by_products(config: TransformerConfig, precision: Precision, device: str) -> bool:
+    """Whether attention keeps its weights: bf16 on a CPU, for contexts up to LONGEST_PRODUCT."""
+    return device == "cpu" and precision == "bf16" and config.context <= LONGEST_PRODUCT
+
+
+def _size(precision: Precision) -> int:
+    return 4 if precision == "fp32" else 2
+
+
+def _filled(recipe: Recipe) -> tuple[Precision, int]:
+    precision, micro_batch = recipe.train.precision, recipe.train.micro_batch
+    assert precision != "auto" and micro_batch != "auto"  # resolve.fill_in came first
+    return precision, micro_batch

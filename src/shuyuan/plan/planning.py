@@ -1,0 +1,175 @@
+"""Puts the formulas together: one recipe and one machine give one plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..data import Manifest
+from ..errors import RecipeError
+from ..hardware import Hardware, Rates, assumed_rates
+from ..recipe import Budget, Recipe
+from ..train.resolve import Costs, fill_in, stage_seconds, steps_of, steps_within
+from .advice import to_fit
+from .cost import planned_model, train_flops_per_token
+from .estimate import estimated_manifest
+from .memory import Interval, Memory, peak_memory
+from .storage import storage_bytes
+from .time import predicted_costs
+
+MOST_TOKENS = 1e16  # a thousand times the largest runs
+MOST_BATCH_TOKENS = 1e9
+# Shares of the expected time: of a time budget, which is calibrated; by formula with measured rates; with assumed ones.
+BUDGET_SPREAD, MEASURED_SPREAD, ASSUMED_SPREAD = (0.8, 1.25), (0.5, 2.0), (0.25, 4.0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will need.
+
+    Attributes:
+        parameters: exactly as the model will have them.
+        train_flops: operations of training; `plan.cost` says what is counted.
+        tokens: learned from, repeats included.
+        peak_bytes: memory at the highest point of training: the GPU's, or the process's resident memory.
+        seconds: training with its evaluations and checkpoints, without preparation.
+        storage_bytes: disk at the fullest moment.
+        fits: whether the high end of the memory's interval is there; True where the memory is unknown.
+        advice: settings that would fit, when it does not.
+        items: the parts of the expected peak, in bytes.
+        notes: what was guessed, and from what.
+        price: None: no rate is known.
+        privacy: None: training is not private.
+    """
+
+    parameters: int
+    train_flops: float
+    tokens: int
+    peak_bytes: Interval
+    seconds: Interval
+    storage_bytes: int
+    fits: bool
+    advice: list[str]
+    items: dict[str, int]
+    notes: list[str]
+    price: None = None
+    privacy: None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As `shuyuan plan --json` prints it."""
+        return {
+            "parameters": self.parameters,
+            "train_flops": self.train_flops,
+            "tokens": self.tokens,
+            "peak_bytes": {name: round(size) for name, size in self.peak_bytes.to_json().items()},
+            "seconds": self.seconds.to_json(),
+            "storage_bytes": self.storage_bytes,
+            "price": self.price,
+            "fits": self.fits,
+            "advice": self.advice,
+            "privacy": self.privacy,
+            "items": self.items,
+            "notes": self.notes,
+        }
+
+
+def plan(recipe: Recipe, hardware: Hardware, rates: Rates | None, manifest: Manifest | None) -> Plan:
+    """Predicts what a run will need; nothing is spent, and nobody outside this machine is asked.
+
+    Args:
+        recipe: as asked, or as resolved.
+        hardware: where it will run.
+        rates: measured there; None for rules of thumb, with a wider interval.
+        manifest: of the prepared data; None before preparation, when it is guessed from the source.
+
+    Raises:
+        RecipeError: model, batch or budget are absurdly large.
+        DataError: the source is not there.
+    """
+    _check_sane(recipe)
+    notes: list[str] = []
+    if manifest is None:
+        planned_model(recipe.model, 1)  # an absurd model is refused before the source is read
+        manifest, notes = estimated_manifest(recipe)
+    if rates is None:
+        rates = assumed_rates(hardware)
+        notes.append("This machine was not measured; times are rules of thumb.")
+    recipe = fill_in(recipe, manifest, hardware)
+    config = planned_model(recipe.model, manifest.vocab_size)
+    costs = predicted_costs(recipe, config, manifest, hardware, rates)
+    steps, seconds = _steps_and_seconds(recipe, manifest, costs, rates.measured)
+    tokens = steps * _batch_tokens(recipe)
+    memory = _memory(recipe, manifest, hardware)
+    fits = not hardware.memory_bytes or memory.peak.high <= hardware.memory_bytes
+    known = manifest
+    return Plan(
+        parameters=config.parameters,
+        train_flops=float(tokens * train_flops_per_token(config)),
+        tokens=tokens,
+        peak_bytes=memory.peak,
+        seconds=seconds,
+        storage_bytes=storage_bytes(config, manifest, recipe.train),
+        fits=fits,
+        advice=[]
+        if fits
+        else to_fit(recipe, hardware.memory_bytes, lambda other: _memory(other, known, hardware).peak),
+        items=memory.items,
+        notes=notes,
+    )
+
+
+def _memory(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> Memory:
+    config = planned_model(recipe.model, manifest.vocab_size)
+    return peak_memory(recipe, config, hardware, manifest.splits["train"].tokens)
+
+
+def _steps_and_seconds(
+    recipe: Recipe, manifest: Manifest, costs: Costs, measured: bool
+) -> tuple[int, Interval]:
+    """Optimizer steps and the time they take; a time budget is the time, and gives the steps."""
+    train, budget = recipe.train, Budget.parse(recipe.train.budget)
+    spread = MEASURED_SPREAD if measured else ASSUMED_SPREAD
+    if train.steps is None and budget.unit == "seconds":
+        steps = steps_within(budget.amount, train, costs)
+        expected = budget.amount
+        if steps > 1:
+            spread = BUDGET_SPREAD
+        else:  # even one step may take longer than the budget
+            expected = max(expected, stage_seconds(steps, train, costs))
+    else:
+        steps = train.steps or steps_of(budget, recipe, manifest)
+        expected = stage_seconds(steps, train, costs)
+    if steps * _batch_tokens(recipe) > MOST_TOKENS:
+        raise _absurd(
+            "budget",
+            f"The run would learn from {float(steps * _batch_tokens(recipe)):.0e} tokens.",
+            "train.budget",
+        )
+    return steps, Interval(expected * spread[0], expected, expected * spread[1])
+
+
+def _batch_tokens(recipe: Recipe) -> int:
+    batch_size = recipe.train.batch_size
+    return recipe.model.context * (1 if batch_size == "auto" else batch_size)
+
+
+def _check_sane(recipe: Recipe) -> None:
+    """Refuses slips of the finger before anything loops over them."""
+    if _batch_tokens(recipe) > MOST_BATCH_TOKENS:
+        raise _absurd(
+            "batch", f"A step would have {float(_batch_tokens(recipe)):.0e} tokens.", "train.batch_size"
+        )
+    asked = recipe.train.steps or Budget.parse(recipe.train.budget).amount
+    if asked > MOST_TOKENS:
+        raise _absurd(
+            "budget", f"The budget is {recipe.train.budget}, {float(asked):.0e} of its unit.", "train.budget"
+        )
+
+
+def _absurd(what: str, sentence: str, key: str) -> RecipeError:
+    return RecipeError(
+        f"plan.absurd-{what}",
+        sentence,
+        where=key,
+        mend="Look for a digit too many; no run has ever been so large.",
+    )

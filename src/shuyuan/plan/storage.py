@@ -1,0 +1,28 @@
+"""How much disk a run takes at most: prepared data, checkpoints, the model, logs."""
+
+from __future__ import annotations
+
+from ..data import Manifest
+from ..models import TransformerConfig
+from ..recipe import Train
+from .memory import optimizer_bytes
+
+RECORD_BYTES = 16  # where it begins and whose it is
+VOCABULARY_ENTRY_BYTES = 40  # of a tokenizer.json, which lies in data/ and in model/
+LOG_BYTES = 2_000_000  # metrics, scores, samples and the report; thinned, so that their size does not grow with the steps
+
+
+def storage_bytes(config: TransformerConfig, manifest: Manifest, train: Train) -> int:
+    """Bytes on disk at the fullest moment: while a checkpoint is written, the old ones and the safe one still stand."""
+    tokens = sum(split.tokens for split in manifest.splits.values())
+    records = sum(split.records for split in manifest.splits.values())
+    shards = tokens * (2 if config.vocab_size <= 65_536 else 4) + records * RECORD_BYTES
+    model = 4 * config.parameters
+    checkpoint = model + optimizer_bytes(config, train.optimizer)
+    return (
+        shards
+        + (train.keep + 2) * checkpoint
+        + model
+        + 2 * VOCABULARY_ENTRY_BYTES * manifest.vocab_size
+        + LOG_BYTES
+    )

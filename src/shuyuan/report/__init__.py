@@ -1,0 +1,7 @@
+"""The run's page, its summary and its model card: what is known of a run, told once and honestly."""
+
+from .card import model_card
+from .facts import summary
+from .page import render, write_report
+
+__all__ = ["model_card", "render", "summary", "write_report"]

@@ -1,0 +1,116 @@
+"""The run's page: one self-contained HTML file without scripts, made from facts, sections and pictures.
+
+Whatever a record, a column name or a model could have put into it is escaped, and characters that act are made visible:
+both happen to every value that the template prints, so no place can forget it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from ..run import Run
+from ..vault import Store
+from . import plots, sections, wording
+from .facts import REPORT_FILE, Facts, gather
+from .svg import Styles
+
+_HERE = Path(__file__).parent
+
+
+def write_report(run: Run, store: Store, *, whole: bool) -> Path:
+    """Writes report.html, in the clear, also in a sealed run.
+
+    Args:
+        run: the run.
+        store: its files, writable.
+        whole: with losses, counts and samples: for an open run, or where the recipe says report.open.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        RunError, VaultError: a file of the run is there and cannot be read.
+    """
+    store.write_open(REPORT_FILE, render(run, store, whole=whole).encode())
+    return run.path / REPORT_FILE
+
+
+def render(run: Run, store: Store, *, whole: bool) -> str:
+    """The page as text; the same files give the same text.
+
+    Args:
+        run: the run.
+        store: its files.
+        whole: with losses, counts and samples. If not, only recipe.toml and plan.json are read.
+    """
+    facts = gather(run, store, whole=whole)
+    styles = Styles()
+    pictures = _pictures(facts, styles)
+    sheet = Markup((_HERE / "page.css").read_text(encoding="utf-8") + styles.css() + "\n")
+    digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        finalize=_harmless,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    values = _values(facts) | pictures | {"sheet": sheet, "sheet_digest": digest}
+    return environment.get_template("page.html").render(values)
+
+
+def _harmless(value: Any) -> Any:
+    """Passes what this library marked up (its own pictures and style sheet); of all else, makes what acts visible."""
+    return value if isinstance(value, Markup) else wording.visible(str(value))
+
+
+def _values(facts: Facts) -> dict[str, Any]:
+    word, meaning = sections.secrecy(facts)
+    splits, scores = sections.score_table(facts)
+    return {
+        "facts": facts,
+        "internal": facts.sealed and facts.whole and not facts.recipe.report.open,
+        "lead": sections.lead(facts),
+        "headline": sections.headline(facts),
+        "secrecy": {"word": word, "meaning": meaning},
+        "splits": splits,
+        "scores": scores,
+        "effort": sections.effort(facts),
+        "plan": sections.plan_rows(facts),
+        "memory_parts": sections.memory_parts(facts),
+        "advice": sections.advice(facts),
+        "split_rows": sections.split_rows(facts),
+        "data_rows": sections.data_rows(facts),
+        "samples": sections.samples(facts),
+        "notices": sections.notices(facts),
+        "circumstances": sections.circumstances(facts),
+        "toml": facts.recipe.as_toml().strip(),
+    }
+
+
+def _pictures(facts: Facts, styles: Styles) -> dict[str, Any]:
+    steps = facts.events("train.step")
+    train = plots.points(steps, "loss")
+    validation = plots.points(facts.events("train.validation"), "loss")
+    bigram = facts.score.get("validation.bigram_loss")
+    loss = plots.loss_plot(train, validation, bigram if wording.is_number(bigram) else None, styles)
+    predicted = facts.plan.get("peak_bytes")
+    band = predicted if isinstance(predicted, dict) else {}
+    small = [
+        ("Learning rate", plots.rate_plot(plots.points(steps, "learning_rate"), styles)),
+        ("Tokens a second", plots.speed_plot(plots.points(steps, "tokens_per_second"), styles)),
+        ("Peak memory", plots.memory_plot(plots.points(steps, "peak_bytes"), band, styles)),
+    ]
+    return {
+        "loss_pictures": [Markup(picture) for picture in loss],
+        "first_loss": wording.nats(train[0][1]) if train else "",
+        "small_pictures": [(label, Markup(picture)) for label, picture in small if picture],
+        "has_band": bool(band),
+    }

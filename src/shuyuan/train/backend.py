@@ -1,0 +1,59 @@
+"""What the driver and a backend say to each other, without any framework."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+OVERFLOW = "the fp16 loss scale was too high"  # part of how loss scaling works, and no sign of trouble
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences for one step: token ids and the next ones, both int64 (B, T); -100 where nothing is to be learned."""
+
+    step: int
+    inputs_BT: NDArray[np.int64]
+    targets_BT: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a backend says of a step.
+
+    Attributes:
+        loss: mean over the batch's targets, in nats.
+        gradient_norm: before clipping.
+        tokens: targets in the batch.
+        skipped: why the weights were left as they were; None if they learned.
+    """
+
+    loss: float
+    gradient_norm: float
+    tokens: int
+    skipped: str | None = None
+
+
+class Backend(Protocol):
+    """Computes steps. All that the next step depends on, besides its batch and learning rate, is in `state`."""
+
+    parameters: int
+    device: str
+
+    def step(self, batch: Batch, learning_rate: float) -> Figures: ...
+
+    def evaluate(self, batches: Sequence[Batch]) -> float:
+        """Mean loss over the targets of all batches, in nats; the state stays as it is."""
+        ...
+
+    def state(self) -> dict[str, NDArray[Any]]: ...
+
+    def load(self, arrays: dict[str, NDArray[Any]]) -> None: ...
+
+    def peak_bytes(self) -> int:
+        """The most memory used so far."""
+        ...

@@ -1,0 +1,303 @@
+"""The training loop: steps, learning rate, batches, checkpoints, metrics, and what happens when a step goes wrong.
+
+It knows no framework: a `Backend` computes the steps and hands over its state as named arrays. A run is a pure function
+of recipe and data: batches follow from the step alone, and the clock decides only when further checkpoints fall.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..errors import Interrupted, TrainError
+from ..progress import Progress, Stage
+from ..recipe import Budget, Train
+from ..vault import Journal
+from .backend import OVERFLOW, Backend, Batch, Figures
+from .background import Background
+from .checkpoints import Checkpoints
+from .schedules import Schedule
+
+LOGGED_STEPS = 1000  # a run logs at most about so many steps
+BAD_STEPS = 3  # skipped steps in a row that lead to a rollback
+ROLLBACKS = 3  # rollbacks after which training gives up
+SAFE_SHARE, SAFE_STEPS = 0.25, 1000  # safe points lie at most this share of the run, and so many steps, apart
+TAIL_SHARE = 0.05  # the reported training loss is the mean over this last share of the steps
+
+
+@dataclass
+class State:
+    """How far a run is: with the backend's arrays, all that resume needs.
+
+    Attributes:
+        step: steps made.
+        parameters: of the model.
+        tokens: targets learned from.
+        seconds: time spent training, over all sessions.
+        peak_bytes: the most memory used, over all sessions.
+        skipped: steps that left the weights alone; `skipped_in_row`: those just now.
+        rollbacks: times the run went back; each halves `rate_factor`, which multiplies the learning rate.
+        safe_step: the checkpoint that a rollback returns to. Safe points follow from the step alone, so that the
+            moment at which other checkpoints fall never changes the result.
+        tail_loss: sum of the losses of the run's last `tail_steps` steps.
+        validation_loss: the newest one.
+        schedule: the schedule's own state.
+    """
+
+    step: int = 0
+    parameters: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    skipped: int = 0
+    skipped_in_row: int = 0
+    rollbacks: int = 0
+    rate_factor: float = 1.0
+    safe_step: int = 0
+    tail_loss: float = 0.0
+    tail_steps: int = 0
+    validation_loss: float | None = None
+    schedule: dict[str, Any] = field(default_factory=dict)
+
+
+def validation_steps(steps: int, evaluations: int) -> set[int]:
+    """The steps after which the validation loss is measured; always the last one."""
+    return {max(1, round(steps * number / evaluations)) for number in range(1, evaluations + 1)} | {steps}
+
+
+def safe_steps_apart(steps: int) -> int:
+    """Steps between two safe points, at which a checkpoint is always written."""
+    return min(math.ceil(steps * SAFE_SHARE), SAFE_STEPS)
+
+
+class Driver:
+    """Trains from the newest checkpoint, or from the beginning, to the last step.
+
+    Args:
+        train: the recipe's section, resolved.
+        backend: computes the steps.
+        sample: the batch of a step, a pure function of it; called on another thread, one step ahead.
+        validation: a bounded, fixed part of the validation split; empty if there is none.
+        checkpoints: those of this run.
+        journal: hears the events.
+        progress: shows the steps.
+        stop: when set, the run saves and ends after the current step.
+        clock: seconds; only differences matter.
+    """
+
+    def __init__(
+        self,
+        train: Train,
+        backend: Backend,
+        sample: Callable[[int], Batch],
+        validation: Sequence[Batch],
+        checkpoints: Checkpoints,
+        journal: Journal,
+        progress: Progress,
+        stop: threading.Event,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if train.steps is None or train.learning_rate == "auto":
+            raise ValueError("the recipe is not resolved")
+        self.steps = train.steps
+        self.state = State(parameters=backend.parameters)
+        self._peak_rate = train.learning_rate
+        self._schedule = Schedule(train, self.steps)
+        self._interval = Budget.parse(train.checkpoint_every)
+        self._validation_steps = validation_steps(self.steps, train.evaluations) if validation else set()
+        self._safe_every = safe_steps_apart(self.steps)
+        self._log_every = math.ceil(self.steps / LOGGED_STEPS)
+        self._tail_begins = self.steps - max(1, round(self.steps * TAIL_SHARE))
+        self._backend = backend
+        self._sample = sample
+        self._validation = validation
+        self._checkpoints = checkpoints
+        self._journal = journal
+        self._progress = progress
+        self._stop = stop
+        self._clock = clock
+
+    def run(self, **facts: Any) -> State:
+        """Trains to the last step; there is a checkpoint of it when this returns.
+
+        Args:
+            facts: what the log should say at the start.
+
+        Raises:
+            Interrupted: `stop` was set; the state is saved.
+            TrainError: the loss or gradient stays non-finite, or a checkpoint does not fit.
+            MachineError: a checkpoint cannot be written.
+        """
+        with (
+            Background(self._sample, self.steps, self._journal) as self._background,
+            self._progress.stage("train", self.steps, "steps") as self._stage,
+        ):
+            self._begin(facts)
+            while self.state.step < self.steps:
+                self._one_step()
+                if self._stop.is_set() and self.state.step < self.steps:
+                    self._save()
+                    raise self._interrupted()
+            self._save()
+        return self.state
+
+    # -- the start --
+
+    def _begin(self, facts: dict[str, Any]) -> None:
+        there = self._checkpoints.steps()
+        if there:
+            self._restore(there[-1])
+            self._say_what_changed(there[-1])
+        self._saved_step = there[-1] if there else -1
+        self._saved_at = self._clock()
+        self._begun = self._clock() - self.state.seconds
+        self._logged_tokens, self._logged_seconds = 0, 0.0
+        self._background.log("train.start", step=self.state.step, steps=self.steps, **facts, resumed=bool(there))
+        self._stage.advance(self.state.step)
+        self._save()
+
+    def _restore(self, step: int) -> None:
+        state, arrays = self._checkpoints.load(step, self._backend.state())
+        self._backend.load(arrays)
+        self.state = State(**state)
+        self._schedule.load(self.state.schedule)
+
+    def _say_what_changed(self, step: int) -> None:
+        changed = self._checkpoints.changed_circumstances(step)
+        if changed:
+            self._progress.say(
+                "train.other-circumstances",
+                "Training goes on under other circumstances, so its last bits may differ from an uninterrupted run's "
+                f"({'; '.join(changed)}).",
+            )
+
+    # -- one step --
+
+    def _one_step(self) -> None:
+        step = self.state.step + 1
+        begun = self._clock()
+        rate = self._peak_rate * self._schedule.factor(step) * self.state.rate_factor
+        figures = self._backend.step(self._background.batch(step), rate)
+        self.state.step = step
+        self._logged_seconds += self._clock() - begun
+        if figures.skipped:
+            self._skipped(figures)
+        else:
+            self._learned(figures, rate)
+        if self.state.skipped_in_row >= BAD_STEPS:
+            self._roll_back(str(figures.skipped))
+            return
+        if step in self._validation_steps:
+            self._validate()
+        if self._save_is_due():
+            self._save()
+
+    def _learned(self, figures: Figures, rate: float) -> None:
+        state = self.state
+        state.skipped_in_row = 0
+        state.tokens += figures.tokens
+        if state.step > self._tail_begins:
+            state.tail_loss += figures.loss
+            state.tail_steps += 1
+        self._logged_tokens += figures.tokens
+        speed = self._logged_tokens / max(self._logged_seconds, 1e-9)
+        self._stage.advance(1, loss=figures.loss, lr=rate, tok_s=speed)
+        if state.step % self._log_every and state.step not in (1, self.steps):
+            return
+        self._measure()
+        self._background.log(
+            "train.step",
+            step=state.step,
+            loss=figures.loss,
+            learning_rate=rate,
+            gradient_norm=figures.gradient_norm,
+            tokens=state.tokens,
+            tokens_per_second=round(speed, 1),
+            seconds=round(state.seconds, 3),
+            peak_bytes=state.peak_bytes,
+        )
+        self._logged_tokens, self._logged_seconds = 0, 0.0
+
+    def _skipped(self, figures: Figures) -> None:
+        self.state.skipped += 1
+        self._stage.advance(1)
+        self._background.log("train.skipped", step=self.state.step, reason=figures.skipped)
+        if figures.skipped != OVERFLOW:
+            self.state.skipped_in_row += 1
+            self._progress.say("train.skipped", f"Step {self.state.step} was skipped: {figures.skipped}.")
+
+    def _validate(self) -> None:
+        self.state.validation_loss = self._backend.evaluate(self._validation)
+        self._schedule.validated(self.state.validation_loss)
+        self._background.log("train.validation", step=self.state.step, loss=self.state.validation_loss)
+
+    # -- saving and going back --
+
+    def _is_safe(self) -> bool:
+        return self.state.step % self._safe_every == 0 and self.state.skipped_in_row == 0
+
+    def _save_is_due(self) -> bool:
+        if self._interval.unit == "steps":
+            return self._is_safe() or self.state.step % max(1, round(self._interval.amount)) == 0
+        return self._is_safe() or self._clock() - self._saved_at >= self._interval.amount
+
+    def _save(self) -> None:
+        """Writes a checkpoint of this step, unless there is one."""
+        if self._saved_step == self.state.step:
+            return
+        self._background.flush()
+        begun = self._clock()
+        if self._is_safe():
+            self.state.safe_step = self.state.step
+        self._measure()
+        self.state.schedule = self._schedule.state()
+        self._checkpoints.save(self.state.step, asdict(self.state), self._backend.state())
+        self._saved_step, self._saved_at = self.state.step, self._clock()
+        self._background.log(
+            "train.checkpoint", step=self.state.step, seconds=round(self._saved_at - begun, 3)
+        )
+
+    def _measure(self) -> None:
+        self.state.seconds = self._clock() - self._begun
+        self.state.peak_bytes = max(self.state.peak_bytes, self._backend.peak_bytes())
+
+    def _roll_back(self, reason: str) -> None:
+        """Returns to the safe point with half the learning rate. All of it follows from the steps, so a repeat does the same."""
+        bad = self.state
+        if bad.rollbacks >= ROLLBACKS:
+            raise self._diverged(reason)
+        self._restore(bad.safe_step)
+        self._checkpoints.remove_after(bad.safe_step)
+        self.state.skipped = bad.skipped
+        self.state.rollbacks = bad.rollbacks + 1
+        self.state.rate_factor = bad.rate_factor / 2
+        self.state.peak_bytes = bad.peak_bytes
+        self._saved_step = -1
+        self._background.log("train.rollback", step=bad.step, to_step=self.state.step, reason=reason)
+        self._progress.say(
+            f"train.rollback-{self.state.rollbacks}",
+            f"{BAD_STEPS} steps in a row up to step {bad.step} failed because {reason}: training goes back to step "
+            f"{self.state.step} and on with {self.state.rate_factor:g} times the learning rate.",
+        )
+        self._stage.advance(self.state.step - bad.step)
+        self._save()
+
+    def _diverged(self, reason: str) -> TrainError:
+        return TrainError(
+            "train.diverged",
+            f"{BAD_STEPS} steps in a row up to step {self.state.step} failed because {reason}, after {ROLLBACKS} "
+            "rollbacks that each halved the learning rate.",
+            where="train.learning_rate",
+            mend='Start a new run with a lower train.learning_rate, or with train.precision = "fp32".',
+        )
+
+    def _interrupted(self) -> Interrupted:
+        return Interrupted(
+            "train.interrupted",
+            f"Training was interrupted after step {self.state.step} of {self.steps}; the state is saved.",
+            mend="Run the same command again to go on.",
+        )

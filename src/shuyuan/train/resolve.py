@@ -1,0 +1,217 @@
+"""Fills what a recipe leaves open: batch size, precision, learning rate, and how many steps a budget is.
+
+All but a time budget follows from recipe, manifest and hardware facts by formula, the same each time. A time budget is
+calibrated once: a few real steps on made-up tokens and scratch weights, of which nothing stays behind.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from ..data import Manifest
+from ..hardware import Hardware, choose_precision, measured_rates
+from ..models import TransformerConfig
+from ..progress import Progress
+from ..recipe import Budget, Recipe, Train
+from .backend import Batch
+from .driver import safe_steps_apart, validation_steps
+
+CALIBRATION_SHARE = 0.03  # of the budget, but at least and at most so many seconds:
+CALIBRATION_SECONDS = (1.0, 10.0)
+SEALING_BYTES_PER_SECOND = 1e9
+VALIDATION_WINDOWS, VALIDATION_TOKENS = 32, 65_536  # the most of the validation split that is measured during training
+BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}  # a step; small batches learn more from a token, a GPU needs large ones
+LEARNING_RATES = {"muon": (5e-3, -0.5), "adamw": (3e-3, -0.5), "sgd": (0.1, 0.0)}  # at width 256, and its power of width
+FEW_STEPS = 50  # a run of fewer learns little, and says so
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds that the parts of training take: one step, one evaluation of the validation part, one checkpoint."""
+
+    step: float
+    evaluation: float
+    checkpoint: float
+
+
+def resolve(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: Progress) -> Recipe:
+    """The recipe with every `auto` of [train] filled in, and its budget turned into `train.steps`.
+
+    Args:
+        recipe: as asked; what is filled in already stays.
+        manifest: of the prepared data.
+        hardware: where training will run.
+        progress: shows the calibration of a time budget.
+    """
+    recipe = fill_in(recipe, manifest, hardware, progress)
+    if recipe.train.steps is not None:
+        return recipe
+    budget = Budget.parse(recipe.train.budget)
+    if budget.unit == "seconds":
+        costs = calibrate(recipe, manifest, hardware, progress)
+        steps = steps_within(budget.amount, recipe.train, costs)
+    else:
+        steps = steps_of(budget, recipe, manifest)
+    if steps < FEW_STEPS:
+        progress.say(
+            "train.few-steps",
+            f'The budget "{recipe.train.budget}" is {steps} steps, too few to learn much. Give more, or a smaller model.',
+        )
+    return recipe.replace(**{"train.steps": steps})
+
+
+# ---- by formula ----------------------------------------------------------------------------------------------------
+
+
+def fill_in(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: Progress | None = None) -> Recipe:
+    """Batch size, micro batch, precision and learning rate: a pure function of the arguments, which never measures."""
+    precision = choose_precision(recipe.train.precision, hardware, progress)
+    batch_size, micro_batch = recipe.train.batch_size, recipe.train.micro_batch
+    if batch_size == "auto":
+        batch_size = choose_batch(recipe, manifest, hardware)
+        if micro_batch != "auto":
+            batch_size = math.ceil(batch_size / micro_batch) * micro_batch
+    if micro_batch == "auto":
+        micro_batch = choose_micro_batch(recipe, manifest, hardware, batch_size, precision)
+    rate = recipe.train.learning_rate
+    return recipe.replace(
+        **{
+            "train.precision": precision,
+            "train.batch_size": batch_size,
+            "train.micro_batch": micro_batch,
+            "train.learning_rate": choose_learning_rate(recipe) if rate == "auto" else rate,
+        }
+    )
+
+
+def choose_batch(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> int:
+    """Sequences a step: about BATCH_TOKENS tokens, and never more than the training split has windows."""
+    wanted = round(BATCH_TOKENS[hardware.device] / recipe.model.context)
+    there = manifest.splits["train"].tokens // recipe.model.context
+    return max(1, min(wanted, there))
+
+
+def choose_learning_rate(recipe: Recipe) -> float:
+    """The peak learning rate, from optimizer and width; tuned on the source text of Python at widths 128 to 512."""
+    at_256, power = LEARNING_RATES[recipe.train.optimizer]
+    return float(f"{at_256 * (recipe.model.shape()['width'] / 256) ** power:.2g}")
+
+
+def choose_micro_batch(
+    recipe: Recipe, manifest: Manifest, hardware: Hardware, batch_size: int, precision: str
+) -> int:
+    """The largest divisor of the batch whose activations, beside weights and optimizer, fill half of the memory."""
+    config = TransformerConfig.from_recipe(recipe.model, manifest.vocab_size, 0)
+    room = hardware.memory_bytes / 2 - 16 * config.parameters
+    each = sequence_bytes(config, precision)
+    fitting = [size for size in range(1, batch_size + 1) if batch_size % size == 0 and size * each <= room]
+    return max(fitting, default=1)
+
+
+def sequence_bytes(config: TransformerConfig, precision: str) -> int:
+    """Bytes that the forward pass of one sequence leaves behind for the backward pass."""
+    number = 4 if precision == "fp32" else 2
+    attention = (config.heads + config.kv_heads) * config.head_dim
+    a_block = 4 * config.width + 4 * attention + 4 * config.hidden + config.heads * config.context
+    return config.context * number * (config.layers * a_block + 2 * config.vocab_size)
+
+
+def steps_of(budget: Budget, recipe: Recipe, manifest: Manifest) -> int:
+    """How many steps an amount of steps, tokens or epochs is, rounded up."""
+    batch_size = recipe.train.batch_size
+    assert isinstance(batch_size, int)  # filled in
+    amount = budget.amount
+    if budget.unit == "epochs":
+        amount *= manifest.splits["train"].tokens
+    if budget.unit != "steps":
+        amount /= batch_size * recipe.model.context
+    return max(1, math.ceil(amount))
+
+
+# ---- by calibration ------------------------------------------------------------------------------------------------
+
+
+def calibrate(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: Progress) -> Costs:
+    """Times real steps on made-up tokens and scratch weights; random state and settings are put back.
+
+    Args:
+        recipe: with batch size, precision and learning rate filled in.
+        manifest: says how large the vocabulary and the validation split are.
+        hardware: where training will run.
+        progress: shows it.
+    """
+    from ..models import Transformer
+    from .precision import repeatable
+    from .torch_backend import TorchBackend
+
+    train = recipe.train
+    batch_size, micro_batch, rate = train.batch_size, train.micro_batch, train.learning_rate
+    assert isinstance(batch_size, int) and isinstance(micro_batch, int) and isinstance(rate, float)  # filled in
+    random = np.random.default_rng(0)
+
+    def batch(size: int) -> Batch:
+        tokens_BT = random.integers(0, manifest.vocab_size, (size, recipe.model.context + 1))
+        return Batch(0, tokens_BT[:, :-1].copy(), tokens_BT[:, 1:].copy())
+
+    share = CALIBRATION_SHARE * Budget.parse(train.budget).amount
+    seconds = min(max(share, CALIBRATION_SECONDS[0]), CALIBRATION_SECONDS[1])
+    with progress.stage("calibrate", seconds, "s") as stage, repeatable(hardware.cores, 0, train.precision):
+        config = TransformerConfig.from_recipe(recipe.model, manifest.vocab_size, 0)
+        backend = TorchBackend(Transformer(config, 0), train, hardware)
+        made_up = batch(batch_size)
+        step = _time(lambda: backend.step(made_up, rate), seconds, stage.advance)
+        windows = validation_windows(recipe, manifest)
+        evaluation = 0.0
+        if windows:
+            part = [batch(min(micro_batch, windows))]
+            evaluation = _time(lambda: backend.evaluate(part), seconds / 10) * windows / len(part[0].inputs_BT)
+        saved = sum(array.nbytes for array in backend.state().values())
+    rates = measured_rates(hardware, progress)
+    return Costs(step, evaluation, saved / rates.disk_bytes_per_second + saved / SEALING_BYTES_PER_SECOND)
+
+
+def _time(work: Callable[[], object], seconds: float, advance: Callable[[float], None] = lambda _: None) -> float:
+    """Median seconds of `work` over about `seconds`, and at least four times, of which the first warms up."""
+    times: list[float] = []
+    while sum(times) < seconds or len(times) < 4:
+        begun = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begun)
+        advance(times[-1])
+    return median(times[1:])
+
+
+def validation_windows(recipe: Recipe, manifest: Manifest) -> int:
+    """Windows of the validation split that are measured during training: a bounded part of it."""
+    if "validation" not in manifest.splits:
+        return 0
+    there = math.ceil(manifest.splits["validation"].tokens / recipe.model.context)
+    return max(1, min(there, VALIDATION_WINDOWS, VALIDATION_TOKENS // recipe.model.context))
+
+
+def stage_seconds(steps: int, train: Train, costs: Costs) -> float:
+    """Seconds that training takes with all its evaluations and checkpoints."""
+    stepping = steps * costs.step
+    evaluating = len(validation_steps(steps, train.evaluations)) * costs.evaluation
+    saves = 2 + steps / safe_steps_apart(steps)
+    interval = Budget.parse(train.checkpoint_every)
+    saves += (stepping if interval.unit == "seconds" else steps) / interval.amount
+    return stepping + evaluating + saves * costs.checkpoint
+
+
+def steps_within(seconds: float, train: Train, costs: Costs) -> int:
+    """The most steps that, with their evaluations and checkpoints, fit into a time; at least one."""
+    low, high = 1, max(1, int(seconds / costs.step))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if stage_seconds(middle, train, costs) <= seconds:
+            low = middle
+        else:
+            high = middle - 1
+    return low

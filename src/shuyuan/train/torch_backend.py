@@ -1,0 +1,144 @@
+"""One step in PyTorch: forward, backward, clipping, update. The driver calls it and knows no torch.
+
+Shapes: B sequences, T tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from .. import hardware as machines
+from ..recipe import Train
+from .backend import OVERFLOW, Batch, Figures
+from .memory import peak_memory
+from .optimizers import Optimizers
+from .precision import Precision
+
+
+class Trainable(Protocol):
+    """What the backend asks of a model, besides being an `nn.Module`."""
+
+    def loss(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        """The sum of the cross entropies of all targets that are not -100, in nats: a float32 scalar."""
+        ...
+
+
+class TorchBackend:
+    """Trains a model step by step.
+
+    Args:
+        model: an `nn.Module` with a `loss` as in `Trainable`; it is moved to the device.
+        train: the recipe's section, resolved.
+        hardware: where it runs.
+    """
+
+    def __init__(self, model: Any, train: Train, hardware: machines.Hardware) -> None:
+        if train.precision == "auto" or train.micro_batch == "auto":
+            raise ValueError("the recipe is not resolved")
+        self.device: str = hardware.device
+        self.model: nn.Module = model.to(self.device)
+        self.parameters = sum(weight.numel() for weight in self.model.parameters())
+        self._loss = model.loss
+        self._micro_batch = train.micro_batch
+        self._grad_clip = train.grad_clip or math.inf
+        self._precision = Precision(train.precision, self.device)
+        muon_dtype = torch.bfloat16 if machines.choose_precision("auto", hardware) == "bf16" else torch.float32
+        self._optimizers = Optimizers(self.model, train.optimizer, train.weight_decay, muon_dtype)
+
+    # -- the work --
+
+    def step(self, batch: Batch, learning_rate: float) -> Figures:
+        """One step. With a non-finite loss or gradient the weights stay as they are, and the figures say so.
+
+        Args:
+            batch: computed `micro_batch` sequences at a time; each target has the same weight, wherever it falls.
+            learning_rate: for all parameters.
+        """
+        self.model.train()
+        self.model.zero_grad(set_to_none=True)
+        targets = max(1, int((batch.targets_BT >= 0).sum()))
+        total = torch.zeros((), device=self.device)
+        for first in range(0, len(batch.inputs_BT), self._micro_batch):
+            loss = self._loss_of(batch, slice(first, first + self._micro_batch))
+            self._precision.backward(loss / targets)
+            total += loss.detach()
+        loss_mean = total.item() / targets
+        self._precision.unscale(self._optimizers.all)
+        norm = self._clip()
+        finite = math.isfinite(norm) and math.isfinite(loss_mean)
+        if finite:
+            self._optimizers.step(learning_rate)
+        overflowed = self._precision.update()
+        return Figures(loss_mean, norm, targets, None if finite else _why(loss_mean, overflowed))
+
+    def evaluate(self, batches: Sequence[Batch]) -> float:
+        """Mean loss over the targets of all batches, in nats; the state stays as it is."""
+        self.model.eval()
+        total, targets = 0.0, 0
+        with torch.no_grad():
+            for batch in batches:
+                total += self._loss_of(batch, slice(None)).item()
+                targets += int((batch.targets_BT >= 0).sum())
+        return total / max(1, targets)
+
+    def _loss_of(self, batch: Batch, part: slice) -> Tensor:
+        with self._precision.autocast():
+            loss: Tensor = self._loss(self._put(batch.inputs_BT[part]), self._put(batch.targets_BT[part]))
+        return loss
+
+    def _put(self, array: NDArray[Any]) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device == "cuda" else tensor
+
+    def _clip(self) -> float:
+        """Cuts the gradient to its largest allowed norm, and returns the norm that it had."""
+        gradients = [weight.grad for weight in self._optimizers.parameters() if weight.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if norm > self._grad_clip and norm.isfinite():
+            torch._foreach_mul_(gradients, self._grad_clip / norm)
+        return norm.item()
+
+    # -- the state --
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Everything that the next step depends on, by name. On a CPU the arrays are the live ones, not copies."""
+        return {name: tensor.detach().cpu().numpy() for name, tensor in self._tensors().items()}
+
+    def load(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Goes on from a `state` with the same names, shapes and types."""
+        with torch.no_grad():
+            for name, tensor in self._tensors().items():
+                tensor.copy_(torch.from_numpy(arrays[name].copy()))
+        self._precision.load(
+            {key: torch.from_numpy(arrays[f"scaler.{key}"].copy()) for key in self._precision.state()}
+        )
+        torch.set_rng_state(torch.from_numpy(arrays["random.cpu"].copy()))
+        if self.device == "cuda":
+            torch.cuda.set_rng_state(torch.from_numpy(arrays["random.cuda"].copy()))
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors: dict[str, Tensor] = {
+            f"weights.{name}": weight for name, weight in self.model.named_parameters()
+        }
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in self._optimizers.tensors().items()}
+        tensors |= {f"scaler.{key}": tensor for key, tensor in self._precision.state().items()}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self.device == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        return tensors
+
+    def peak_bytes(self) -> int:
+        """The most memory used so far: of the GPU, or of this process."""
+        return torch.cuda.max_memory_allocated() if self.device == "cuda" else peak_memory()
+
+
+def _why(loss: float, overflowed: bool) -> str:
+    if not math.isfinite(loss):
+        return "the loss is not finite"
+    return OVERFLOW if overflowed else "the gradient is not finite"

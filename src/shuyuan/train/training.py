@@ -1,0 +1,211 @@
+"""Trains the model of a run: puts data, model, backend and driver together, and writes the model at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ..data import Manifest, Windows, load_manifest, load_tokenizer
+from ..errors import RunError, TrainError
+from ..hardware import Hardware, detect
+from ..models import Transformer, TransformerConfig, hub
+from ..progress import Progress
+from ..recipe import Recipe
+from ..vault import Store
+from .backend import Batch
+from .checkpoints import Checkpoints
+from .driver import Driver, State
+from .memory import forget_peak
+from .precision import repeatable
+from .resolve import validation_windows
+from .torch_backend import TorchBackend
+
+MODEL_FOLDER = "model"
+METRICS_FILE = "metrics.jsonl"
+FREE_KEYS = {"budget", "checkpoint_every", "keep"}  # of [train]: they shape no result; steps stand for the budget
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What training came to.
+
+    Attributes:
+        steps: optimizer steps.
+        tokens: targets learned from, over all steps.
+        seconds: time spent training, over all sessions.
+        peak_bytes: the most memory used, of the GPU or of the process.
+        parameters: of the model; tied ones count once.
+        loss: "train": mean of the last 5 % of the steps; "validation": at the end, on at most 32 windows of the
+            validation split (the whole split is the evaluation's business). None where there was nothing to measure.
+    """
+
+    steps: int
+    tokens: int
+    seconds: float
+    peak_bytes: int
+    parameters: int
+    loss: dict[str, float | None]
+
+
+def train(
+    recipe: Recipe, store: Store, progress: Progress, stop: threading.Event, *, card: str | None = None
+) -> TrainResult:
+    """Trains to the last step, from the newest checkpoint if there is one, and writes `model/`.
+
+    Does nothing if that is done already. The result is a pure function of recipe and data on one machine: however
+    often it is interrupted or killed, the last bits are the same.
+
+    Args:
+        recipe: resolved (see `resolve`).
+        store: the run's files, with the prepared data.
+        progress: shows the steps.
+        stop: when set, the state is saved after the current step and `Interrupted` raised.
+        card: the model card's text; left out, a short one.
+
+    Raises:
+        RunError: the data is not prepared.
+        Interrupted: `stop` was set.
+        TrainError: the loss stays non-finite, or a checkpoint does not fit.
+        MachineError: the disk is full.
+    """
+    manifest = load_manifest(store)
+    if manifest is None:
+        raise RunError(
+            "run.not-prepared",
+            "The data is not prepared.",
+            where=str(store.path),
+            mend=f"Prepare it: shuyuan prepare {store.path}",
+        )
+    hardware = detect()
+    checkpoints = Checkpoints(store, _identity(recipe, manifest), _circumstances(hardware), recipe.train.keep)
+    there = checkpoints.steps()
+    if there and there[-1] == recipe.train.steps and store.exists(MODEL_FOLDER):
+        return _result(State(**checkpoints.state(there[-1])))
+    with repeatable(hardware.cores, recipe.seed, recipe.train.precision):
+        return _train(recipe, store, manifest, hardware, checkpoints, progress, stop, card)
+
+
+def _train(
+    recipe: Recipe,
+    store: Store,
+    manifest: Manifest,
+    hardware: Hardware,
+    checkpoints: Checkpoints,
+    progress: Progress,
+    stop: threading.Event,
+    card: str | None,
+) -> TrainResult:
+    forget_peak()
+    model = _starting_model(recipe, manifest)
+    backend = TorchBackend(model, recipe.train, hardware)
+    windows = Windows(store, manifest, "train", recipe.model.context)
+    batch_size = recipe.train.batch_size
+    assert isinstance(batch_size, int)  # resolved
+
+    def sample(step: int) -> Batch:
+        return Batch(step, *windows.batch(step - 1, batch_size, recipe.seed))
+
+    journal = store.journal(METRICS_FILE)
+    validation = list(_validation(recipe, store, manifest))
+    driver = Driver(recipe.train, backend, sample, validation, checkpoints, journal, progress, stop)
+    state = driver.run(
+        parameters=backend.parameters,
+        tokens_per_step=batch_size * recipe.model.context,
+        precision=recipe.train.precision,
+        device=hardware.device,
+    )
+    result = _result(state)
+    with store.folder(MODEL_FOLDER) as folder:
+        hub.save(folder, model, load_tokenizer(store).to_json(), card or _short_card(recipe, result))
+    journal.append(
+        {
+            "event": "train.end",
+            "time": round(time.time(), 3),
+            "step": result.steps,
+            "loss": result.loss["train"],
+            "validation_loss": result.loss["validation"],
+            "seconds": result.seconds,
+            "tokens": result.tokens,
+            "peak_bytes": result.peak_bytes,
+        }
+    )
+    return result
+
+
+def _starting_model(recipe: Recipe, manifest: Manifest) -> Transformer:
+    """The model before step 1: drawn from the seed, or the weights that `model.from` names."""
+    if recipe.model.from_ is None:
+        config = TransformerConfig.from_recipe(recipe.model, manifest.vocab_size, manifest.tokenizer.end_id)
+        return Transformer(config, recipe.seed)
+    model = hub.load_folder(Path(recipe.model.from_))
+    if model.config.vocab_size < manifest.vocab_size:
+        raise TrainError(
+            "train.other-vocabulary",
+            f"The model to start from knows {model.config.vocab_size} tokens, and the tokenizer has {manifest.vocab_size}.",
+            where=recipe.model.from_,
+            mend="Use the model's own tokenizer: [tokenizer] from = \"…/tokenizer.json\".",
+        )
+    return model
+
+
+def _validation(recipe: Recipe, store: Store, manifest: Manifest) -> Iterator[Batch]:
+    """A bounded part of the validation split, the same at every evaluation: windows drawn from all over it."""
+    wanted = validation_windows(recipe, manifest)
+    if not wanted:
+        return
+    windows = Windows(store, manifest, "validation", recipe.model.context)
+    assert isinstance(recipe.train.micro_batch, int)  # resolved
+    size = min(recipe.train.micro_batch, wanted)
+    if windows.count <= wanted:
+        batches = windows.in_order(size)
+    else:
+        batches = (windows.batch(number, size, 0) for number in range(wanted // size))
+    for number, (inputs_BT, targets_BT) in enumerate(batches):
+        yield Batch(number, inputs_BT, targets_BT)
+
+
+def _identity(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
+    """What shapes the result, as flat JSON values: a checkpoint of another identity is of no use here."""
+    table = recipe.model_dump(by_alias=True, mode="json")
+    shards = ",".join(shard.sha256 for name in sorted(manifest.splits) for shard in manifest.splits[name].shards)
+    data = hashlib.sha256(shards.encode()).hexdigest()
+    identity = {"seed": recipe.seed, "task": recipe.task, "data": data}
+    identity |= {f"model.{key}": value for key, value in table["model"].items()}
+    return identity | {f"train.{key}": value for key, value in table["train"].items() if key not in FREE_KEYS}
+
+
+def _circumstances(hardware: Hardware) -> dict[str, Any]:
+    """What the last bits depend on besides."""
+    return {
+        "device": hardware.name,
+        "threads": hardware.cores,
+        "shuyuan": metadata.version("shuyuan"),
+        "torch": metadata.version("torch"),
+    }
+
+
+def _result(state: State) -> TrainResult:
+    loss = state.tail_loss / state.tail_steps if state.tail_steps else None
+    return TrainResult(
+        state.step,
+        state.tokens,
+        round(state.seconds, 3),
+        state.peak_bytes,
+        state.parameters,
+        {"train": loss, "validation": state.validation_loss},
+    )
+
+
+def _short_card(recipe: Recipe, result: TrainResult) -> str:
+    return (
+        f"# {recipe.name}\n\n"
+        f"A language model of {result.parameters:,} parameters, trained by Shuyuan from the recipe `{recipe.name}` "
+        f"for {result.steps:,} steps on {result.tokens:,} tokens.\n\n"
+        "It was trained without differential privacy: it may repeat what stands in its training records.\n"
+    )

@@ -1,0 +1,77 @@
+"""Writes that are on the disk when they return, and a clear refusal when the disk says no."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import MachineError
+from ..run import sync_folder
+from .names import PARTIAL
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what the operating system refuses (a full disk, a read-only folder) into a MachineError."""
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(
+            "machine.cannot-write",
+            f"The disk refuses a write ({error.strerror}).",
+            where=str(path),
+            mend="Free some space, or see who may write there; what was there before is as it was.",
+        ) from None
+
+
+def write_at(handle: int, data: bytes | memoryview, offset: int) -> None:
+    """Writes all of `data` at `offset`."""
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(handle, view, offset)
+        view, offset = view[done:], offset + done
+
+
+def create(path: Path) -> int:
+    """Makes a new file, and its folder if need be; the folder is on disk, the file is empty."""
+    make_folder(path.parent)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Puts `data` in the place of what is there: the old content stays until the new is whole and on disk."""
+    partial = path.with_name(path.name + PARTIAL)
+    with writing(path):
+        try:
+            make_folder(path.parent)
+            handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            try:
+                write_at(handle, data, 0)
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and its parents, so that they survive a power cut."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def remove_files(files: list[Path]) -> None:
+    """Removes files; those that are gone already are fine. The removal is on disk when this returns."""
+    for file in files:
+        with writing(file):
+            file.unlink(missing_ok=True)
+    for folder in {file.parent for file in files}:
+        sync_folder(folder)

@@ -1,0 +1,43 @@
+"""The model card travels with the model: honest, and silent about sealed records."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from shuyuan import recipe as recipes
+from shuyuan.report import model_card
+
+MANIFEST: Any = SimpleNamespace(splits={"train": SimpleNamespace(records=4321, tokens=98765)})
+
+
+def _recipe(source: str | list[str] = "stdlib", **more: Any) -> recipes.Recipe:
+    return recipes.check({"name": "notes", "data": {"source": source}, **more}, where="test")
+
+
+def test_it_says_what_is_not_promised_and_how_to_load() -> None:
+    card = model_card(_recipe(), MANIFEST)
+    assert card.startswith("---\nlibrary_name: transformers\n")
+    for words in ("**Not private.**", "documentation and source text of Python", "4,321 records", "AutoModelForCausalLM",
+                  "No personal data was masked", "trained from scratch"):  # fmt: skip
+        assert words in card
+    assert "shuyuan export" not in card
+
+
+def test_a_sealed_run_tells_no_counts() -> None:
+    card = model_card(_recipe(vault={"key": "env:KEY"}), MANIFEST)
+    assert "4,321" not in card and "98,765" not in card
+    assert "shuyuan export RUN --to FOLDER" in card and "encrypted and authenticated" in card
+
+
+@pytest.mark.parametrize("vault", [None, {"key": "file:/home/someone/secret.key"}])
+def test_private_sources_are_named_by_kind_alone(vault: dict[str, str] | None) -> None:
+    source = ["/clinic/ward-7/patients.jsonl.gz", "/clinic/letters", "hf:org/public"]
+    card = model_card(_recipe(source, **({"vault": vault} if vault else {})))
+    assert (
+        "private records (.jsonl files) and private records (a folder of files) and the public data set org/public"
+        in card
+    )
+    assert not any(word in card for word in ("clinic", "ward", "patients", "someone", "secret.key"))

@@ -1,0 +1,101 @@
+"""Optimizers: the right parameters in the right one, decay on matrices only, and torch's own Muon as a yardstick."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from shuyuan.train.optimizers import Muon, Optimizers, orthogonal
+
+from .parts import Network
+
+
+def test_muon_takes_the_matrices_inside_blocks_and_adamw_the_rest_each_once() -> None:
+    network = Network()
+    muon, adamw = Optimizers(network, "muon", 0.1).all
+    names = {weight: name for name, weight in network.named_parameters()}
+    inside = {names[weight] for weight in muon.param_groups[0]["params"]}
+    outside = {names[weight] for weight in adamw.param_groups[0]["params"]}
+    assert inside == {f"model.layers.{layer}.{part}.weight" for layer in (0, 1) for part in (0, 3)}
+    assert "embed_tokens.weight" in outside
+    assert "norm.weight" in outside
+    assert not inside & outside
+    assert inside | outside == set(names.values())
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw", "sgd"])
+def test_a_tied_weight_is_updated_once_and_every_parameter_moves(kind: str) -> None:
+    network = Network()
+    optimizers = Optimizers(network, kind, 0.0)  # type: ignore[arg-type]
+    listed = [weight for each in optimizers.all for group in each.param_groups for weight in group["params"]]
+    assert len(listed) == len({id(weight) for weight in listed}) == len(list(network.parameters()))
+    before = {name: weight.clone() for name, weight in network.named_parameters()}
+    network.loss(torch.arange(8).view(1, 8), torch.arange(1, 9).view(1, 8)).backward()
+    optimizers.step(0.01)
+    assert all(not torch.equal(before[name], weight) for name, weight in network.named_parameters())
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw", "sgd"])
+def test_weight_decay_is_decoupled_and_falls_on_matrices_inside_blocks_only(kind: str) -> None:
+    def after_a_step(weight_decay: float) -> dict[str, torch.Tensor]:
+        network = Network()
+        optimizers = Optimizers(network, kind, weight_decay)  # type: ignore[arg-type]
+        network.loss(torch.arange(8).view(1, 8), torch.arange(1, 9).view(1, 8)).backward()
+        optimizers.step(0.01)
+        return dict(network.named_parameters())
+
+    start = dict(Network().named_parameters())
+    plain, decayed = after_a_step(0.0), after_a_step(0.5)
+    for name, weight in plain.items():
+        if ".layers." in name and weight.ndim == 2:
+            torch.testing.assert_close(decayed[name], weight - 0.01 * 0.5 * start[name])
+        else:
+            assert torch.equal(decayed[name], weight), name
+
+
+def test_muon_is_torchs_muon_at_adamws_scale() -> None:
+    torch.manual_seed(0)
+    ours = [torch.nn.Parameter(torch.randn(shape)) for shape in [(16, 48), (48, 16), (32, 32)]]
+    theirs = [torch.nn.Parameter(weight.detach().clone()) for weight in ours]
+    optimizer = Muon(ours, torch.bfloat16)
+    for weight in ours:
+        optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+    optimizer.param_groups[0]["lr"] = 0.02
+    yardstick = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.0, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    for _ in range(5):
+        for mine, other in zip(ours, theirs, strict=True):
+            mine.grad = torch.randn_like(mine)
+            other.grad = mine.grad.clone()
+        optimizer.step()
+        yardstick.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (8, 40), (40, 8)])
+def test_orthogonal_brings_all_singular_values_near_one(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonal(torch.randn(shape), torch.float32))
+    assert values.min() > 0.3
+    assert values.max() < 1.3
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw", "sgd"])
+def test_state_is_whole_before_the_first_step_and_starts_like_torchs_own(kind: str) -> None:
+    network = Network()
+    optimizers = Optimizers(network, kind, 0.0)  # type: ignore[arg-type]
+    before = {name: (tensor.shape, tensor.dtype) for name, tensor in optimizers.tensors().items()}
+    network.loss(torch.arange(8).view(1, 8), torch.arange(1, 9).view(1, 8)).backward()
+    optimizers.step(0.01)
+    assert {name: (tensor.shape, tensor.dtype) for name, tensor in optimizers.tensors().items()} == before
+    if kind != "muon":
+        fresh = Network()
+        fresh.loss(torch.arange(8).view(1, 8), torch.arange(1, 9).view(1, 8)).backward()
+        plain = (
+            torch.optim.AdamW(fresh.parameters(), 0.01, (0.9, 0.95), weight_decay=0.0, fused=True)
+            if kind == "adamw"
+            else torch.optim.SGD(fresh.parameters(), 0.01, momentum=0.9, nesterov=True)
+        )
+        plain.step()
+        for mine, other in zip(network.parameters(), fresh.parameters(), strict=True):
+            assert torch.equal(mine, other)

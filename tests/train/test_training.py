@@ -1,0 +1,278 @@
+"""Whole training runs: the model at the end is the same however often the run was killed, and on every repeat."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from shuyuan import data
+from shuyuan.errors import Interrupted, RunError, TrainError
+from shuyuan.hardware import detect
+from shuyuan.models import hub
+from shuyuan.progress import Progress
+from shuyuan.recipe import Recipe, from_table
+from shuyuan.run import Run
+from shuyuan.train import TrainResult, resolve, train, training
+from shuyuan.vault import OpenStore, Store, open_store
+
+from .parts import StopAt
+
+WORDS = "the red fox saw a small bird near old river and then slowly went home because night came".split()
+CHILD = Path(__file__).with_name("child.py")
+
+
+@pytest.fixture(autouse=True)
+def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Trains on one core, on which two test processes do not wait for each other's threads; slow tests use all."""
+    count = detect().cores if "slow" in request.keywords else 1
+    machine = replace(detect(), cores=count)
+    monkeypatch.setattr(training, "detect", lambda: machine)
+    return count
+
+
+def recipe_for(folder: Path, **changes: Any) -> Recipe:
+    """A run of 24 steps on a text with some structure; two seconds at most."""
+    choose = random.Random(0)
+    lines = [f"line {number}: {' '.join(choose.choices(WORDS, k=9))}." for number in range(300)]
+    source = folder / "notes.txt"
+    source.write_text("\n".join(lines), encoding="utf-8")
+    table: dict[str, Any] = {
+        "name": "tiny",
+        "data": {"source": str(source), "record": "line", "validation": 0.2, "duplicates": "exact"},
+        "model": {"layers": 2, "width": 32, "heads": 2, "hidden": 64, "context": 32},
+        "train": {"budget": "24 steps", "batch_size": 4, "precision": "fp32", "evaluations": 2},
+    }
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        table.setdefault(section, {})[name] = value
+    return from_table(table)
+
+
+def prepared(path: Path, **changes: Any) -> tuple[Recipe, Store]:
+    """A run folder with its data prepared and its recipe resolved."""
+    path.mkdir(parents=True, exist_ok=True)
+    recipe = recipe_for(path.parent, **changes)
+    run = Run(path)
+    store = open_store(run, recipe.vault.key if recipe.vault else None, create=True)
+    manifest = data.prepare(recipe, store, Progress())
+    resolved = resolve(recipe, manifest, detect(), Progress())
+    store.write_open("recipe.toml", resolved.as_toml().encode())
+    return resolved, store
+
+
+def trained(path: Path, **changes: Any) -> TrainResult:
+    recipe, store = prepared(path, **changes)
+    return train(recipe, store, Progress(), threading.Event())
+
+
+def weights(path: Path) -> bytes:
+    return (path / "model/model.safetensors").read_bytes()
+
+
+def last_checkpoint(path: Path) -> dict[str, bytes]:
+    """Every array of the newest checkpoint: weights, optimizer, random state."""
+    folder = max((path / "checkpoints").iterdir())
+    found = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        found |= {name: array.tobytes() for name, array in safetensors.numpy.load(file.read_bytes()).items()}
+    return found
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return list(OpenStore(path, writable=False).journal("metrics.jsonl").entries())
+
+
+# ---- what comes out ------------------------------------------------------------------------------------------------
+
+
+def test_training_learns_and_leaves_a_model_a_result_and_a_log(tmp_path: Path) -> None:
+    recipe, store = prepared(tmp_path / "run")
+    result = train(recipe, store, Progress(), threading.Event())
+    first = next(line for line in lines_of(tmp_path / "run") if line["event"] == "train.step")
+    assert result.steps == 24
+    assert result.tokens == 24 * 4 * 32
+    assert result.loss["train"] < first["loss"] - 0.5
+    assert result.loss["validation"] < first["loss"] - 0.5
+    assert result.seconds > 0
+    assert result.peak_bytes > 10 << 20
+    model = hub.load(store)
+    assert sum(weight.numel() for weight in model.parameters()) == result.parameters
+    end = lines_of(tmp_path / "run")[-1]
+    assert end["event"] == "train.end"
+    assert end["validation_loss"] == result.loss["validation"]
+    assert "without differential privacy" in store.read("model/README.md").decode()
+
+
+def test_a_finished_run_answers_at_once(tmp_path: Path) -> None:
+    recipe, store = prepared(tmp_path / "run")
+    result = train(recipe, store, Progress(), threading.Event())
+    log, written = lines_of(tmp_path / "run"), (tmp_path / "run/model/model.safetensors").stat().st_mtime_ns
+    assert train(recipe, store, Progress(), threading.Event()) == result
+    assert lines_of(tmp_path / "run") == log
+    assert (tmp_path / "run/model/model.safetensors").stat().st_mtime_ns == written
+
+
+def test_a_model_that_was_lost_at_the_very_end_is_written_again(tmp_path: Path) -> None:
+    recipe, store = prepared(tmp_path / "run")
+    result = train(recipe, store, Progress(), threading.Event())
+    before = weights(tmp_path / "run")
+    store.remove("model")
+    again = train(recipe, store, Progress(), threading.Event())
+    assert weights(tmp_path / "run") == before
+    assert (again.steps, again.loss) == (result.steps, result.loss)
+
+
+def test_training_starts_from_given_weights(tmp_path: Path) -> None:
+    trained(tmp_path / "base")
+    recipe, store = prepared(tmp_path / "run", model__from=str(tmp_path / "base/model"), train__steps=2)
+    train(recipe, store, Progress(), threading.Event())
+    base = [line["loss"] for line in lines_of(tmp_path / "base") if line["event"] == "train.step"]
+    first = next(line["loss"] for line in lines_of(tmp_path / "run") if line["event"] == "train.step")
+    assert first == pytest.approx(base[-1], abs=0.5)
+    assert first < base[0] - 0.5
+
+
+def test_weights_with_a_smaller_vocabulary_are_refused(tmp_path: Path) -> None:
+    trained(tmp_path / "base")
+    config = tmp_path / "base/model/config.json"
+    recipe, store = prepared(
+        tmp_path / "run", model__from=str(config.parent), tokenizer__kind="bpe", tokenizer__vocab_size=300
+    )
+    with pytest.raises(TrainError) as caught:
+        train(recipe, store, Progress(), threading.Event())
+    assert caught.value.code == "train.other-vocabulary"
+
+
+def test_unprepared_data_is_a_clear_error(tmp_path: Path) -> None:
+    recipe, _ = prepared(tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match="not prepared"):
+        train(recipe, open_store(Run(tmp_path / "empty"), None), Progress(), threading.Event())
+
+
+# ---- the same bits -------------------------------------------------------------------------------------------------
+
+
+def test_two_runs_are_the_same_and_another_seed_is_not(tmp_path: Path) -> None:
+    assert trained(tmp_path / "a").loss == trained(tmp_path / "b").loss
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    recipe, store = prepared(tmp_path / "d")
+    train(recipe.replace(seed=2), store, Progress(), threading.Event())
+    assert weights(tmp_path / "d") != weights(tmp_path / "a")
+
+
+@pytest.mark.parametrize("every", ["1 steps", "7 steps", "1 s"])
+def test_when_checkpoints_fall_never_changes_the_weights(tmp_path: Path, every: str) -> None:
+    trained(tmp_path / "a")
+    trained(tmp_path / "b", train__checkpoint_every=every)
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+
+
+@pytest.mark.parametrize("schedule", ["wsd", "plateau"])
+def test_interrupted_and_resumed_is_the_same_model(tmp_path: Path, schedule: str) -> None:
+    trained(tmp_path / "a", train__schedule=schedule)
+    recipe, store = prepared(tmp_path / "b", train__schedule=schedule)
+    for step in (5, 13):
+        stop = threading.Event()
+        with pytest.raises(Interrupted):
+            train(recipe, store, StopAt(stop, step), stop)
+    train(recipe, store, Progress(), threading.Event())
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    assert last_checkpoint(tmp_path / "a") == last_checkpoint(tmp_path / "b")
+
+
+def killed(path: Path, cores: int, after: int, delay: float) -> bool:
+    """Trains in another process and kills it `delay` seconds after a step; False if it was done before."""
+    command = [sys.executable, CHILD, path, str(cores)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if float(line) >= after:
+            time.sleep(delay)
+            process.kill()
+            break
+    process.stdout.close()
+    return process.wait() == -9
+
+
+def kill_at_random(path: Path, cores: int, kills: int, steps: int, seed: int) -> None:
+    choose = random.Random(seed)
+    for after in sorted(choose.sample(range(1, steps), kills)):
+        assert killed(path, cores, after, choose.uniform(0, 0.02))
+    assert not killed(path, cores, steps + 1, 0)
+
+
+@pytest.mark.parametrize(("precision", "kills"), [("fp32", 2), ("bf16", 1)])
+def test_killed_at_random_moments_ends_bit_for_bit_where_the_uninterrupted_run_ends(
+    tmp_path: Path, cores: int, precision: str, kills: int
+) -> None:
+    changes = {"train__precision": precision, "train__checkpoint_every": "3 steps"}
+    trained(tmp_path / "a", **changes)  # in this process
+    prepared(tmp_path / "b", **changes)
+    kill_at_random(tmp_path / "b", cores, kills, 24, seed=time.time_ns())
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    assert last_checkpoint(tmp_path / "a") == last_checkpoint(tmp_path / "b")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("optimizer", ["muon", "adamw", "sgd"])
+def test_killed_many_times(tmp_path: Path, cores: int, precision: str, optimizer: str) -> None:
+    changes = {
+        "train__precision": precision, "train__optimizer": optimizer, "train__checkpoint_every": "1 steps",
+        "train__budget": "60 steps", "train__schedule": "plateau", "train__micro_batch": 2,
+    }  # fmt: skip
+    trained(tmp_path / "a", **changes)
+    prepared(tmp_path / "b", **changes)
+    kill_at_random(tmp_path / "b", cores, 6, 60, seed=time.time_ns())
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    assert last_checkpoint(tmp_path / "a") == last_checkpoint(tmp_path / "b")
+
+
+def test_a_sealed_run_killed_and_resumed_has_the_weights_of_an_open_one(
+    tmp_path: Path, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHUYUAN_TRAIN_TEST", "a passphrase for a test")
+    trained(tmp_path / "a")
+    _, store = prepared(tmp_path / "b", vault__key="env:SHUYUAN_TRAIN_TEST", train__checkpoint_every="3 steps")
+    store.close()
+    assert killed(tmp_path / "b", cores, 11, 0.005)
+    recipe = Run(tmp_path / "b").recipe()
+    with open_store(Run(tmp_path / "b"), "env:SHUYUAN_TRAIN_TEST") as store:
+        train(recipe, store, Progress(), threading.Event())
+        assert store.read("model/model.safetensors") == weights(tmp_path / "a")
+    assert b"embed_tokens" not in b"".join(file.read_bytes() for file in (tmp_path / "b").rglob("*") if file.is_file())
+
+
+def test_a_checkpoint_of_another_recipe_or_other_data_is_refused(tmp_path: Path) -> None:
+    recipe, store = prepared(tmp_path / "run")
+    stop = threading.Event()
+    with pytest.raises(Interrupted):
+        train(recipe, store, StopAt(stop, 5), stop)
+    with pytest.raises(TrainError, match=r"train\.learning_rate"):
+        train(recipe.replace(**{"train.learning_rate": 0.5}), store, Progress(), threading.Event())
+    manifest = store.read_json("data/manifest.json")
+    manifest["splits"]["train"]["shards"][0]["sha256"] = "0" * 64
+    store.write_json("data/manifest.json", manifest)
+    with pytest.raises(TrainError, match="data: "):
+        train(recipe, store, Progress(), threading.Event())
+
+
+def test_the_random_state_of_the_caller_is_not_touched(tmp_path: Path) -> None:
+    import torch
+
+    recipe, store = prepared(tmp_path / "run")
+    state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    train(recipe, store, Progress(), threading.Event())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002

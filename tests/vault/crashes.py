@@ -1,0 +1,89 @@
+"""Stops a program between any two of its steps on the disk, and shows what would be found there afterwards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+STEPS = ("open", "pwrite", "fsync", "replace", "rename", "unlink", "mkdir", "ftruncate")
+
+
+class PowerCut:
+    """What is certain to be on the disk: content of files that were synced, under names in folders that were synced."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._content: dict[int, bytes] = {}
+        self._folders: dict[str, dict[str, tuple[int, bool]]] = {}
+        for folder, _, files in os.walk(root):
+            self._sync_folder(folder)
+            for file in files:
+                path = Path(folder, file)
+                self._content[path.stat().st_ino] = path.read_bytes()
+
+    def synced(self, handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        if path.is_dir():
+            self._sync_folder(str(path))
+        else:
+            self._content[os.fstat(handle).st_ino] = path.read_bytes()
+
+    def created(self, handle: int) -> None:
+        """A new file may have the number of one that is gone."""
+        self._content.pop(os.fstat(handle).st_ino, None)
+
+    def _sync_folder(self, folder: str) -> None:
+        entries = list(os.scandir(folder))
+        self._folders[folder] = {entry.name: (entry.stat().st_ino, entry.is_dir()) for entry in entries}
+
+    def files(self) -> dict[str, bytes]:
+        return dict(self._below(str(self._root), ""))
+
+    def _below(self, folder: str, prefix: str) -> Iterator[tuple[str, bytes]]:
+        for name, (number, is_folder) in self._folders.get(folder, {}).items():
+            if is_folder:
+                yield from self._below(f"{folder}/{name}", f"{prefix}{name}/")
+            elif name != ".lock":
+                yield prefix + name, self._content.get(number, b"")
+
+
+@contextmanager
+def at_every_step(look: Callable[[str], None], power: PowerCut | None = None) -> Iterator[None]:
+    """Calls `look` before each step on the disk, and in the middle of each write."""
+    original = {step: getattr(os, step) for step in STEPS}
+    inside = False
+
+    def hooked(step: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal inside
+            if inside or (step == "open" and not arguments[1] & os.O_CREAT):
+                return original[step](*arguments, **options)
+            inside = True
+            try:
+                look(step)
+                if step == "pwrite" and len(arguments[1]) > 1:
+                    handle, data, offset = arguments
+                    original["pwrite"](handle, bytes(data)[: len(data) // 2], offset)
+                    look("half a pwrite")
+                result = original[step](*arguments, **options)
+                if power is not None and step == "fsync":
+                    power.synced(arguments[0])
+                if power is not None and step == "open":
+                    power.created(result)
+                return result
+            finally:
+                inside = False
+
+        return call
+
+    for step in STEPS:
+        setattr(os, step, hooked(step))
+    try:
+        yield
+        look("the end")
+    finally:
+        for step in STEPS:
+            setattr(os, step, original[step])
