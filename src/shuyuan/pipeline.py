@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import data, evaluate, hardware, report, train, vault
-from . import plan as planning
+from . import __version__, data, evaluate, hardware, report, train, vault
 from . import recipe as recipes
 from .errors import MachineError, RecipeError, RunError
 from .inference import Engine
 from .models import hub
+from .plan import plan as predict
 from .progress import Progress, Stop
 from .recipe import Recipe
 from .run import LOCK_FILE, RECIPE_FILE, Run
@@ -24,7 +24,7 @@ from .run import LOCK_FILE, RECIPE_FILE, Run
 PLAN_FILE = "plan.json"
 METRICS_FILE = "metrics.jsonl"
 RUNS = Path("runs")
-VERSIONED = ("shuyuan", "torch", "tokenizers", "numpy", "cryptography", "safetensors")
+VERSIONED = ("torch", "tokenizers", "numpy", "cryptography", "safetensors")
 Target = str | Path | Recipe | dict[str, Any]
 
 
@@ -200,7 +200,7 @@ def make_plan(job: Job) -> dict[str, Any]:
 def plan_for(recipe: Recipe, manifest: data.Manifest | None, progress: Progress) -> dict[str, Any]:
     """The plan of a recipe on this machine, as `shuyuan plan --json` prints it."""
     machine = hardware.detect()
-    return planning.plan(recipe, machine, hardware.measured_rates(machine, progress), manifest).to_json()
+    return predict(recipe, machine, hardware.measured_rates(machine, progress), manifest).to_json()
 
 
 def prepare(job: Job) -> data.Manifest:
@@ -298,7 +298,9 @@ def verify(target: str | Path, key: str | None = None, expect: str | None = None
         key = key or (recipe.vault.key if recipe.vault else None)
     except RecipeError as error:
         if key is None:
-            found.append(vault.Problem(RECIPE_FILE, f"{error.what} With --key the other files can be checked too."))
+            found.append(
+                vault.Problem(RECIPE_FILE, f"{error.what} With --key the other files can be checked too.")
+            )
     problems, head = ([], None) if found else vault.verify_run(run, key, expect)
     named = [{"file": problem.file, "what": problem.what} for problem in found + problems]
     return {"ok": not named, "problems": named, "epsilon_recomputed": None, "head": head}
@@ -355,7 +357,7 @@ def _circumstances(manifest: data.Manifest) -> dict[str, Any]:
     """What a repeat of the run would need to know: versions, data and machine."""
     machine = hardware.detect()
     return {
-        "versions": {name: importlib.metadata.version(name) for name in VERSIONED},
+        "versions": {"shuyuan": __version__} | {name: importlib.metadata.version(name) for name in VERSIONED},
         "data_fingerprint": manifest.fingerprint,
         "machine": f"{machine.name}, {machine.cores} cores",
         "date": time.strftime("%Y-%m-%d"),

@@ -100,8 +100,8 @@ def test_published_runs_on_the_page_give_the_utilisation_that_stands_there() -> 
     row = re.compile(
         r"^\| [\w .-]+ \| ([\d.e]+) \| ([\d.e]+) \| ([\d,]+) \w+ \| ([\d.e]+) \| (\d+) % \|$", re.MULTILINE
     )
-    for page in BANK["training-cost"].pages.values():
-        rows = row.findall(page)
+    for text in BANK["training-cost"].pages.values():
+        rows = row.findall(text)
         assert len(rows) == 4
         for parameters, tokens, hours, peak, share in rows:
             seconds = float(hours.replace(",", "")) * 3600

@@ -12,7 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from shuyuan.data import byte_tokenizer
+from shuyuan.data import byte_tokenizer, char_tokenizer, learn_bpe
 from shuyuan.errors import ShuyuanError
 from shuyuan.models import Transformer, TransformerConfig, hub
 from shuyuan.run import Run
@@ -118,6 +118,20 @@ def test_transformers_opens_what_we_write(
         assert tokenizer.encode(text) == expected  # there, a special token's text is that token
         if "<|end|>" not in text:
             assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize("kind", ["char", "bpe"])
+def test_transformers_splits_text_as_we_do(transformers: Any, tmp_path: Path, kind: str) -> None:
+    """transformers has its own idea of how Qwen3 splits text; ours must win."""
+    training = ["the cat, the hat 123456 don't\n\n", "书院藏书，书院读书。", *TEXTS[:6]] * 20
+    ours = char_tokenizer("".join(training)) if kind == "char" else learn_bpe(training, 320)
+    model = lively(replace(TINY, vocab_size=ours.vocab_size, end_id=ours.end_id))
+    with OpenStore(tmp_path) as store, store.folder("model") as folder:
+        hub.save(folder, model, ours.to_json(), "")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    for text in training:
+        assert theirs.encode(text) == ours.encode(text)
+        assert theirs.decode(ours.encode(text)) == text
 
 
 def test_transformers_continues_greedily_as_we_do(transformers: Any, tmp_path: Path) -> None:

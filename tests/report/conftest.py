@@ -43,7 +43,7 @@ PLAN = {
     "parameters": 5_310_000, "train_flops": 5.3e13, "tokens": 1_638_400, "price": None, "fits": True, "privacy": None,
     "peak_bytes": {"low": 700 << 20, "expected": 760 << 20, "high": 840 << 20},
     "seconds": {"low": 100, "expected": 120, "high": 144}, "storage_bytes": 93 << 20,
-    "advice": [], "items": {"weights": 21 << 20, "activations": 500 << 20},
+    "advice": [], "notes": ["Tokens are guessed from the first 777 records."], "items": {"weights": 21 << 20, "activations": 500 << 20},
     "measured": {"seconds": 127.4, "peak_bytes": 790 << 20, "storage_bytes": 95 << 20},
 }  # fmt: skip
 MANIFEST = {

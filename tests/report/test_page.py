@@ -6,6 +6,8 @@ import base64
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -64,7 +66,7 @@ def test_the_page_of_an_open_run_tells_everything(make_run: MakeRun) -> None:
     for words in (
         "3.217", "4.432", "1.22 below a Kneser–Ney bigram model", "5.31 million", "2 min 7 s", "Not private", "4,210",
         "321 email", "12 exact, 88 near", "9 empty records, 3 empty files", "bpe, 4,096 entries", "return self.value", "名字", "12 records were skipped",
-        "+4 %", "700 MiB to 840 MiB", "Example CPU, 2 cores", 'budget = "2 min"', "Nothing is sealed", "documentation and source text",
+        "+4 %", "700 MiB to 840 MiB", "Example CPU, 2 cores", 'budget = "2 min"', "Nothing is sealed", "documentation and source text", "93 MiB", "95 MiB", "activations 500 MiB", "first 777 records",
     ):  # fmt: skip
         assert words in text, words
 
@@ -75,6 +77,7 @@ def test_the_public_page_of_a_sealed_run_says_nothing_about_records(make_run: Ma
     for secret in (
         "3.217", "4.432", "3.11", "8.1", "4,210", "467", "9,876,543", "1,012,345", "321", "return self", "名字", "12 records",
         "9 empty", "def main", "5,312,256", "nats", "validation.loss",
+        "93 MiB", "95 MiB", "activations", "500 MiB", "777",
     ):  # fmt: skip
         assert secret not in Page(public).text, secret
     for words in (
@@ -100,6 +103,15 @@ def test_the_public_page_does_not_depend_on_anything_sealed(make_run: MakeRun) -
         make_run(sealed=True, folder="other", changed=sealed_files),
     )
     assert render(*one, whole=False) == render(*other, whole=False)
+
+
+def test_a_vocabulary_of_the_records_own_characters_is_not_told_by_the_size_of_the_model(
+    make_run: MakeRun,
+) -> None:
+    made = make_run(sealed=True, extra='\n[tokenizer]\nkind = "char"\n')
+    public = Page(render(*made, whole=False)).text
+    assert "5.31 million" not in public and "5,310,000" not in public and "5.30" not in public
+    assert "5.31 million" in Page(render(*made, whole=True)).text
 
 
 def test_the_whole_page_of_a_sealed_run_is_marked(make_run: MakeRun) -> None:
@@ -190,7 +202,7 @@ def _run_full_of(make_run: MakeRun, text: str, folder: str) -> str:
         "data/manifest.json": {
             "splits": {"train": split, text: split}, "masked": {text: 2}, "skipped": {text: 3}, "duplicates": {text: 4}, "vocab_size": 9,
         },
-        "plan.json": {**PLAN, "advice": [text], "items": {text: 5}},
+        "plan.json": {**PLAN, "advice": [text], "notes": [text], "items": {text: 5}},
         "metrics.jsonl": [
             {**NOTICE, "text": text}, {**start_line(), "device": text, "precision": text}, *step_lines(1, 4),
             {"event": "train.skipped", "step": 4, "reason": text}, END,
@@ -311,3 +323,11 @@ def test_a_run_that_is_really_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "return self.value" in whole and "3.217" in whole
     assert "return self.value" not in public and "3.217" not in Page(public).text
     assert not any(b"return self" in file.read_bytes() for file in run.path.rglob("*") if file.is_file())
+
+
+def test_the_room_loads_neither_torch_nor_matplotlib_before_it_draws() -> None:
+    code = (
+        "import sys, shuyuan.report; print([name for name in ('torch', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

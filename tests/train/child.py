@@ -6,7 +6,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-
 from dataclasses import replace
 
 from shuyuan.hardware import detect

@@ -119,7 +119,15 @@ def drive(
     checkpoints = Checkpoints(store, identity or {"seed": 1}, {"threads": 2}, train.keep)
     extra = {"clock": clock} if clock else {}
     driver = Driver(
-        train, backend, take, [sample(0)], checkpoints, store.journal("metrics.jsonl"), progress or Progress(), stop, **extra
+        train,
+        backend,
+        take,
+        [sample(0)],
+        checkpoints,
+        store.journal("metrics.jsonl"),
+        progress or Progress(),
+        stop,
+        **extra,
     )
     driver.run(precision="fp32")
     return driver
@@ -127,7 +135,9 @@ def drive(
 
 def events(path: Path, name: str | None = None) -> list[dict[str, Any]]:
     """The log's lines of one event, or all."""
-    return [line for line in OpenStore(path).journal("metrics.jsonl").entries() if name in (None, line["event"])]
+    return [
+        line for line in OpenStore(path).journal("metrics.jsonl").entries() if name in (None, line["event"])
+    ]
 
 
 class Network(nn.Module):
@@ -138,7 +148,9 @@ class Network(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         self.embed_tokens = nn.Embedding(vocabulary, width)
         blocks = [
-            nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width))
+            nn.Sequential(
+                nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
+            )
             for _ in range(2)
         ]
         self.model = nn.ModuleDict({"layers": nn.ModuleList(blocks)})  # names inside hold ".layers."

@@ -104,7 +104,9 @@ def test_a_full_disk_leaves_the_older_one_and_says_how_to_go_on(
     "change",
     [{"seed": 2}, {"train__learning_rate": 0.2}, {"data": "other"}],
 )
-def test_another_recipe_is_refused_and_the_difference_named(tmp_path: Path, change: dict[str, object]) -> None:
+def test_another_recipe_is_refused_and_the_difference_named(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
     save(made(tmp_path), 5)
     key = next(iter(change)).replace("__", ".")
     with pytest.raises(TrainError, match=key) as caught:

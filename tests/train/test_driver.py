@@ -35,7 +35,9 @@ def test_every_step_gets_its_own_batch_and_rate(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("at", [1, 5, 11])
 @pytest.mark.parametrize("schedule", ["constant", "wsd", "plateau"])
-def test_interrupted_and_resumed_ends_where_the_uninterrupted_run_ends(tmp_path: Path, at: int, schedule: str) -> None:
+def test_interrupted_and_resumed_ends_where_the_uninterrupted_run_ends(
+    tmp_path: Path, at: int, schedule: str
+) -> None:
     whole = drive(tmp_path / "whole", straight := Plain(), schedule=schedule)
     interrupted(tmp_path / "cut", at, schedule=schedule)
     again = drive(tmp_path / "cut", resumed := Plain(), schedule=schedule)
@@ -221,12 +223,21 @@ def test_other_circumstances_are_said(tmp_path: Path) -> None:
     store, progress = OpenStore(tmp_path), Progress()
     checkpoints = Checkpoints(store, {"seed": 1}, {"threads": 3}, 2)
     Driver(
-        settings(), Plain(), sample, [], checkpoints, store.journal("metrics.jsonl"), progress, threading.Event()
+        settings(),
+        Plain(),
+        sample,
+        [],
+        checkpoints,
+        store.journal("metrics.jsonl"),
+        progress,
+        threading.Event(),
     ).run()
     assert "threads: 2 then, 3 now" in progress.said["train.other-circumstances"]
 
 
-def test_a_full_disk_stops_training_at_the_older_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_stops_training_at_the_older_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drive(tmp_path / "whole", straight := Plain())
     save, calls = checkpoint_module.safetensors.numpy.save, count()
 

@@ -57,11 +57,13 @@ def test_muon_is_torchs_muon_at_adamws_scale() -> None:
     torch.manual_seed(0)
     ours = [torch.nn.Parameter(torch.randn(shape)) for shape in [(16, 48), (48, 16), (32, 32)]]
     theirs = [torch.nn.Parameter(weight.detach().clone()) for weight in ours]
-    optimizer = Muon(ours, torch.bfloat16)
+    optimizer = Muon([{"params": ours}], torch.bfloat16)
     for weight in ours:
         optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
     optimizer.param_groups[0]["lr"] = 0.02
-    yardstick = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.0, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    yardstick = torch.optim.Muon(
+        theirs, lr=0.02, weight_decay=0.0, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+    )
     for _ in range(5):
         for mine, other in zip(ours, theirs, strict=True):
             mine.grad = torch.randn_like(mine)

@@ -19,7 +19,9 @@ KINDS = ["constant", "linear", "cosine", "wsd", "plateau"]
     warmup=st.floats(0, 0.5),
     decay=st.floats(0, 0.5),
 )
-def test_factor_is_above_zero_and_at_most_one_at_every_step(kind: str, steps: int, warmup: float, decay: float) -> None:
+def test_factor_is_above_zero_and_at_most_one_at_every_step(
+    kind: str, steps: int, warmup: float, decay: float
+) -> None:
     schedule = Schedule(settings(schedule=kind, warmup=warmup, decay=decay), steps)
     factors = [schedule.factor(step) for step in range(1, steps + 1)]
     assert all(0 < factor <= 1 for factor in factors)

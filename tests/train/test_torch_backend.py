@@ -35,7 +35,9 @@ def arrays(backend: TorchBackend) -> dict[str, Any]:
 @pytest.mark.parametrize("micro_batch", [1, 2, 4])
 def test_accumulation_is_the_large_batch_with_ragged_targets(optimizer: str, micro_batch: int) -> None:
     large = TorchBackend(Network(), settings(optimizer=optimizer, batch_size=8, micro_batch=8), OLD_CPU)
-    small = TorchBackend(Network(), settings(optimizer=optimizer, batch_size=8, micro_batch=micro_batch), OLD_CPU)
+    small = TorchBackend(
+        Network(), settings(optimizer=optimizer, batch_size=8, micro_batch=micro_batch), OLD_CPU
+    )
     for seed in range(3):
         first, second = large.step(ragged(seed=seed), 0.01), small.step(ragged(seed=seed), 0.01)
         assert second.loss == pytest.approx(first.loss, rel=1e-5)
@@ -55,7 +57,9 @@ def test_a_batch_without_targets_learns_nothing_and_is_no_error() -> None:
 def test_the_gradient_is_cut_to_its_norm(precision: str) -> None:
     def update(grad_clip: float) -> tuple[float, torch.Tensor]:
         backend = TorchBackend(
-            Network(), settings(optimizer="sgd", grad_clip=grad_clip, weight_decay=0.0, precision=precision), CPU
+            Network(),
+            settings(optimizer="sgd", grad_clip=grad_clip, weight_decay=0.0, precision=precision),
+            CPU,
         )
         before = torch.cat([weight.detach().flatten().clone() for weight in backend.model.parameters()])
         norm = backend.step(sample(1), 1.0).gradient_norm
@@ -101,7 +105,9 @@ def test_low_precision_learns_almost_the_same(precision: str, tolerance: float) 
         expected, found = exact.step(sample(step), 0.01), rough.step(sample(step), 0.01)
         assert found.loss == pytest.approx(expected.loss, rel=tolerance)
         assert found.loss != expected.loss
-    assert {array.dtype for name, array in rough.state().items() if name.startswith("weights.")} == {np.dtype("f4")}
+    assert {array.dtype for name, array in rough.state().items() if name.startswith("weights.")} == {
+        np.dtype("f4")
+    }
 
 
 def test_fp16_lowers_its_scale_until_gradients_fit_and_the_scale_is_in_the_state() -> None:
@@ -142,7 +148,9 @@ def test_evaluation_is_the_mean_over_all_targets_and_leaves_no_trace() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("optimizer", ["muon", "adamw", "sgd"])
-def test_the_state_is_all_that_the_next_step_depends_on(tmp_path: Path, optimizer: str, precision: str) -> None:
+def test_the_state_is_all_that_the_next_step_depends_on(
+    tmp_path: Path, optimizer: str, precision: str
+) -> None:
     changes = {"optimizer": optimizer, "precision": precision, "micro_batch": 2, "schedule": "wsd"}
 
     def backend(seed: int) -> TorchBackend:
@@ -152,7 +160,9 @@ def test_the_state_is_all_that_the_next_step_depends_on(tmp_path: Path, optimize
         drive(tmp_path / "whole", whole := backend(3), **changes)
     with repeatable(1, 5, precision), pytest.raises(Interrupted):
         drive(tmp_path / "cut", backend(3), stop_at=5, **changes)
-    with repeatable(1, 99, precision):  # everything must come from the checkpoint: weights, optimizer, scale, dropout
+    with repeatable(
+        1, 99, precision
+    ):  # everything must come from the checkpoint: weights, optimizer, scale, dropout
         drive(tmp_path / "cut", cut := backend(4), **changes)
     assert whole.state().keys() == cut.state().keys()
     for name, array in whole.state().items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -83,8 +84,7 @@ def test_an_interrupt_anywhere_in_a_commit_is_mended(
             count -= 1
             if count == 0:
                 raise KeyboardInterrupt
-            result = original(*arguments, **options)
-            return result
+            return original(*arguments, **options)
 
         return call
 
@@ -93,10 +93,8 @@ def test_an_interrupt_anywhere_in_a_commit_is_mended(
     for at in range(1, 60):
         for operation in (OPERATIONS[1], OPERATIONS[2], OPERATIONS[5], OPERATIONS[6]):
             count = at
-            try:
+            with suppress(KeyboardInterrupt):
                 operation(store)
-            except KeyboardInterrupt:
-                pass
             count = 0
         assert store.verify() == []
     store.close()

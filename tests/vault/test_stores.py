@@ -150,6 +150,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, begin: Callable[[], Se
      "vault.json", "vault-1.index", "vault-12.head", "x.partial", "x.partial/y", "\ud800"],
 )  # fmt: skip
 def test_names_stay_inside_the_run(store: vault.Store, name: str, tmp_path: Path) -> None:
+    store.path.mkdir(exist_ok=True)
     before = sorted(tmp_path.rglob("*"))
     attempts: list[Callable[[], object]] = [
         lambda: store.write(name, b"x"),
@@ -160,11 +161,13 @@ def test_names_stay_inside_the_run(store: vault.Store, name: str, tmp_path: Path
     for attempt in attempts:
         with pytest.raises(VaultError, match="bad-name"):
             attempt()
-    for attempt in (lambda: store.read(name), lambda: store.remove(name)):
-        with pytest.raises((VaultError, RunError)):
-            attempt()
-    with pytest.raises(VaultError, match="bad-name"), store.folder("model") as folder:
-        folder.write(name, b"x")
+    with pytest.raises(VaultError, match="bad-name"):
+        store.remove(name)
+    with pytest.raises((VaultError, RunError)):
+        store.read(name)
+    if name not in (".lock", "vault.json", "vault-1.index", "vault-12.head"):  # these are the run's own at the top only
+        with pytest.raises(VaultError, match="bad-name"), store.folder("model") as folder:
+            folder.write(name, b"x")
     assert sorted(tmp_path.rglob("*")) == before
 
 

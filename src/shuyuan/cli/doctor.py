@@ -19,11 +19,11 @@ def doctor(as_json: AsJson = False, debug: Debug = False) -> None:
 def _show(out: Any, found: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from .screen import amount
+    from .screen import quantity
 
     machine = found["hardware"]
     out.print(
-        f"{machine['name']}: {machine['cores']} cores, {amount(machine['memory_bytes'], 'bytes')} of memory"
+        f"{machine['name']}: {machine['cores']} cores, {quantity(machine['memory_bytes'], 'bytes')} of memory"
     )
     out.print(f"precision: {found['precision']}")
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))

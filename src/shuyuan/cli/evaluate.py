@@ -18,11 +18,9 @@ def evaluate(
     with frame(as_json, debug) as answer:
         from .. import pipeline
 
-        screen = answer.screen
-        options = {"out": out, "changes": changes or [], "key": key, "progress": screen, "stop": screen.stop}
-        with pipeline.begin(target, "evaluate", **options) as job:
+        with answer.begin(target, "evaluate", out, changes, key) as job:
             pipeline.make_plan(job)
             pipeline.prepare(job)
             pipeline.train_model(job)
             scores = pipeline.evaluate_model(job, again=True)
-        answer.give({"scores": scores}, lambda: show_scores(screen.out, scores))
+        answer.give({"scores": scores}, lambda: show_scores(answer.screen.out, scores))

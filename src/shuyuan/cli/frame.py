@@ -7,15 +7,18 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import Interrupted, MachineError, ShuyuanError
 from .screen import Screen
+
+if TYPE_CHECKING:
+    from ..pipeline import Job
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -44,6 +47,16 @@ class Answer:
         self._result: dict[str, Any] | None = None
         self._show: Callable[[], None] = lambda: None
         self._status = 0
+
+    def begin(
+        self, target: Path, verb: str, out: Path | None, changes: list[str] | None, key: str | None
+    ) -> AbstractContextManager[Job]:
+        """Opens the run for work that this screen watches and that signals can stop."""
+        from .. import pipeline
+
+        return pipeline.begin(
+            target, verb, out=out, changes=changes or [], key=key, progress=self.screen, stop=self.screen.stop
+        )
 
     def give(self, result: dict[str, Any], show: Callable[[], None], *, status: int = 0) -> None:
         """Sets the answer: the JSON object, how to show it to people, and the exit status."""

@@ -21,7 +21,7 @@ def show_summary(out: Any, summary: dict[str, Any]) -> None:
     """Prints a run's summary as a table."""
     from rich.table import Table
 
-    from .screen import amount, duration
+    from .screen import duration, quantity
 
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
@@ -37,7 +37,7 @@ def show_summary(out: Any, summary: dict[str, Any]) -> None:
             f"{summary['steps']:,} steps, {summary['tokens']:,} tokens, {duration(summary['seconds'])}",
         )
     if summary["peak_bytes"]:
-        table.add_row("peak memory", amount(summary["peak_bytes"], "bytes"))
+        table.add_row("peak memory", quantity(summary["peak_bytes"], "bytes"))
     loss = summary["loss"]
     if loss["train"] is not None:
         held_out = "not measured" if loss["validation"] is None else f"{loss['validation']:.3f}"

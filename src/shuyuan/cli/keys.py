@@ -10,15 +10,21 @@ import typer
 
 from .frame import AsJson, Debug, Folder, Key, frame
 
-app = typer.Typer(help="Make, list, add, replace and remove the keys that open sealed runs.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make, list, add, replace and remove the keys that open sealed runs.", no_args_is_help=True
+)
 
-NewKey = Annotated[str, typer.Option("--new", help="Where the new key is: env:NAME, file:PATH, prompt, command:…")]
+NewKey = Annotated[
+    str, typer.Option("--new", help="Where the new key is: env:NAME, file:PATH, prompt, command:…")
+]
 LOST = "A lost key is lost, and the run with it. Keep a copy elsewhere, or make a recovery key and add it to the run."
 
 
 @app.command()
 def new(
-    to: Annotated[Path | None, typer.Option("--to", help="A new file for the key, mode 0600; left out: stdout.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="A new file for the key, mode 0600; left out: stdout.")
+    ] = None,
     recovery: Annotated[Path | None, typer.Option("--recovery", help="A second key, for the safe.")] = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -27,7 +33,7 @@ def new(
     with frame(as_json, debug) as answer:
         from ..vault import new_key, write_key_file
 
-        result: dict[str, Any] = {}
+        result: dict[str, str] = {}
         if to is None:
             result["key"] = new_key()
         else:
@@ -36,8 +42,10 @@ def new(
             result["recovery"] = str(write_key_file(recovery))
         answer.screen.show(LOST)
         if recovery is not None:
-            answer.screen.show(f"Let the recovery key open a run: shuyuan keys add RUN --new file:{result['recovery']}")
-        answer.give(result, lambda: [answer.screen.out.print(value, soft_wrap=True) for value in result.values()])
+            answer.screen.show(
+                f"Let the recovery key open a run: shuyuan keys add RUN --new file:{result['recovery']}"
+            )
+        answer.give(result, lambda: answer.screen.out.print("\n".join(result.values()), soft_wrap=True))
 
 
 @app.command("list")
@@ -55,7 +63,9 @@ def list_(run: Folder, as_json: AsJson = False, debug: Debug = False) -> None:
 def add(
     run: Folder,
     new: NewKey,
-    name: Annotated[str | None, typer.Option("--name", help="What to call it [default: key-2, key-3, …].")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="What to call it [default: key-2, key-3, …].")
+    ] = None,
     key: Key = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -74,7 +84,8 @@ def rotate(
     run: Folder,
     new: NewKey,
     reencrypt: Annotated[
-        bool, typer.Option("--reencrypt", help="Seal every file anew: this alone revokes what others have copied.")
+        bool,
+        typer.Option("--reencrypt", help="Seal every file anew: this alone revokes what others have copied."),
     ] = False,
     keep: Annotated[
         list[str] | None, typer.Option("--keep", help="With --reencrypt: where a further key is that stays.")
@@ -123,7 +134,9 @@ def _place(run: Path, key: str | None) -> str:
 
     vault = Run(run).recipe().vault
     if key is None and vault is None:
-        raise VaultError("vault.not-sealed", "This run is not sealed.", where=str(run), mend="It has no keys to change.")
+        raise VaultError(
+            "vault.not-sealed", "This run is not sealed.", where=str(run), mend="It has no keys to change."
+        )
     return key or (vault.key if vault else "")
 
 

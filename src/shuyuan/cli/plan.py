@@ -35,7 +35,7 @@ def plan(
 def _show(out: Any, plan: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from .screen import amount, duration
+    from .screen import duration, quantity
 
     def interval(values: dict[str, float], write: Any) -> str:
         return f"{write(values['expected'])}  ({write(values['low'])} to {write(values['high'])})"
@@ -47,8 +47,8 @@ def _show(out: Any, plan: dict[str, Any]) -> None:
     table.add_row("tokens", f"{plan['tokens']:,.0f}")
     table.add_row("training", f"{plan['train_flops']:.2e} floating-point operations")
     table.add_row("time", interval(plan["seconds"], duration))
-    table.add_row("peak memory", interval(plan["peak_bytes"], lambda value: amount(value, "bytes")))
-    table.add_row("storage", amount(plan["storage_bytes"], "bytes"))
+    table.add_row("peak memory", interval(plan["peak_bytes"], lambda value: quantity(value, "bytes")))
+    table.add_row("storage", quantity(plan["storage_bytes"], "bytes"))
     table.add_row("fits", "yes" if plan["fits"] else "no")
     table.add_row("privacy", "none asked")
     out.print(table)

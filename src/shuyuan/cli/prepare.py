@@ -18,10 +18,8 @@ def prepare(
     with frame(as_json, debug) as answer:
         from .. import pipeline, report
 
-        screen = answer.screen
-        options = {"out": out, "changes": changes or [], "key": key, "progress": screen, "stop": screen.stop}
-        with pipeline.begin(target, "prepare", **options) as job:
+        with answer.begin(target, "prepare", out, changes, key) as job:
             pipeline.make_plan(job)
             pipeline.prepare(job)
             summary = report.summary(job.run, job.store)
-        answer.give(summary, lambda: show_summary(screen.out, summary))
+        answer.give(summary, lambda: show_summary(answer.screen.out, summary))

@@ -22,7 +22,7 @@ def report(
         from .. import pipeline, report
 
         if to is None:
-            with pipeline.begin(run, "report", key=key, progress=answer.screen) as job:
+            with answer.begin(run, "report", None, None, key) as job:
                 file = pipeline.write_report(job)
         else:
             with pipeline.look(run, key) as job:

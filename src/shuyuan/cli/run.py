@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,10 +34,7 @@ def run(
         screen = answer.screen
         if recipe is None and key is None:
             _make_demo_key(changes, screen.show)
-        begun = pipeline.begin(
-            recipe or DEMO, "run", out=out, changes=changes or [], key=key, progress=screen, stop=screen.stop
-        )
-        with begun as job:
+        with answer.begin(recipe or DEMO, "run", out, changes, key) as job:
             pipeline.everything(job)
             summary = report.summary(job.run, job.store)
             facts = _facts(job, summary)
@@ -74,7 +75,7 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from .screen import amount, duration
+    from .screen import duration, quantity
 
     summary, plan, manifest = facts["summary"], facts["plan"], facts["manifest"]
     scores = summary["scores"][summary["task"]]["original"]
@@ -85,8 +86,8 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
     measured = plan.get("measured", {})
     table.add_row(
         "plan",
-        f"{summary['parameters']:,} parameters; predicted peak {amount(plan['peak_bytes']['expected'], 'bytes')}, "
-        f"measured {amount(measured.get('peak_bytes', 0), 'bytes')}; predicted {duration(plan['seconds']['expected'])}, "
+        f"{summary['parameters']:,} parameters; predicted peak {quantity(plan['peak_bytes']['expected'], 'bytes')}, "
+        f"measured {quantity(measured.get('peak_bytes', 0), 'bytes')}; predicted {duration(plan['seconds']['expected'])}, "
         f"measured {duration(measured.get('seconds'))}",
     )
     train, validation = manifest.splits["train"], manifest.splits["validation"]
@@ -116,9 +117,20 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
         prompt = Text(sample["prompt"], style="bold")
         out.print(Text(f"sample {number}: ", style="cyan") + prompt + Text(visible(sample["text"])[:240]))
     out.print()
+    words = shlex.quote(" ".join(facts["samples"][0]["prompt"].split()[:3])) if facts["samples"] else ""
     out.print(
-        Text("next: ", style="cyan") + Text(f'shuyuan generate {facts["folder"]} "def main("'), soft_wrap=True
+        Text("next: ", style="cyan") + Text(f"{_command()} generate {facts['folder']} {words}"),
+        soft_wrap=True,
     )
+
+
+def _command() -> str:
+    """The command as this user can type it: it may lie in an environment that is not on the path."""
+    called = Path(sys.argv[0])
+    if called.name != "shuyuan":
+        return "python -m shuyuan"
+    found = shutil.which("shuyuan")
+    return "shuyuan" if found and Path(found).resolve() == called.resolve() else os.path.relpath(called)
 
 
 def visible(text: str) -> str:

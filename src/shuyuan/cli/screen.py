@@ -15,7 +15,7 @@ from ..errors import ShuyuanError
 from ..progress import Progress, Stage, Stop
 
 
-def amount(value: float, unit: str) -> str:
+def quantity(value: float, unit: str) -> str:
     """A count with its unit, short: 1.2 MB, 540 steps."""
     if unit == "bytes":
         for name in ("B", "kB", "MB", "GB"):
@@ -51,12 +51,13 @@ class _Bar(Stage):
         self._bars = bars
         self._task = bars.add_task(name, total=total, count="", figures="")
 
-    def advance(self, amount_done: float = 1.0, **figures: float | str) -> None:
-        super().advance(amount_done)
+    def advance(self, amount: float = 1.0, **figures: float | str) -> None:
+        super().advance(amount)
         shown = " ".join(f"{name} {_short(value)}" for name, value in figures.items())
-        extra = {"figures": shown} if figures else {}
-        count = "" if self.total is not None else amount(self.done, self.unit)
-        self._bars.update(self._task, advance=amount_done, count=count, **extra)
+        count = "" if self.total is not None else quantity(self.done, self.unit)
+        self._bars.update(self._task, advance=amount, count=count)
+        if figures:
+            self._bars.update(self._task, figures=shown)
 
     def end(self) -> None:
         done = self.total if self.total is not None else self.done or 1
@@ -75,8 +76,8 @@ class _Lines(Stage):
         self._began = self._told = time.monotonic()
         self._figures = ""
 
-    def advance(self, amount_done: float = 1.0, **figures: float | str) -> None:
-        super().advance(amount_done)
+    def advance(self, amount: float = 1.0, **figures: float | str) -> None:
+        super().advance(amount)
         if figures:
             self._figures = ", " + ", ".join(f"{name} {_short(value)}" for name, value in figures.items())
         now = time.monotonic()
@@ -86,9 +87,9 @@ class _Lines(Stage):
 
     def _state(self, now: float) -> str:
         if not self.total:
-            return amount(self.done, self.unit)
+            return quantity(self.done, self.unit)
         left = (now - self._began) * (self.total - self.done) / max(self.done, 1e-9)
-        return f"{amount(self.done, self.unit)} of {amount(self.total, self.unit)}, {duration(left)} left"
+        return f"{quantity(self.done, self.unit)} of {quantity(self.total, self.unit)}, {duration(left)} left"
 
     def end(self) -> None:
         taken = duration(time.monotonic() - self._began)

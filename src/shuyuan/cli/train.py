@@ -18,11 +18,9 @@ def train(
     with frame(as_json, debug) as answer:
         from .. import pipeline, report
 
-        screen = answer.screen
-        options = {"out": out, "changes": changes or [], "key": key, "progress": screen, "stop": screen.stop}
-        with pipeline.begin(target, "train", **options) as job:
+        with answer.begin(target, "train", out, changes, key) as job:
             pipeline.make_plan(job)
             pipeline.prepare(job)
             pipeline.train_model(job)
             summary = report.summary(job.run, job.store)
-        answer.give(summary, lambda: show_summary(screen.out, summary))
+        answer.give(summary, lambda: show_summary(answer.screen.out, summary))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 
 from ..data import Windows
+from ..hardware import Precision as PrecisionName
 from ..hardware import detect
 from ..models import Transformer
 from ..progress import Progress
@@ -16,7 +15,13 @@ BATCH = 16
 
 
 @torch.inference_mode()
-def mean_loss(model: Transformer, windows: Windows, precision: Literal["fp32", "bf16", "fp16"], progress: Progress, split: str) -> float:
+def mean_loss(
+    model: Transformer,
+    windows: Windows,
+    precision: PrecisionName,
+    progress: Progress,
+    split: str,
+) -> float:
     """Mean cross entropy in nats a token; every target of the split counts once.
 
     Args:

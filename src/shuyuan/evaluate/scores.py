@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..data import Manifest, Tokenizer, Windows, load_tokenizer
 from ..errors import RunError
+from ..hardware import choose_precision, detect
 from ..inference import Engine
 from ..models import Transformer, hub
 from ..progress import Progress
@@ -50,17 +51,18 @@ def evaluate(recipe: Recipe, store: Store, manifest: Manifest, progress: Progres
     model = hub.load(store)
     task = task_named(recipe.task)
     bigram = _fit_bigram(recipe, store, manifest, progress)
+    precision = choose_precision(recipe.train.precision, detect())
     metrics: dict[str, float] = {}
     for split in ("validation", "test"):
         if split not in manifest.splits or not manifest.splits[split].tokens:
             continue
         windows = Windows(store, manifest, split, recipe.model.context)
-        loss = mean_loss(model, windows, recipe.train.precision, progress, split)
+        loss = mean_loss(model, windows, precision, progress, split)
         facts = manifest.splits[split]
         scores = task.metrics(loss, facts.tokens, facts.text_bytes)
         scores["bigram_loss"] = bigram.loss(windows.in_order(BATCH))
         metrics |= {f"{split}.{name}": value for name, value in scores.items()}
-    scores_by_task = {recipe.task: {ORIGINAL: metrics}}
+    scores_by_task: dict[str, Any] = {recipe.task: {ORIGINAL: metrics}}
     store.write_json(SCORES_FILE, scores_by_task)
     store.write_json(SAMPLES_FILE, _samples(recipe, store, manifest, model, progress))
     return scores_by_task

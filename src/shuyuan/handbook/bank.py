@@ -200,12 +200,12 @@ class Question:
         """What the reader begins with: code with a gap, or a list of parts to fill in."""
         if self.facts.coding:
             return (self.folder / "starter.py").read_text(encoding="utf-8")
+        gaps = [(part.asks, "", f"{part.id} =\n") for part in self.facts.parts]
+        gaps += [(option.text, f"{option.id}: ", "") for option in self.facts.options]
         lines = []
-        for asked in (*self.facts.parts, *self.facts.options):
-            words = asked.asks if isinstance(asked, Part) else asked.text
-            label = "" if isinstance(asked, Part) else f"{asked.id}: "
+        for words, label, gap in gaps:
             lines += [textwrap.fill(label + words.en, 78, initial_indent="# ", subsequent_indent="# ")]
-            lines += [f"# {label}{words.zh}", f"{asked.id} =\n" if isinstance(asked, Part) else ""]
+            lines += [f"# {label}{words.zh}", gap]
         return "\n".join(lines)
 
 

@@ -42,7 +42,6 @@ class FaultError(Exception):
 
 def main() -> None:
     job = json.load(sys.stdin)
-    _close_stdin()
     tell = _teller(job["pipe"], job["token"])
     check = _load_check(job["check"])
     _limit(job["cpu_seconds"])
@@ -133,12 +132,6 @@ def _text(error: BaseException) -> str:
         return str(error).strip()[:500] or "(no message)"
     except Exception:
         return "(its message cannot be shown)"
-
-
-def _close_stdin() -> None:
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
 
 
 def _limit(cpu_seconds: int) -> None:

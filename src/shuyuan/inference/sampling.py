@@ -66,7 +66,8 @@ def probabilities(logits_V: Tensor, sampling: Sampling) -> Tensor:
         )
     if sampling.temperature == 0:
         return torch.zeros_like(logits_V).index_fill_(0, logits_V.argmax(), 1.0)
-    probabilities_V = ((logits_V - best) / sampling.temperature).softmax(-1)
+    temperature = max(sampling.temperature, 1e-30)  # in float32 a smaller one may be 0, and 0 / 0 is NaN
+    probabilities_V = ((logits_V - best) / temperature).softmax(-1)
     if sampling.top_k is not None and sampling.top_k < len(logits_V):
         ranks_V = logits_V.argsort(descending=True, stable=True)
         probabilities_V[ranks_V[sampling.top_k :]] = 0.0

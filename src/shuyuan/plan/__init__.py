@@ -3,6 +3,20 @@
 Other rooms use `plan` and `Plan`.
 """
 
-from .planning import Plan, plan
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .planning import Plan, plan
 
 __all__ = ["Plan", "plan"]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the formulas, and with them numpy and the tokenizers, only when a plan is asked for."""
+    if name in __all__:
+        from . import planning
+
+        return getattr(planning, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -29,7 +29,7 @@ def to_fit(recipe: Recipe, memory_bytes: int, peak: Peak) -> list[str]:
             found.append(nearest)
     if found:
         return found
-    smallest = {"model.size": "tiny", "model.context": 64, "train.micro_batch": 1}
+    smallest: dict[str, int | str] = {"model.size": "tiny", "model.context": 64, "train.micro_batch": 1}
     least = peak(_changed(recipe, smallest))
     verb = "brings" if least.high <= memory_bytes else "still takes"
     return [f"{_spelled(smallest)} {verb} the peak to {_gib(least.expected)} (at most {_gib(least.high)})."]

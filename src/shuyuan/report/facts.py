@@ -1,7 +1,7 @@
 """What is known of a run, gathered from its files into one plain structure; nothing is guessed, unknown stays unknown.
 
-The public page of a sealed run is made of files that lie in the clear anyway (recipe.toml and plan.json), and of nothing
-else: what was never read cannot be shown by mistake.
+The public page of a sealed run is made of recipe.toml and of some figures of plan.json, and of nothing else: what was
+never gathered cannot be shown by mistake.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Facts:
         sealed: whether the run is sealed.
         whole: whether losses, counts and samples were gathered; if not, everything below `plan` is empty.
         trained: whether the model is there.
-        plan: plan.json, with "measured" once training is done.
+        plan: plan.json, with "measured" once training is done; only its public part if not `whole`.
         metrics: lines of metrics.jsonl, without those that a resume made void.
         manifest: data/manifest.json.
         scores: metrics of the task by variant, {"original": {"validation.loss": 3.1}}.
@@ -90,7 +90,7 @@ def gather(run: Run, store: Store, *, whole: bool) -> Facts:
     trained = any(name.startswith("model/") for name in names)
     plan = _table(_json(store, "plan.json", "plan.json" in names))
     if not whole:
-        return Facts(run.path, recipe, store.sealed, whole, trained, plan)
+        return Facts(run.path, recipe, store.sealed, whole, trained, public_plan(plan, recipe))
     scores = _table(_json(store, "scores.json", "scores.json" in names))
     samples = _json(store, "samples.json", "samples.json" in names)
     return Facts(
@@ -108,6 +108,22 @@ def gather(run: Run, store: Store, *, whole: bool) -> Facts:
         else [],
         model_bytes=_size(store, "model/", names) if trained else None,
     )
+
+
+def public_plan(plan: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """What of a plan says nothing about the records: it is guessed from a look at them, and tells their size in places.
+
+    Storage, the memory that the data takes and the notes are left out; where the vocabulary is the characters of the
+    records, so is the number of parameters.
+    """
+    shown = ["tokens", "peak_bytes", "seconds"]
+    if recipe.tokenizer.kind != "char" or recipe.tokenizer.from_:
+        shown += ["parameters", "train_flops"]
+    public = {key: plan[key] for key in shown if key in plan}
+    measured = {
+        key: value for key, value in _table(plan.get("measured")).items() if key in ("seconds", "peak_bytes")
+    }
+    return public | ({"measured": measured} if measured else {})
 
 
 def valid_lines(lines: Iterable[Line]) -> list[Line]:

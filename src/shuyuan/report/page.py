@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from ..run import Run
 from ..vault import Store
-from . import plots, sections, wording
+from . import forecast, plots, sections, wording
 from .facts import REPORT_FILE, Facts, gather
 from .svg import Styles
 
@@ -83,9 +83,9 @@ def _values(facts: Facts) -> dict[str, Any]:
         "splits": splits,
         "scores": scores,
         "effort": sections.effort(facts),
-        "plan": sections.plan_rows(facts),
-        "memory_parts": sections.memory_parts(facts),
-        "advice": sections.advice(facts),
+        "plan": forecast.plan_rows(facts),
+        "memory_parts": forecast.memory_parts(facts),
+        "plan_remarks": forecast.remarks(facts),
         "split_rows": sections.split_rows(facts),
         "data_rows": sections.data_rows(facts),
         "samples": sections.samples(facts),

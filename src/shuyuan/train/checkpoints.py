@@ -19,7 +19,7 @@ from ..vault import Store
 FORMAT = 1
 FOLDER = "checkpoints"
 STATE_FILE = "state.json"
-PART_BYTES = 64 << 20  # arrays are written in parts of about this size, so that saving needs little extra memory
+PART_BYTES = 64 << 20  # arrays are written in parts of about this size, so that saving needs little memory
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -46,7 +46,8 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """The steps at which there is a checkpoint, lowest first."""
         found = (
-            re.fullmatch(rf"{FOLDER}/step-(\d+)/{re.escape(STATE_FILE)}", name) for name in self._store.names(FOLDER + "/")
+            re.fullmatch(rf"{FOLDER}/step-(\d+)/{re.escape(STATE_FILE)}", name)
+            for name in self._store.names(FOLDER + "/")
         )
         return sorted(int(match[1]) for match in found if match)
 
@@ -132,7 +133,9 @@ class Checkpoints:
         """What is otherwise now than when a checkpoint was written, such as "threads: 2 then, 4 now"."""
         then = self._read(step)["circumstances"]
         return [
-            f"{key}: {then.get(key)} then, {now} now" for key, now in self._circumstances.items() if then.get(key) != now
+            f"{key}: {then.get(key)} then, {now} now"
+            for key, now in self._circumstances.items()
+            if then.get(key) != now
         ]
 
     def _read(self, step: int) -> dict[str, Any]:

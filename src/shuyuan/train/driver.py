@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..errors import Interrupted, TrainError
-from ..progress import Progress, Stage
+from ..progress import Progress
 from ..recipe import Budget, Train
 from ..vault import Journal
 from .backend import OVERFLOW, Backend, Batch, Figures
@@ -156,7 +156,9 @@ class Driver:
         self._saved_at = self._clock()
         self._begun = self._clock() - self.state.seconds
         self._logged_tokens, self._logged_seconds = 0, 0.0
-        self._background.log("train.start", step=self.state.step, steps=self.steps, **facts, resumed=bool(there))
+        self._background.log(
+            "train.start", step=self.state.step, steps=self.steps, **facts, resumed=bool(there)
+        )
         self._stage.advance(self.state.step)
         self._save()
 

@@ -7,8 +7,7 @@ peak from the beginning.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +15,14 @@ from torch import Tensor, nn
 BETAS = (0.9, 0.95)
 MUON_MOMENTUM = 0.95
 SGD_MOMENTUM = 0.9
+# How many times the learning rate embeddings, head and norms get: rows of rare words are seldom visited, and a matrix's
+# rate would leave them where they began.
+OUTSIDE_RATE = {"muon": 8.0, "adamw": 1.0, "sgd": 1.0}
 # Newton-Schulz coefficients and the number of iterations of Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
+
+Group = dict[str, Any]  # a parameter group, as torch's optimizers take it
 
 
 class Muon(torch.optim.Optimizer):
@@ -28,14 +32,14 @@ class Muon(torch.optim.Optimizer):
     a processor without bf16 instructions is many times slower at that than in float32, hence `dtype`.
 
     Args:
-        params: matrices.
+        groups: of matrices.
         dtype: the format of the iterations.
 
     Reference: Liu et al. 2025, Muon is Scalable for LLM Training (arXiv 2502.16982).
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], dtype: torch.dtype) -> None:
-        super().__init__(params, {"lr": 0.0})
+    def __init__(self, groups: list[Group], dtype: torch.dtype) -> None:
+        super().__init__(groups, {"lr": 0.0})
         self.dtype = dtype
 
     @torch.no_grad()
@@ -88,17 +92,19 @@ class Optimizers:
     ) -> None:
         self._named = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         inside = {name for name, weight in self._named.items() if ".layers." in name and weight.ndim == 2}
-        self._matrices = [weight for name, weight in self._named.items() if name in inside]
+        self._matrices: list[Tensor] = [weight for name, weight in self._named.items() if name in inside]
         self._weight_decay = weight_decay
         rest = [weight for name, weight in self._named.items() if name not in inside]
-        every = list(self._named.values())
+        matrix_group = {"params": self._matrices, "factor": 1.0}
+        rest_group = {"params": rest, "factor": OUTSIDE_RATE[kind]}
+        both = [group for group in (matrix_group, rest_group) if group["params"]]
         self.all: list[torch.optim.Optimizer]
         if kind == "muon":
-            self.all = [Muon(self._matrices, muon_dtype), _adamw(rest)]
+            self.all = [Muon([matrix_group], muon_dtype), _adamw([rest_group])]
         elif kind == "adamw":
-            self.all = [_adamw(every)]
+            self.all = [_adamw(both)]
         else:
-            self.all = [torch.optim.SGD(every, 0.0, momentum=SGD_MOMENTUM, nesterov=True)]
+            self.all = [torch.optim.SGD(both, 0.0, momentum=SGD_MOMENTUM, nesterov=True)]
         self._fill_state()
 
     def parameters(self) -> list[nn.Parameter]:
@@ -112,12 +118,12 @@ class Optimizers:
             torch._foreach_mul_(self._matrices, 1 - learning_rate * self._weight_decay)
         for optimizer in self.all:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate
+                group["lr"] = learning_rate * group["factor"]
             optimizer.step()
 
     def tensors(self) -> dict[str, Tensor]:
         """The state by parameter name and the optimizer's own word, such as "lm_head.weight.exp_avg"; not copies."""
-        names = {weight: name for name, weight in self._named.items()}
+        names: dict[Tensor, str] = {weight: name for name, weight in self._named.items()}
         return {
             f"{names[weight]}.{key}": tensor
             for optimizer in self.all
@@ -128,15 +134,14 @@ class Optimizers:
     def _fill_state(self) -> None:
         """Zeros where the optimizers would put them at their first step; the first step then does the same."""
         for optimizer in self.all:
-            keys = ("exp_avg", "exp_avg_sq") if isinstance(optimizer, torch.optim.AdamW) else ("momentum_buffer",)
-            for group in optimizer.param_groups:
-                for weight in group["params"]:
-                    state = optimizer.state[weight]
-                    if isinstance(optimizer, torch.optim.AdamW):
-                        state["step"] = torch.zeros((), dtype=torch.float32, device=weight.device)
-                    for key in keys:
-                        state[key] = torch.zeros_like(weight, memory_format=torch.preserve_format)
+            for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
+                state = optimizer.state[weight]
+                if isinstance(optimizer, torch.optim.AdamW):
+                    state["step"] = torch.zeros((), dtype=torch.float32, device=weight.device)
+                    state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
+                else:
+                    state["momentum_buffer"] = torch.zeros_like(weight)
 
 
-def _adamw(params: list[nn.Parameter]) -> torch.optim.AdamW:
-    return torch.optim.AdamW(params, 0.0, BETAS, weight_decay=0.0, fused=True)
+def _adamw(groups: list[Group]) -> torch.optim.AdamW:
+    return torch.optim.AdamW(groups, 0.0, BETAS, weight_decay=0.0, fused=True)

@@ -84,7 +84,8 @@ def repeatable(cores: int, seed: int, precision: str) -> Iterator[None]:
         seed: start of torch's random numbers.
         precision: as resolved; float32 products on a GPU use TF32 unless fp32 was asked for.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; see torch's reproducibility notes
+    # Read when CUDA starts, https://docs.pytorch.org/docs/stable/notes/randomness.html
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     threads = torch.get_num_threads()
     algorithms = torch.are_deterministic_algorithms_enabled()
     filling = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]

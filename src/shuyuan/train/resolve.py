@@ -25,9 +25,19 @@ from .driver import safe_steps_apart, validation_steps
 CALIBRATION_SHARE = 0.03  # of the budget, but at least and at most so many seconds:
 CALIBRATION_SECONDS = (1.0, 10.0)
 SEALING_BYTES_PER_SECOND = 1e9
-VALIDATION_WINDOWS, VALIDATION_TOKENS = 32, 65_536  # the most of the validation split that is measured during training
-BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}  # a step; small batches learn more from a token, a GPU needs large ones
-LEARNING_RATES = {"muon": (5e-3, -0.5), "adamw": (3e-3, -0.5), "sgd": (0.1, 0.0)}  # at width 256, and its power of width
+VALIDATION_WINDOWS, VALIDATION_TOKENS = (
+    32,
+    65_536,
+)  # the most of the validation split measured during training
+BATCH_TOKENS = {
+    "cpu": 2048,
+    "cuda": 65_536,
+}  # a step; small batches learn more from a token, GPUs need large ones
+LEARNING_RATES = {
+    "muon": (3e-3, -0.5),
+    "adamw": (3e-3, -0.5),
+    "sgd": (0.1, 0.0),
+}  # at width 256, and power of width
 FEW_STEPS = 50  # a run of fewer learns little, and says so
 
 
@@ -69,7 +79,9 @@ def resolve(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: Pr
 # ---- by formula ----------------------------------------------------------------------------------------------------
 
 
-def fill_in(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: Progress | None = None) -> Recipe:
+def fill_in(
+    recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: Progress | None = None
+) -> Recipe:
     """Batch size, micro batch, precision and learning rate: a pure function of the arguments, which never measures."""
     precision = choose_precision(recipe.train.precision, hardware, progress)
     batch_size, micro_batch = recipe.train.batch_size, recipe.train.micro_batch
@@ -152,7 +164,8 @@ def calibrate(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: 
 
     train = recipe.train
     batch_size, micro_batch, rate = train.batch_size, train.micro_batch, train.learning_rate
-    assert isinstance(batch_size, int) and isinstance(micro_batch, int) and isinstance(rate, float)  # filled in
+    if batch_size == "auto" or micro_batch == "auto" or rate == "auto":
+        raise ValueError("the recipe is not filled in")
     random = np.random.default_rng(0)
 
     def batch(size: int) -> Batch:
@@ -170,14 +183,17 @@ def calibrate(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: 
         evaluation = 0.0
         if windows:
             part = [batch(min(micro_batch, windows))]
-            evaluation = _time(lambda: backend.evaluate(part), seconds / 10) * windows / len(part[0].inputs_BT)
+            each = _time(lambda: backend.evaluate(part), seconds / 10)
+            evaluation = each * windows / len(part[0].inputs_BT)
         saved = sum(array.nbytes for array in backend.state().values())
-    rates = measured_rates(hardware, progress)
+        rates = measured_rates(hardware, progress)  # in here, because it draws random numbers
     return Costs(step, evaluation, saved / rates.disk_bytes_per_second + saved / SEALING_BYTES_PER_SECOND)
 
 
-def _time(work: Callable[[], object], seconds: float, advance: Callable[[float], None] = lambda _: None) -> float:
-    """Median seconds of `work` over about `seconds`, and at least four times, of which the first warms up."""
+def _time(
+    work: Callable[[], object], seconds: float, advance: Callable[[float], None] = lambda _: None
+) -> float:
+    """Median seconds of `work`, done for about `seconds` and at least four times, of which the first warms up."""
     times: list[float] = []
     while sum(times) < seconds or len(times) < 4:
         begun = time.perf_counter()

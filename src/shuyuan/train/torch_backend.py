@@ -48,7 +48,9 @@ class TorchBackend:
         self._micro_batch = train.micro_batch
         self._grad_clip = train.grad_clip or math.inf
         self._precision = Precision(train.precision, self.device)
-        muon_dtype = torch.bfloat16 if machines.choose_precision("auto", hardware) == "bf16" else torch.float32
+        muon_dtype = (
+            torch.bfloat16 if machines.choose_precision("auto", hardware) == "bf16" else torch.float32
+        )
         self._optimizers = Optimizers(self.model, train.optimizer, train.weight_decay, muon_dtype)
 
     # -- the work --

@@ -28,7 +28,11 @@ from .torch_backend import TorchBackend
 
 MODEL_FOLDER = "model"
 METRICS_FILE = "metrics.jsonl"
-FREE_KEYS = {"budget", "checkpoint_every", "keep"}  # of [train]: they shape no result; steps stand for the budget
+FREE_KEYS = {
+    "budget",
+    "checkpoint_every",
+    "keep",
+}  # of [train]: they shape no result; steps stand for the budget
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,7 @@ def _starting_model(recipe: Recipe, manifest: Manifest) -> Transformer:
             "train.other-vocabulary",
             f"The model to start from knows {model.config.vocab_size} tokens, and the tokenizer has {manifest.vocab_size}.",
             where=recipe.model.from_,
-            mend="Use the model's own tokenizer: [tokenizer] from = \"…/tokenizer.json\".",
+            mend='Use the model\'s own tokenizer: [tokenizer] from = "…/tokenizer.json".',
         )
     return model
 
@@ -173,7 +177,9 @@ def _validation(recipe: Recipe, store: Store, manifest: Manifest) -> Iterator[Ba
 def _identity(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
     """What shapes the result, as flat JSON values: a checkpoint of another identity is of no use here."""
     table = recipe.model_dump(by_alias=True, mode="json")
-    shards = ",".join(shard.sha256 for name in sorted(manifest.splits) for shard in manifest.splits[name].shards)
+    shards = ",".join(
+        shard.sha256 for name in sorted(manifest.splits) for shard in manifest.splits[name].shards
+    )
     data = hashlib.sha256(shards.encode()).hexdigest()
     identity = {"seed": recipe.seed, "task": recipe.task, "data": data}
     identity |= {f"model.{key}": value for key, value in table["model"].items()}

@@ -30,7 +30,7 @@ def verify(shelf: Shelf, expect: str | None) -> list[Problem]:
         except VaultError as error:
             problems.append(Problem(shelf.place(name, entry), error.what))
     problems += _strangers(shelf)
-    heads = {head.digest.hex() for head in shelf.index.heads[1:]} | {shelf.index.previous}
+    heads = {*shelf.index.previous, *shelf.index.history}
     if expect is not None and expect.strip().lower() not in heads:
         what = "the expected head is not in the history of this run: the whole folder is an older state, or another run"
         problems.append(Problem(shelf.index.path.name, what))

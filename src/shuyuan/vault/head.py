@@ -75,14 +75,13 @@ class Signer:
         try:
             with path.open("rb") as file:
                 data = file.read(4096)
-        except FileNotFoundError:
-            return None
-        try:
             table = json.loads(data)
             head = Head(int(table["count"]), bytes.fromhex(table["head"]))
             if self.render(head) == data:
                 return head
-        except (ValueError, TypeError, KeyError, RecursionError, struct.error):
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError, RecursionError, struct.error):
             pass
         raise VaultError(
             "vault.broken-head",

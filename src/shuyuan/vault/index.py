@@ -5,7 +5,7 @@ happens: before it the new files are nobody's, after it the old ones are. The he
 that neither of the two can be put back alone.
 
 A record is a JSON object; its members are applied in this order:
-    new     {"secret": hex, "previous": head}  the first record: the secret of derived keys, the head before re-encryption
+    new     {"secret": hex, "previous": [hex]} the first record: the secret of derived keys; heads before re-encryption
     put     [[name, generation, salt]]         sealed files
     log     [[name, generation, salt]]         journals
     open    [[name, generation, sha256]]       files that stay in the clear
@@ -66,7 +66,7 @@ class Index:
         pending: (name, sha256) of a file in the clear that a crash may have replaced or not.
         heads: the head after each record; heads[0] is that of the bare header.
         secret: what derived keys come from; it outlives the data key.
-        previous: the head before re-encryption, hex.
+        previous: hex of the heads that the run went through under earlier data keys.
         clean: whether the last writer closed the run in good order.
         superseded: what is old since the last signed head, and still to be removed.
     """
@@ -84,7 +84,7 @@ class Index:
         self.pending: tuple[str, str] | None = None
         self.heads: list[Head] = []
         self.secret = b""
-        self.previous: str | None = None
+        self.previous: list[str] = []
         self.clean = False
         self.superseded: list[tuple[str, Entry]] = []
 
@@ -136,6 +136,8 @@ class Index:
                 header = Header.unpack(file.read(HEADER_BYTES))
         except FileNotFoundError:
             raise self._rolled_back(self.path, "the index is gone") from None
+        except OSError as error:
+            raise self._rolled_back(self.path, f"the index cannot be read ({error.strerror})") from None
         if header is None or (header.role, header.run, header.epoch) != (Role.INDEX, self._key.run, self._key.epoch):
             raise self._rolled_back(self.path, "the index is damaged, or is that of another run")
         return header
@@ -163,6 +165,11 @@ class Index:
         )
 
     # -- writing --
+
+    @property
+    def history(self) -> list[str]:
+        """Hex of all heads that the run has gone through under this data key."""
+        return [head.digest.hex() for head in self.heads[1:]]
 
     @property
     def behind(self) -> int:

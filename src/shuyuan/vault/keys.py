@@ -7,7 +7,6 @@ makes it expensive to guess (RFC 9106, the second recommended setting: 64 MiB, 3
 from __future__ import annotations
 
 import base64
-import binascii
 import getpass
 import hashlib
 import os
@@ -100,7 +99,7 @@ def _parse_key(text: str, spec: str) -> bytes:
     packed = text.upper().removeprefix(PREFIX).replace("-", "").replace(" ", "")
     try:
         raw = base64.b32decode(packed)
-    except binascii.Error:
+    except ValueError:
         raw = b""
     bits = raw[:-_CHECK_BYTES]
     if len(bits) != 32 or _check(bits) != raw[-_CHECK_BYTES:]:

@@ -14,7 +14,7 @@ VAULT_FILE = "vault.json"
 TOP = "sealed"  # the folder of sealed files whose logical name has no folder
 _INDEX = re.compile(r"vault-([1-9][0-9]*)\.(index|head)")
 _SEALED = re.compile(r"[0-9a-f]{64}")
-_STRANGE = re.compile(r"[\x00-\x1f\x7f\\:]")
+_STRANGE = re.compile(r"[\x00-\x1f\x7f\\:\ud800-\udfff]")
 
 
 def check_name(name: str) -> str:

@@ -15,7 +15,7 @@ from .head import Signer
 from .index import Index
 from .keys import Secret, read_secret
 from .names import PARTIAL, VAULT_FILE, epoch_of, index_file
-from .seal import DataKey
+from .seal import DataKey, looks_sealed
 from .sealed_store import SealedStore
 from .store import Problem, Store
 from .vault_file import Argon2, VaultFile, read_vault_file
@@ -138,7 +138,7 @@ def _create(run: Run, spec: str) -> SealedStore:
         key = DataKey(os.urandom(16), 1, os.urandom(32))
         disk.replace_file(run.path / VAULT_FILE, seal_vault(key, [(FIRST_KEY, secret)]).render())
     digest = hashlib.sha256((run.path / VAULT_FILE).read_bytes()).hexdigest()
-    new = {"secret": os.urandom(32).hex(), "previous": None}
+    new = {"secret": os.urandom(32).hex(), "previous": []}
     Index(run.path, key).create({"new": new, "open": [[VAULT_FILE, 1, digest]]})
     return SealedStore(run.path, key)
 
@@ -150,7 +150,7 @@ def _is_unborn(run: Run) -> bool:
 
 
 def _is_sealed(folder: Path) -> bool:
-    return (folder / VAULT_FILE).exists() or bool(_epochs(folder))
+    return (folder / VAULT_FILE).exists() or bool(_epochs(folder)) or any(map(looks_sealed, folder.glob("*/*")))
 
 
 def _epochs(folder: Path) -> list[int]:

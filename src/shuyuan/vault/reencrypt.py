@@ -69,7 +69,8 @@ def reencrypt(store: SealedStore, secrets: list[tuple[str, Secret]], progress: P
 def _seal_all(shelf: Shelf, key: DataKey, made: list[Path], progress: Progress) -> dict[str, Any]:
     """Makes the new files; returns the first record of the new index."""
     index = shelf.index
-    record: dict[str, Any] = {"new": {"secret": index.secret.hex(), "previous": index.heads[-1].digest.hex()}}
+    new = {"secret": index.secret.hex(), "previous": [*index.previous, *index.history]}
+    record: dict[str, Any] = {"new": new}
     record |= {"put": [], "log": [], "open": [], "anchor": []}
     sizes = ((shelf.folder / shelf.place(name, entry)).stat().st_size for name, entry in index.entries.items())
     with progress.stage("re-encrypt", sum(sizes), "bytes") as stage:

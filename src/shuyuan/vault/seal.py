@@ -103,6 +103,15 @@ class DataKey:
         return AESGCM(self.derive(header[-32:], b"shuyuan/1/seal\0" + header + name.encode()))
 
 
+def looks_sealed(path: Path) -> bool:
+    """Whether a file begins like a sealed one, of whatever run and version."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
 def broken(path: Path, name: str, what: str = "bytes were changed, cut, moved, or taken from another file") -> VaultError:
     """The error for a seal that does not open; it says which file, and nothing of what is in it."""
     return VaultError(

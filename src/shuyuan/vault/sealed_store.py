@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,6 +109,7 @@ class SealedStore(Store):
             self._add({"open": [[name, self.index.next_generation(name), digest]]})
 
     def remove(self, name: str) -> None:
+        check_name(name)
         gone = [known for known in self.names() if known == name or known.startswith(name + "/")]
         if gone:
             self._commit({"drop": gone})
@@ -138,7 +140,8 @@ class SealedStore(Store):
 
     @contextmanager
     def open(self, name: str) -> Iterator[Reader]:
-        reader = self._newest(lambda: self.shelf.open(name))
+        check_name(name)
+        reader = self._newest(partial(self._open, name))
         try:
             yield reader
         finally:
@@ -146,12 +149,7 @@ class SealedStore(Store):
 
     def lines(self, name: str) -> list[bytes]:
         """Content of a journal's lines; none if there is no such journal."""
-
-        def lines() -> list[bytes]:
-            entry = self.index.entries.get(name)
-            return self.shelf.log(name, entry)[1] if entry is not None and entry.kind == "log" else []
-
-        return self._newest(lines)
+        return self._newest(partial(self._lines, name))
 
     def names(self, prefix: str = "") -> list[str]:
         return sorted(name for name in self.index.entries if name.startswith(prefix) and name != VAULT_FILE)
@@ -170,7 +168,7 @@ class SealedStore(Store):
         """
         for name in (RECIPE_FILE, VAULT_FILE):
             if name in self.index.entries:
-                self.read(name)
+                self._newest(partial(self._open, name)).close()
 
     def verify(self, expect: str | None = None) -> list[Problem]:
         for _ in range(5):
@@ -272,6 +270,13 @@ class SealedStore(Store):
     def _anchors(self) -> list[list[Any]]:
         marks = ((name, log.mark) for name, log in self._logs.items() if log.mark != self.index.entries[name].mark)
         return [[name, mark.count, mark.tag.hex()] for name, mark in marks]
+
+    def _open(self, name: str) -> Reader:
+        return self.shelf.open(name)
+
+    def _lines(self, name: str) -> list[bytes]:
+        entry = self.index.entries.get(name)
+        return self.shelf.log(name, entry)[1] if entry is not None and entry.kind == "log" else []
 
     def _newest(self, call: Callable[[], _T]) -> _T:
         """Calls; a reader beside a writer whose file has just been replaced looks at the index again."""

@@ -77,6 +77,8 @@ def find_phones(run: str, text: str, start: int, end: int) -> Iterator[tuple[int
     Yields:
         (start, end) within the run; the end may lie behind it, after an extension.
     """
+    if run[-1] in "Xx":  # the check character of a resident id, or here the x before an extension
+        run, end = run[:-1], end - 1
     if _is_inside_a_name(text, start, end):
         return
     sure = [found for found in _SURE.finditer(run) if _counts(found[0])]
@@ -93,7 +95,7 @@ def _is_inside_a_name(text: str, start: int, end: int) -> bool:
     `tel13812345678` and `08704439680Ts` are a word and a number; `0x00100000`, `bd1a-00112444be1e` and `b4280703` are one.
     """
     before = _NAME_BEFORE.search(text[max(0, start - 24) : start])
-    after = _NAME_AFTER.match(text, end, end + 24)
+    after = None if _EXTENSION.match(text, end) else _NAME_AFTER.match(text, end, end + 24)
     return bool(before and _is_code(before[0])) or bool(after and _is_code(after[0]))
 
 

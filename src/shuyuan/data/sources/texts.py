@@ -65,9 +65,10 @@ def _lines(path: Path, stream: IO[str] | _Text) -> Iterator[tuple[str, int]]:
     number = 0
     while line := stream.readline(RECORD_LIMIT + 1):
         number += 1
+        line = line.removesuffix("\n")
         if len(line) > RECORD_LIMIT:
             raise too_long(f"{path}:{number}")
-        yield line[:-1] if line[-1] == "\n" else line, number
+        yield line, number
 
 
 def _paragraphs(path: Path, stream: IO[str] | _Text) -> Iterator[tuple[str, int]]:

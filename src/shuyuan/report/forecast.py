@@ -1,0 +1,81 @@
+"""What was predicted beside what then happened: the rows of the plan's table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import wording
+from .facts import Facts, trained_so_far
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A prediction of the plan beside what then happened."""
+
+    label: str
+    expected: str
+    band: str
+    measured: str
+    off: str
+    bar: dict[str, float] | None  # low, width, expected and measured, as shares of the bar in percent
+
+
+def plan_rows(facts: Facts) -> list[Compared]:
+    """Predicted beside measured, one row a quantity."""
+    plan, measured, done = facts.plan, facts.measured, trained_so_far(facts)
+    rows = [
+        compared("Peak memory", plan.get("peak_bytes"), measured.get("peak_bytes"), wording.size),
+        compared("Training time", plan.get("seconds"), measured.get("seconds"), wording.duration),
+        compared("Storage", plan.get("storage_bytes"), measured.get("storage_bytes"), wording.size),
+        compared(
+            "Parameters", plan.get("parameters"), facts.last("train.start").get("parameters"), wording.count
+        ),
+        compared(
+            "Tokens to train on", plan.get("tokens"), done["tokens"] if facts.trained else None, wording.count
+        ),
+        compared("Floating point operations", plan.get("train_flops"), None, wording.flops),
+    ]
+    return [row for row in rows if row is not None]
+
+
+def compared(label: str, predicted: Any, measured: Any, form: Any) -> Compared | None:
+    """One row; `predicted` is a number or {low, expected, high}. None if nothing was predicted."""
+    interval: Mapping[str, Any] = predicted if isinstance(predicted, Mapping) else {"expected": predicted}
+    expected = interval.get("expected")
+    if not wording.is_number(expected):
+        return None
+    low, high = interval.get("low"), interval.get("high")
+    band, bar = "", None
+    if wording.is_number(low) and wording.is_number(high):
+        band, bar = f"{form(low)} to {form(high)}", _bar(low, expected, high, measured)
+    off = ""
+    if wording.is_number(measured) and expected:
+        share = round(100 * (measured / expected - 1))
+        off = (
+            f"{share:+d} %".replace("-", "−") if share else "exact" if measured == expected else "within 1 %"
+        )
+    return Compared(label, form(expected), band, form(measured), off, bar)
+
+
+def _bar(low: float, expected: float, high: float, measured: Any) -> dict[str, float]:
+    known = {"low": low, "expected": expected, "width": high - low}
+    if wording.is_number(measured):
+        known["measured"] = measured
+    top = max(high, *known.values()) * 1.08 or 1
+    return {name: round(100 * max(0, value) / top, 1) for name, value in known.items()}
+
+
+def memory_parts(facts: Facts) -> list[tuple[str, str]]:
+    """The predicted peak memory by part."""
+    items = facts.plan.get("items")
+    if not isinstance(items, Mapping):
+        return []
+    return [(str(name), wording.size(part)) for name, part in items.items() if wording.is_number(part)]
+
+
+def remarks(facts: Facts) -> list[str]:
+    """What the plan guessed from what, and what it advised."""
+    lines = (facts.plan.get(name) for name in ("notes", "advice"))
+    return [str(line) for some in lines if isinstance(some, list) for line in some]

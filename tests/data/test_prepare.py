@@ -1,0 +1,474 @@
+"""From a recipe to shards: what goes in comes out, nothing twice, nothing on both sides, nothing half made."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shuyuan import vault
+from shuyuan.data import Windows, load_manifest, load_tokenizer, prepare, survey, vocabulary, writing
+from shuyuan.data.manifest import Manifest
+from shuyuan.data.shards import Shard
+from shuyuan.errors import DataError
+from shuyuan.progress import Progress
+from shuyuan.run import Run
+from shuyuan.vault import OpenStore
+from tests.data.parts import Listener, prepared, recipe_of, records_in, sentences
+
+SPLITS = ("train", "validation", "test")
+
+
+def lines(path: Path, texts: list[str]) -> Path:
+    path.write_text("\n".join(texts) + "\n", encoding="utf-8")
+    return path
+
+
+def jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def everything(store: OpenStore, manifest: Manifest) -> list[str]:
+    return [record for split in manifest.splits for record in records_in(store, manifest, split)]
+
+
+def refused(folder: Path, recipe: Any) -> DataError:
+    """The refusal; nothing of a preparation is left behind."""
+    store = OpenStore(folder)
+    with pytest.raises(DataError) as caught:
+        prepare(recipe, store, Progress())
+    assert store.names() == []
+    assert caught.value.mend
+    return caught.value
+
+
+# ---- what comes out ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tokenizer", ["byte", "char", "bpe"])
+def test_every_record_comes_out_once(tmp_path: Path, tokenizer: str) -> None:
+    texts = [f"{text} 书院 {number} <|end|>" for number, text in enumerate(sentences(300))]
+    source = lines(tmp_path / "a.txt", texts)
+    manifest, store = prepared(tmp_path / "run", recipe_of(source, tokenizer, record="line", validation=0.2, test=0.1))
+    assert sorted(everything(store, manifest)) == sorted(texts)
+    assert records_in(store, manifest, "train") == [text for text in texts if text in set(records_in(store, manifest, "train"))]
+    tokenizer_there = load_tokenizer(store)
+    assert manifest.vocab_size == tokenizer_there.vocab_size
+    assert manifest.tokenizer.kind == tokenizer
+    assert manifest.tokenizer.end_id == tokenizer_there.end_id
+    for name in SPLITS:
+        split, records = manifest.splits[name], records_in(store, manifest, name)
+        assert split.records == split.owners == len(records) > 10
+        assert split.text_bytes == sum(len(record.encode()) for record in records)
+        assert split.tokens == sum(len(tokenizer_there.encode(record)) + 1 for record in records)
+    assert manifest.text_bytes == sum(len(text.encode()) for text in texts)
+    assert load_manifest(store) == manifest
+
+
+def test_a_single_text_is_held_out_from_its_end(tmp_path: Path) -> None:
+    text = "".join(f"{line}\n" for line in sentences(4000))
+    (tmp_path / "a.txt").write_text(text)
+    manifest, store = prepared(tmp_path / "run", recipe_of(tmp_path / "a.txt", validation=0.2, test=0.1))
+    parts = ["".join(records_in(store, manifest, split)) for split in SPLITS]
+    assert "".join(parts) == text
+    for part, share in zip(parts, (0.7, 0.2, 0.1), strict=True):
+        assert abs(len(part) / len(text) - share) < 0.01
+    assert manifest.duplicates == {}
+
+
+def test_a_single_text_that_repeats_itself_is_kept_whole(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("the same line again\n" * 5000)
+    manifest, store = prepared(tmp_path / "run", recipe_of(tmp_path / "a.txt", min_chars=100_000))
+    assert manifest.text_bytes == 100_000
+
+
+def test_a_folder_gives_a_record_for_each_file(tmp_path: Path) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    texts = sentences(60, words=30)
+    for number, text in enumerate(texts):
+        (folder / f"{number:03d}.md").write_text(text)
+    (folder / "bad.txt").write_bytes(b"\xff\xfe\xff")
+    listener = Listener()
+    manifest, store = prepared(tmp_path / "run", recipe_of(folder, validation=0.2), listener)
+    assert sorted(everything(store, manifest)) == sorted(texts)
+    assert sum(manifest.skipped.values()) == 1
+    assert "1 " in listener.said["data.skipped"]
+
+
+def test_no_owner_is_on_both_sides(tmp_path: Path) -> None:
+    rows = [{"text": text, "who": number % 40} for number, text in enumerate(sentences(800))]
+    source = jsonl(tmp_path / "a.jsonl", rows)
+    manifest, store = prepared(tmp_path / "run", recipe_of(source, owner="who", validation=0.2, test=0.2))
+    who = {row["text"]: row["who"] for row in rows}
+    owners = [{who[record] for record in records_in(store, manifest, split)} for split in SPLITS]
+    assert sum(map(len, owners)) == len(set.union(*owners)) == 40
+    assert [manifest.splits[split].owners for split in SPLITS] == [len(part) for part in owners]
+    for split in SPLITS:
+        with store.open(manifest.splits[split].shards[0].name) as reader:
+            hashes = Shard(reader, split).owners().tolist()
+        pairs = set(zip(hashes, (who[record] for record in records_in(store, manifest, split)), strict=True))
+        assert len(pairs) == len({one for one, _ in pairs}) == len({other for _, other in pairs})
+
+
+def test_added_records_move_no_others(tmp_path: Path) -> None:
+    texts = sentences(400)
+    few, fewer = prepared(tmp_path / "few", recipe_of(lines(tmp_path / "few.txt", texts[:250]), record="line"))
+    many, more = prepared(tmp_path / "many", recipe_of(lines(tmp_path / "many.txt", texts), record="line"))
+    for split in ("train", "validation"):
+        assert set(records_in(fewer, few, split)) == set(records_in(more, many, split)) & set(texts[:250])
+
+
+def test_separate_files_are_held_out_whole(tmp_path: Path) -> None:
+    texts = sentences(300)
+    held_out = [*texts[:20], texts[0], "one of its own, said nowhere else"]
+    source = lines(tmp_path / "a.txt", texts)
+    validation = lines(tmp_path / "v.txt", held_out)
+    test = jsonl(tmp_path / "t.jsonl", [{"text": text} for text in texts[20:40]])
+    recipe = recipe_of(source, record="line", validation=str(validation), test=str(test))
+    manifest, store = prepared(tmp_path / "run", recipe)
+    assert records_in(store, manifest, "validation") == held_out
+    assert records_in(store, manifest, "test") == texts[20:40]
+    assert records_in(store, manifest, "train") == texts[40:]
+    assert manifest.duplicates["exact"] == 40
+
+
+def test_duplicates_go_and_are_counted(tmp_path: Path) -> None:
+    texts = sentences(200, words=40)
+    near = [text + " indeed" for text in texts[:10]]
+    source = lines(tmp_path / "a.txt", [*texts, *texts[:30], *near])
+    counts = {}
+    for kind in ("near", "exact", "keep"):
+        manifest, store = prepared(tmp_path / kind, recipe_of(source, record="line", duplicates=kind))
+        counts[kind] = (manifest.duplicates, len(everything(store, manifest)))
+    assert counts == {
+        "near": ({"exact": 30, "near": 10}, 200),
+        "exact": ({"exact": 30}, 210),
+        "keep": ({}, 240),
+    }
+
+
+def test_personal_data_is_masked_and_counted(tmp_path: Path) -> None:
+    texts = [f"{text} 电话13812345678 or a@example.com, case K-{number}" for number, text in enumerate(sentences(100))]
+    for tokenizer in ("byte", "char", "bpe"):
+        recipe = recipe_of(
+            lines(tmp_path / "a.txt", texts), tokenizer, record="line", mask=["phone"], mask_patterns={"case": r"K-\d+"}
+        )
+        listener = Listener()
+        manifest, store = prepared(tmp_path / tokenizer, recipe, listener)
+        assert manifest.masked == {"phone": 100, "case": 100}
+        assert "100 phone" in listener.said["data.masked"]
+        for record in everything(store, manifest):
+            assert record.endswith("电话[phone] or a@example.com, case [case]")
+        words = json.loads(load_tokenizer(store).to_json())["model"]["vocab"]
+        assert not [token for token in words if "138" in token]
+
+
+def test_the_stdlib_is_split_by_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sysconfig
+
+    for number, text in enumerate(sentences(60, words=20)):
+        folder = tmp_path / f"lib/module{number % 30}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}.py").write_text(f'"""{text}"""\n')
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path / "lib"))
+    manifest, _ = prepared(tmp_path / "run", recipe_of("stdlib", duplicates="keep", validation=0.3))
+    assert manifest.splits["train"].owners + manifest.splits["validation"].owners == 30
+    assert manifest.splits["train"].records + manifest.splits["validation"].records == 120
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.json", "a.jsonl.gz", "a.html"])
+def test_formats_come_out_alike(tmp_path: Path, name: str) -> None:
+    texts = sentences(80, words=20)
+    file = tmp_path / name
+    if name == "a.csv":
+        file.write_text("id,text\n" + "".join(f'{number},"{text}"\n' for number, text in enumerate(texts)))
+    elif name == "a.tsv":
+        file.write_text("id\ttext\n" + "".join(f"{number}\t{text}\n" for number, text in enumerate(texts)))
+    elif name == "a.json":
+        file.write_text(json.dumps({"rows": [{"text": text} for text in texts]}))
+    elif name == "a.html":
+        file.write_text("".join(f"<p>{text}</p>" for text in texts))
+    else:
+        file.write_bytes(gzip.compress("".join(json.dumps({"text": text}) + "\n" for text in texts).encode()))
+    manifest, store = prepared(tmp_path / "run", recipe_of(file, record="line"))
+    assert sorted(everything(store, manifest)) == sorted(texts)
+
+
+# ---- the same again ------------------------------------------------------------------------------------------------
+
+
+def contents(manifest: Manifest) -> Any:
+    return {name: [(shard.name, shard.tokens, shard.records) for shard in split.shards] for name, split in manifest.splits.items()}
+
+
+def tokens_of(store: vault.Store, manifest: Manifest) -> dict[str, list[int]]:
+    found = {}
+    for split in manifest.splits:
+        windows = Windows(store, manifest, split, 32)
+        found[split] = [token for _, targets in windows.in_order(8) for token in targets.ravel().tolist()]
+    return found
+
+
+def test_preparing_again_does_nothing(tmp_path: Path) -> None:
+    source = lines(tmp_path / "a.txt", sentences(200))
+    recipe = recipe_of(source, record="line")
+    manifest, store = prepared(tmp_path / "run", recipe)
+    before = {name: (store.path / name).stat().st_mtime_ns for name in store.names()}
+    listener = Listener()
+    assert prepare(recipe, store, listener) == manifest
+    assert {name: (store.path / name).stat().st_mtime_ns for name in store.names()} == before
+    assert listener.stages == []
+
+
+def test_a_new_date_alone_changes_nothing(tmp_path: Path) -> None:
+    source = lines(tmp_path / "a.txt", sentences(200))
+    recipe = recipe_of(source, record="line")
+    manifest, store = prepared(tmp_path / "run", recipe)
+    os.utime(source, ns=(1, 1))
+    again = prepare(recipe, store, Progress())
+    assert again.splits == manifest.splits
+    assert again.source[0].modified_ns == 1
+    assert load_manifest(store) == again
+
+
+def test_a_changed_source_is_refused_and_a_missing_one_is_not(tmp_path: Path) -> None:
+    texts = sentences(200)
+    source = lines(tmp_path / "a.txt", texts)
+    recipe = recipe_of(source, record="line")
+    manifest, store = prepared(tmp_path / "run", recipe)
+    lines(source, [*texts, "one more record"])
+    with pytest.raises(DataError, match="data.changed") as caught:
+        prepare(recipe, store, Progress())
+    assert caught.value.where == str(source)
+    assert load_manifest(store) == manifest
+    source.unlink()
+    listener = Listener()
+    assert prepare(recipe, store, listener) == manifest
+    assert "data.source-gone" in listener.said
+
+
+def test_other_settings_are_refused(tmp_path: Path) -> None:
+    source = lines(tmp_path / "a.txt", sentences(200))
+    _, store = prepared(tmp_path / "run", recipe_of(source, record="line"))
+    for changed in (
+        recipe_of(source, record="line", min_chars=2),
+        recipe_of(source, "char", record="line"),
+        recipe_of(source, record="line", seed=2),
+    ):
+        with pytest.raises(DataError, match="data.other-settings"):
+            prepare(changed, store, Progress())
+
+
+@pytest.mark.parametrize("tokenizer", ["byte", "bpe"])
+def test_a_sealed_run_holds_the_same_tokens(tmp_path: Path, tokenizer: str) -> None:
+    texts = [f"{text} Zyzzogeton" for text in sentences(200)]
+    recipe = recipe_of(lines(tmp_path / "a.txt", texts), tokenizer, record="line", tokens={"vocab_size": 300})
+    manifest, store = prepared(tmp_path / "open", recipe)
+    key = f"file:{vault.write_key_file(tmp_path / 'keys' / 'test.key')}"
+    with vault.open_store(Run(tmp_path / "sealed"), key, create=True) as sealed:
+        other = prepare(recipe, sealed, Progress())
+        assert contents(other) == contents(manifest)
+        assert tokens_of(sealed, other) == tokens_of(store, manifest)
+        assert sealed.read("data/tokenizer.json") == store.read("data/tokenizer.json")
+        assert other.fingerprint != manifest.fingerprint
+        assert prepare(recipe, sealed, Progress()) == other
+    for file in (tmp_path / "sealed").rglob("*"):
+        if file.is_file():
+            assert b"Zyzzogeton" not in file.read_bytes()
+
+
+def test_reading_twice_gives_the_same_as_holding_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = lines(tmp_path / "a.txt", sentences(300))
+    recipe = recipe_of(source, "bpe", record="line", tokens={"vocab_size": 300})
+    manifest, _ = prepared(tmp_path / "one", recipe)
+    monkeypatch.setattr(survey, "_MEMORY_BYTES", 0)
+    other, _ = prepared(tmp_path / "two", recipe)
+    assert other.splits == manifest.splits
+    assert other.tokenizer == manifest.tokenizer
+
+
+def test_many_shards_are_one_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = lines(tmp_path / "a.txt", sentences(300))
+    recipe = recipe_of(source, record="line")
+    manifest, store = prepared(tmp_path / "one", recipe)
+    monkeypatch.setattr(writing, "SHARD_BYTES", 1000)
+    monkeypatch.setattr(writing, "_BATCH_CHARS", 300)
+    other, cut = prepared(tmp_path / "two", recipe)
+    assert len(other.splits["train"].shards) > 10
+    assert tokens_of(cut, other) == tokens_of(store, manifest)
+    assert other.splits["train"].owners == manifest.splits["train"].owners
+
+
+def test_a_large_source_gives_a_fair_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = lines(tmp_path / "a.txt", sentences(2000))
+    monkeypatch.setattr(vocabulary, "SAMPLE_BYTES", 10_000)
+    learned: list[str] = []
+    real = vocabulary.learn_bpe
+    monkeypatch.setattr(vocabulary, "learn_bpe", lambda texts, size: real(learned.extend(texts) or learned, size))  # type: ignore[func-returns-value]
+    manifest, store = prepared(tmp_path / "run", recipe_of(source, "bpe", record="line", tokens={"vocab_size": 300}))
+    assert 8_000 < sum(map(len, learned)) <= 10_000
+    assert not set(learned) & set(records_in(store, manifest, "validation"))
+    numbers = [int(text.split()[0]) for text in learned]
+    assert numbers == sorted(numbers)
+    assert min(numbers) < 200
+    assert max(numbers) > 1800
+
+
+# ---- refusals ------------------------------------------------------------------------------------------------------
+
+
+def test_no_such_column_names_those_there_are(tmp_path: Path) -> None:
+    source = jsonl(tmp_path / "a.jsonl", [{"body": "x", "who": "y"}])
+    error = refused(tmp_path / "run", recipe_of(source))
+    assert error.code == "data.no-column"
+    assert error.where == f"{source}:1"
+    assert "body" in error.mend
+    source = jsonl(tmp_path / "b.jsonl", [{"text": text} for text in sentences(50)])
+    error = refused(tmp_path / "run", recipe_of(source, owner="who"))
+    assert error.code == "data.no-column"
+    assert "text" in error.mend
+
+
+def test_bad_values_name_their_line(tmp_path: Path) -> None:
+    good = [{"text": text, "who": 1} for text in sentences(50)]
+    source = jsonl(tmp_path / "a.jsonl", [*good, {"text": 5, "who": 1}])
+    assert refused(tmp_path / "run", recipe_of(source)).where == f"{source}:51"
+    for empty in ("", None):
+        source = jsonl(tmp_path / "a.jsonl", [*good, {"text": "x", "who": empty}])
+        error = refused(tmp_path / "run", recipe_of(source, owner="who"))
+        assert (error.code, error.where) == ("data.no-owner", f"{source}:51")
+
+
+def test_records_without_text_are_left_out(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"text": text} for text in sentences(100)]
+    source = jsonl(tmp_path / "a.jsonl", [*rows, {"text": None}, {"text": ""}, {"text": "\x00\n"}, {"text": "x" * 2000}])
+    manifest, _ = prepared(tmp_path / "run", recipe_of(source, max_chars=1000))
+    assert manifest.skipped == {"records without text": 1, "empty records": 2, "records over 1,000 characters": 1}
+
+
+@pytest.mark.parametrize(
+    ("texts", "settings", "where"),
+    [
+        (["only one record, however long it may be, cannot be split in two"], {}, "data.validation"),
+        (["short"] * 3, {}, "data.source"),
+        (sentences(3), {"validation": 0.01}, "data.validation"),
+        (sentences(100), {"test": 0.0001}, "data.test"),
+    ],
+)
+def test_too_little(tmp_path: Path, texts: list[str], settings: dict[str, Any], where: str) -> None:
+    source = lines(tmp_path / "a.txt", texts)
+    error = refused(tmp_path / "run", recipe_of(source, record="line", **settings))
+    assert error.code == "data.too-little"
+    assert error.where == where
+
+
+def test_too_little_for_one_window_only_after_encoding(tmp_path: Path) -> None:
+    """Bytes enough for a window, tokens too few: found at the end, and still nothing is left behind."""
+    source = lines(tmp_path / "a.txt", ["word " * 100, *["word " * 90 + str(number) for number in range(60)]])
+    recipe = recipe_of(source, "bpe", record="line", duplicates="keep", validation=0.02, tokens={"vocab_size": 600})
+    recipe = recipe.replace(**{"model.context": 2048})
+    assert refused(tmp_path / "run", recipe).code == "data.too-little"
+
+
+def test_nothing_there_or_nothing_in_it(tmp_path: Path) -> None:
+    assert refused(tmp_path / "run", recipe_of(tmp_path / "none.txt")).code == "data.missing"
+    (tmp_path / "a.txt").write_text("\n \n\t\n")
+    error = refused(tmp_path / "run", recipe_of(tmp_path / "a.txt", record="line"))
+    assert error.code == "data.empty"
+    assert "3 empty records" in error.what
+
+
+def test_the_same_file_twice_is_refused(tmp_path: Path) -> None:
+    source = lines(tmp_path / "a.txt", sentences(50))
+    assert refused(tmp_path / "run", recipe_of(source, validation=str(source))).code == "data.same-file"
+
+
+def test_a_source_that_changes_meanwhile_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey, "_MEMORY_BYTES", 0)
+    for more in ("one more\n", ""):
+        source = lines(tmp_path / "a.txt", sentences(100))
+        content = source.read_text()
+
+        class Writing(Listener):
+            def stage(self, name: str, total: float | None, unit: str) -> Any:  # type: ignore[override]
+                if name == "write shards":
+                    source.write_text(content[:-200] + more)  # noqa: B023
+                return super().stage(name, total, unit)
+
+        store = OpenStore(tmp_path / "run")
+        with pytest.raises(DataError, match="data.changed-meanwhile"):
+            prepare(recipe_of(source, record="line"), store, Writing())
+        assert store.names() == []
+
+
+def test_an_interrupted_preparation_leaves_nothing_and_begins_again(tmp_path: Path) -> None:
+    source = lines(tmp_path / "a.txt", sentences(100))
+    recipe = recipe_of(source, record="line")
+
+    class Broken(Listener):
+        def stage(self, name: str, total: float | None, unit: str) -> Any:  # type: ignore[override]
+            if name == "write shards":
+                raise KeyboardInterrupt
+            return super().stage(name, total, unit)
+
+    store = OpenStore(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        prepare(recipe, store, Broken())
+    assert store.names() == []
+    store.write("data/train-00099.shard", b"left by a kill")
+    manifest = prepare(recipe, store, Progress())
+    assert store.exists("data/manifest.json")
+    assert not store.exists("data/train-00099.shard")
+    assert set(records_in(store, manifest, "train")) < set(sentences(100))
+
+
+def test_a_lossy_given_tokenizer_is_said(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    hub = Tokenizer(models.BPE({"<unk>": 0, "r": 1, "i": 2, "v": 3, "e": 4}, [], unk_token="<unk>"))
+    hub.normalizer = normalizers.Lowercase()
+    hub.pre_tokenizer = pre_tokenizers.Whitespace()
+    hub.save(str(tmp_path / "tokenizer.json"))
+    listener = Listener()
+    source = lines(tmp_path / "a.txt", sentences(100))
+    recipe = recipe_of(source, record="line", tokens={"from": str(tmp_path / "tokenizer.json")})
+    manifest, _ = prepared(tmp_path / "run", recipe, listener)
+    assert "data.lossy-tokenizer" in listener.said
+    assert manifest.vocab_size == 6  # the end token was added
+
+
+# ---- progress ------------------------------------------------------------------------------------------------------
+
+
+def test_stages_end_at_their_totals(tmp_path: Path) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    for number, text in enumerate(sentences(100)):
+        (folder / f"{number}.txt").write_text(text)
+    listener = Listener()
+    prepared(tmp_path / "run", recipe_of(folder, "bpe", tokens={"vocab_size": 300}), listener)
+    assert [stage.name for stage in listener.stages] == ["read the source", "learn the tokenizer", "write shards"]
+    for stage in listener.stages:
+        assert stage.unit == "bytes"
+        assert stage.done == stage.total, stage.name
+
+
+def test_the_manifest_survives_json(tmp_path: Path) -> None:
+    manifest, _ = prepared(tmp_path / "run", recipe_of(lines(tmp_path / "a.txt", sentences(100)), record="line"))
+    table = json.loads(json.dumps(manifest.to_json()))
+    assert Manifest.from_json(table) == manifest
+    assert table["text_bytes"] == manifest.text_bytes
+    assert table["splits"]["train"]["shards"][0]["sha256"]
+
+
+def test_no_torch_is_loaded() -> None:
+    program = "import sys, shuyuan.data; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

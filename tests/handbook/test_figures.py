@@ -1,0 +1,73 @@
+"""The script that measures the figures knows every figure, and writes what the bank accepts."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from shuyuan.handbook import QUESTIONS, load_bank, load_question, page
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "handbook_figures.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("handbook_figures", SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_figure_has_its_measure(script: ModuleType) -> None:
+    for question in load_bank().values():
+        assert script.MEASURES.get(question.id, {}).keys() == question.facts.figures.keys()
+
+
+def test_figures_are_measured_and_written(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "training-efficiency"
+    shutil.copytree(QUESTIONS / "training-efficiency", folder)
+    (folder / "figures.json").unlink(missing_ok=True)
+    ran: list[str] = []
+
+    def pretend(_: object, command: str, where: Path, *, small: bool) -> Any:
+        ran.append(command)
+        slow = "fp32" in command
+        loss = 1.52 if "seed=2" in command else 1.5
+        result = {
+            "tokens": 9000,
+            "seconds": 2.0 if slow else 1.0,
+            "peak_bytes": 5e8,
+            "loss": {"validation": loss},
+        }
+        return script.Finished(result, where, 1.0)
+
+    monkeypatch.setattr(script, "run_shown", pretend)
+    names = list(script.MEASURES["training-efficiency"])
+    values = script.measure(load_question(folder), names, tmp_path, repeats=3, small=False)
+    assert (values["bf16-ratio"], values["fp32-speed"], values["bf16-memory"]) == (2.0, 4500.0, 0.5)
+    assert values["schedule-spread"] == pytest.approx(0.02)
+    timed = [command for command in ran if "precision" in command]
+    assert len(timed) == 6 and timed[0] != timed[1]  # in turns
+    assert len(ran) == 6 + 5
+    script.write_figures(load_question(folder), values)
+    question = load_question(folder)
+    assert question.measured.keys() == question.facts.figures.keys()
+    for language in ("en", "zh"):
+        assert "not measured" not in page(question, language) and "尚未测量" not in page(question, language)
+
+
+def test_a_shown_command_is_run_as_it_stands(script: ModuleType, tmp_path: Path) -> None:
+    question = load_bank()["training-efficiency"]
+    with pytest.raises(SystemExit, match="not shuyuan"):
+        script.run_shown(question, "rm -rf x", tmp_path / "a", small=False)
+    done = script.run_shown(question, "shuyuan practice \\\n  list", tmp_path / "b", small=False)
+    assert len(done.result["questions"]) == len(load_bank())
+    assert (tmp_path / "b" / "recipe.toml").is_file()

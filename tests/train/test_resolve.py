@@ -1,0 +1,190 @@
+"""What fills the gaps of a recipe: formulas that never measure, and a calibration that leaves no trace."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shuyuan.data import Manifest, Split, TokenizerFacts
+from shuyuan.hardware import Hardware
+from shuyuan.models import TransformerConfig
+from shuyuan.progress import Progress
+from shuyuan.recipe import Recipe, Train, from_table
+from shuyuan.train import resolve as resolved
+from shuyuan.train.resolve import (
+    Costs,
+    calibrate,
+    choose_learning_rate,
+    fill_in,
+    sequence_bytes,
+    stage_seconds,
+    steps_within,
+    validation_windows,
+)
+
+from .parts import CPU, OLD_CPU
+
+GPU = Hardware("cuda", "a test GPU", 8, 80 << 30, ("compute_9.0",))
+OLD_GPU = Hardware("cuda", "an old GPU", 8, 16 << 30, ("compute_7.0",))
+
+
+def manifest(train: int = 1_000_000, validation: int = 50_000) -> Manifest:
+    splits = {
+        "train": Split(100, 100, train, train * 3, []),
+        "validation": Split(10, 10, validation, validation * 3, []),
+    }
+    return Manifest(
+        {name: split for name, split in splits.items() if split.tokens}, 300, TokenizerFacts("byte", "", 256)
+    )
+
+
+def recipe(**train: Any) -> Recipe:
+    model = {"layers": 2, "width": 32, "heads": 2, "hidden": 64, "context": 32}
+    return from_table({"data": {"source": "stdlib"}, "model": train.pop("model", model), "train": train})
+
+
+@pytest.fixture
+def no_torch_no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("this must not measure")
+
+    module = sys.modules["shuyuan.train.resolve"]  # its name in the package is the function's
+    monkeypatch.setattr(module, "calibrate", refuse)
+    monkeypatch.setattr(module, "measured_rates", refuse)
+    monkeypatch.setattr("time.perf_counter", refuse)
+    monkeypatch.setattr("time.monotonic", refuse)
+
+
+@pytest.mark.usefixtures("no_torch_no_clock")
+@pytest.mark.parametrize("machine", [CPU, OLD_CPU, GPU, OLD_GPU])
+def test_everything_but_a_time_budget_follows_by_formula_the_same_each_time(machine: Hardware) -> None:
+    asked = recipe(budget="300 steps")
+    first = resolved(asked, manifest(), machine, Progress())
+    assert first == resolved(asked, manifest(), machine, Progress())
+    assert "auto" not in first.train.model_dump().values()
+    assert first.train.steps == 300
+
+
+@pytest.mark.usefixtures("no_torch_no_clock")
+def test_what_stands_in_the_recipe_is_not_touched() -> None:
+    asked = recipe(steps=7, batch_size=6, micro_batch=3, precision="fp16", learning_rate=0.5, budget="2 min")
+    assert resolved(asked, manifest(), CPU, Progress()) == asked
+
+
+@pytest.mark.usefixtures("no_torch_no_clock")
+@pytest.mark.parametrize(
+    ("budget", "steps"),
+    [
+        ("5 steps", 5),
+        ("64k tokens", 500),
+        ("64001 tokens", 501),
+        ("1 epochs", 7813),
+        ("0.5 epochs", 3907),
+        ("1 tokens", 1),
+    ],
+)
+def test_budgets_in_steps_tokens_and_epochs(budget: str, steps: int) -> None:
+    assert resolved(recipe(budget=budget, batch_size=4), manifest(), CPU, Progress()).train.steps == steps
+
+
+@pytest.mark.usefixtures("no_torch_no_clock")
+def test_few_steps_are_said() -> None:
+    progress = Progress()
+    resolved(recipe(budget="5 steps"), manifest(), CPU, progress)
+    assert "5 steps" in progress.said["train.few-steps"]
+
+
+@pytest.mark.usefixtures("no_torch_no_clock")
+def test_precision_follows_the_hardware() -> None:
+    found = [
+        resolved(recipe(steps=100), manifest(), machine, Progress()).train.precision
+        for machine in (CPU, OLD_CPU, GPU, OLD_GPU)
+    ]
+    assert found == ["bf16", "fp32", "bf16", "fp16"]
+
+
+def test_the_batch_is_never_larger_than_the_split() -> None:
+    assert fill_in(recipe(), manifest(train=100), CPU).train.batch_size == 3
+    assert fill_in(recipe(), manifest(train=5), CPU).train.batch_size == 1
+
+
+def test_the_batch_is_a_multiple_of_a_given_micro_batch() -> None:
+    train = fill_in(recipe(micro_batch=7), manifest(), CPU).train
+    assert train.batch_size % 7 == 0  # type: ignore[operator]
+
+
+@given(
+    memory=st.integers(0, 1 << 36), batch_size=st.integers(1, 64), precision=st.sampled_from(["bf16", "fp32"])
+)
+def test_the_micro_batch_divides_the_batch_and_fits_half_of_the_memory(
+    memory: int, batch_size: int, precision: str
+) -> None:
+    asked = recipe(batch_size=batch_size, precision=precision, model={"size": "small"})
+    micro_batch = fill_in(asked, manifest(), replace(CPU, memory_bytes=memory)).train.micro_batch
+    assert isinstance(micro_batch, int)
+    assert batch_size % micro_batch == 0
+    each = sequence_bytes(TransformerConfig.from_recipe(asked.model, 300, 0), precision)
+    assert micro_batch == 1 or micro_batch * each <= memory / 2
+
+
+def test_wider_models_learn_more_slowly() -> None:
+    rates = [
+        choose_learning_rate(recipe(model={"size": size})) for size in ("tiny", "small", "medium", "large")
+    ]
+    assert rates == sorted(rates, reverse=True)
+    assert 1e-4 < rates[-1] < rates[0] < 0.1
+
+
+def test_validation_is_bounded() -> None:
+    assert validation_windows(recipe(), manifest()) == 32
+    assert validation_windows(recipe(), manifest(validation=65)) == 3
+    assert validation_windows(recipe(), manifest(validation=0)) == 0
+    assert (
+        validation_windows(recipe(model={"size": "tiny", "context": 65_536}), manifest(validation=10**7)) == 1
+    )
+
+
+# ---- time budgets --------------------------------------------------------------------------------------------------
+
+
+@given(
+    seconds=st.floats(1, 1e6),
+    step=st.floats(1e-3, 10),
+    evaluation=st.floats(0, 10),
+    checkpoint=st.floats(0, 10),
+    every=st.sampled_from(["1 min", "20 steps"]),
+)
+def test_the_stage_fills_its_time_and_no_more(
+    seconds: float, step: float, evaluation: float, checkpoint: float, every: str
+) -> None:
+    train, costs = Train(checkpoint_every=every), Costs(step, evaluation, checkpoint)
+    steps = steps_within(seconds, train, costs)
+    assert steps == 1 or stage_seconds(steps, train, costs) <= seconds
+    assert stage_seconds(steps + 1, train, costs) > seconds or steps == int(seconds / step)
+
+
+def test_a_time_budget_is_calibrated_once_and_becomes_steps() -> None:
+    progress = Progress()
+    first = resolved(recipe(budget="1 min", precision="fp32", evaluations=3), manifest(), OLD_CPU, progress)
+    assert first.train.steps is not None
+    assert first.train.steps > 10
+    begun = time.perf_counter()
+    assert resolved(first, manifest(), OLD_CPU, progress) == first
+    assert time.perf_counter() - begun < 0.1
+
+
+def test_calibration_leaves_no_trace() -> None:
+    ready = fill_in(recipe(budget="1 s"), manifest(), CPU)
+    torch.manual_seed(3)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    calibrate(ready, manifest(), CPU, Progress())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
