@@ -8,12 +8,14 @@ With --check nothing is written: the exit status is 1 when a page differs from w
 from __future__ import annotations
 
 import ast
+import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import typer.main
-from click import Context, Group
+from typer.testing import CliRunner
 
 from shuyuan import cli, handbook, recipe
 
@@ -74,18 +76,19 @@ def recipe_page() -> str:
 
 
 def cli_page() -> str:
-    """The help of every verb, from the command itself."""
+    """The help of every verb, as the command itself prints it."""
     lines = ["# Command reference\n", MADE]
-    root = typer.main.get_command(cli.app)
-    assert isinstance(root, Group)
 
-    def add(command: object, path: str) -> None:
-        context = Context(command, info_name=path, terminal_width=100, max_content_width=100)  # type: ignore[arg-type]
-        lines.append(f"## {path}\n\n```text\n{command.get_help(context).rstrip()}\n```\n")  # type: ignore[attr-defined]
+    def add(command: Any, path: list[str]) -> None:
+        shown = CliRunner(env={"TERMINAL_WIDTH": "100", "COLUMNS": "100"}).invoke(cli.app, [*path, "--help"])
+        text = "\n".join(line.rstrip() for line in shown.stdout.strip().splitlines())
+        lines.append(
+            f"## {' '.join(['shuyuan', *path])}\n\n```text\n{text.replace('Usage: root', 'Usage: shuyuan')}\n```\n"
+        )
         for name, inner in getattr(command, "commands", {}).items():
-            add(inner, f"{path} {name}")
+            add(inner, [*path, name])
 
-    add(root, "shuyuan")
+    add(typer.main.get_command(cli.app), [])
     return "\n".join(lines)
 
 
@@ -112,7 +115,7 @@ def errors_page() -> str:
 def _is_error(node: ast.Call) -> bool:
     name = node.func.id if isinstance(node.func, ast.Name) else ""
     first = node.args[0] if node.args else None
-    is_code = isinstance(first, ast.Constant) and isinstance(first.value, str) and "." in first.value
+    is_code = isinstance(first, ast.Constant) and bool(re.fullmatch(r"[a-z]+\.[a-z-]+", str(first.value)))
     return is_code and (name.endswith("Error") or name == "Interrupted")
 
 

@@ -22,7 +22,9 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sealed")
     recipe = write_recipe(folder, sealed=True)
     lines = text_of(400).splitlines()
-    planted = "".join(f"{line} {CANARY}\n" if number % 7 == 0 else line + "\n" for number, line in enumerate(lines))
+    planted = "".join(
+        f"{line} {CANARY}\n" if number % 7 == 0 else line + "\n" for number, line in enumerate(lines)
+    )
     (folder / "notes.txt").write_text(planted, encoding="utf-8")
     (folder / "tmp").mkdir()
     (folder / "home").mkdir()
@@ -76,7 +78,18 @@ def test_nothing_else_opens_it(sealed: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_names_say_nothing(sealed: Path) -> None:
-    said = ("train", "validation", "shard", "tokenizer", "metrics", "samples", "scores", "step", "safetensors", "manifest")
+    said = (
+        "train",
+        "validation",
+        "shard",
+        "tokenizer",
+        "metrics",
+        "samples",
+        "scores",
+        "step",
+        "safetensors",
+        "manifest",
+    )
     names = [file.name for file in (sealed / "run").rglob("*") if file.is_file()]
     assert not [name for name in names if any(word in name for word in said)]
 
@@ -90,7 +103,11 @@ def test_the_open_report_says_nothing_of_the_records(sealed: Path) -> None:
 
 def test_every_file_is_watched(sealed: Path, tmp_path: Path) -> None:
     """One byte changed in any file of the folder: verify or the opening itself names that file."""
-    files = [file for file in (sealed / "run").rglob("*") if file.is_file() and file.stat().st_size and file.name != ".lock"]
+    files = [
+        file
+        for file in (sealed / "run").rglob("*")
+        if file.is_file() and file.stat().st_size and file.name != ".lock"
+    ]
     assert len(files) > 8
     for file in files:
         copy = tmp_path / "copy"

@@ -101,7 +101,9 @@ def begin(
             with _store(run, recipe, key, create=fresh) as store:
                 if fresh:
                     store.write_open(RECIPE_FILE, recipe.as_toml().encode())
-                yield Job(run, store, recipe, progress, stop)
+                job = Job(run, store, recipe, progress, stop)
+                yield job
+                _log_notices(job)
         except BaseException:
             if fresh and not _worth_keeping(run):
                 shutil.rmtree(run.path, ignore_errors=True)
@@ -146,6 +148,15 @@ def _refuse_strange_folder(run: Run) -> None:
         )
 
 
+def _log_notices(job: Job) -> None:
+    """Keeps what was said to the user, each thing once, so that the report can tell it too."""
+    journal = job.store.journal(METRICS_FILE)
+    logged = {entry.get("code") for entry in journal.entries() if entry["event"] == "notice"}
+    for code, text in job.progress.said.items():
+        if code not in logged:
+            journal.append({"event": "notice", "time": round(time.time(), 3), "code": code, "text": text})
+
+
 def _worth_keeping(run: Run) -> bool:
     """Whether anything of the run came so far that work would be lost: its data folder has files."""
     folder = run.path / "data"
@@ -181,11 +192,11 @@ def make_plan(job: Job) -> dict[str, Any]:
     Raises:
         MachineError: the run does not fit this machine; names the nearest settings that do.
     """
-    if (job.run.path / PLAN_FILE).exists():
+    if job.store.exists(PLAN_FILE):
         plan: dict[str, Any] = job.store.read_json(PLAN_FILE)
     else:
         plan = plan_for(job.recipe, data.load_manifest(job.store), job.progress)
-        job.store.write_open(PLAN_FILE, _json(plan))
+        job.store.write_json(PLAN_FILE, plan)
     if not plan["fits"]:
         advice = "; ".join(plan["advice"]) or "Choose a smaller model.size."
         raise MachineError(
@@ -218,7 +229,7 @@ def train_model(job: Job) -> None:
     card = report.model_card(job.recipe, manifest)
     with job.stop.gently():
         result = train.train(job.recipe, job.store, job.progress, job.stop, card=card)
-    plan = job.store.read_json(PLAN_FILE) if (job.run.path / PLAN_FILE).exists() else make_plan(job)
+    plan = job.store.read_json(PLAN_FILE)
     if "measured" not in plan:
         storage = sum(file.stat().st_size for file in job.run.path.rglob("*") if file.is_file())
         plan["measured"] = {
@@ -226,7 +237,7 @@ def train_model(job: Job) -> None:
             "peak_bytes": result.peak_bytes,
             "storage_bytes": storage,
         }
-        job.store.write_open(PLAN_FILE, _json(plan))
+        job.store.write_json(PLAN_FILE, plan)
 
 
 def evaluate_model(job: Job, *, again: bool = False) -> dict[str, Any]:
@@ -362,12 +373,6 @@ def _circumstances(manifest: data.Manifest) -> dict[str, Any]:
         "machine": f"{machine.name}, {machine.cores} cores",
         "date": time.strftime("%Y-%m-%d"),
     }
-
-
-def _json(value: Any) -> bytes:
-    import json
-
-    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 __all__ = ["Job", "LoadedRun", "begin", "everything", "locate", "look", "plan_for", "run"]

@@ -620,6 +620,8 @@ def _describe(path: list[str]) -> str:
 
 
 def _type_name(annotation: Any) -> str:
+    if annotation is Any:
+        return "anything"
     if annotation is type(None):
         return "left out"
     options = get_args(annotation)
@@ -632,7 +634,7 @@ def _type_name(annotation: Any) -> str:
     if getattr(annotation, "__origin__", None) is list:
         return f"list of {_type_name(options[0])}"
     if getattr(annotation, "__origin__", None) is dict:
-        return "table"
+        return f"table of {_type_name(options[1])}"
     return " | ".join(_type_name(option) for option in options if option is not type(None))
 
 

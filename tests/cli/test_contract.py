@@ -33,7 +33,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_info(trained: Path) -> None:
     summary = shuyuan("info", trained, "--json").json
     assert summary.keys() >= RUN_FIELDS
-    assert (summary["status"], summary["task"], summary["family"]) == ("complete", "generation", "transformer")
+    assert (summary["status"], summary["task"], summary["family"]) == (
+        "complete",
+        "generation",
+        "transformer",
+    )
     assert (summary["steps"], summary["sealed"], summary["privacy"]) == (12, False, None)
     assert summary["tokens"] == 12 * 4 * 32
     assert summary["loss"].keys() == {"train", "validation"}
@@ -83,7 +87,11 @@ def test_doctor() -> None:
 
 def test_the_same_seed_gives_the_same_text(trained: Path) -> None:
     def text(seed: int) -> str:
-        return str(shuyuan("generate", trained, "line 1", "--seed", str(seed), "--max-tokens", "40", "--json").json["text"])
+        return str(
+            shuyuan("generate", trained, "line 1", "--seed", str(seed), "--max-tokens", "40", "--json").json[
+                "text"
+            ]
+        )
 
     assert text(1) == text(1)
     assert text(1) != text(2)
@@ -113,7 +121,9 @@ def test_an_export_never_overwrites(trained: Path, tmp_path: Path) -> None:
 
 
 def test_running_again_does_nothing(trained: Path) -> None:
-    files = [file for file in trained.rglob("*") if file.is_file() and file.name not in (".lock", "report.html")]
+    files = [
+        file for file in trained.rglob("*") if file.is_file() and file.name not in (".lock", "report.html")
+    ]
     before = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
     assert shuyuan("run", trained).status == 0
     assert {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in files} == before
@@ -141,7 +151,9 @@ def test_usage_is_two() -> None:
 
 
 def test_help_is_quick_and_light() -> None:
-    code = "import sys, shuyuan, shuyuan.cli; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    code = (
+        "import sys, shuyuan, shuyuan.cli; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
     times = []
     for _ in range(3):

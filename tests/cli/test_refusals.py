@@ -47,7 +47,9 @@ def test_no_such_column(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
     rows = [json.dumps({"body": line}) for line in text_of(50).splitlines()]
     (tmp_path / "notes.jsonl").write_text("\n".join(rows), encoding="utf-8")
-    error = refused("run", recipe, "--set", f"data.source={tmp_path / 'notes.jsonl'}", "--out", tmp_path / "run")
+    error = refused(
+        "run", recipe, "--set", f"data.source={tmp_path / 'notes.jsonl'}", "--out", tmp_path / "run"
+    )
     assert error["code"] == "data.no-column"
     assert "body" in error["mend"]
     assert not (tmp_path / "run").exists()
@@ -56,9 +58,14 @@ def test_no_such_column(tmp_path: Path) -> None:
 def test_a_changed_recipe_is_refused_with_the_difference(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, steps=2)
     assert shuyuan("run", recipe, "--out", tmp_path / "run").status == 0
-    error = refused("run", recipe, "--out", tmp_path / "run", "--set", "seed=2", "--set", "train.schedule=cosine")
+    error = refused(
+        "run", recipe, "--out", tmp_path / "run", "--set", "seed=2", "--set", "train.schedule=cosine"
+    )
     assert error["code"] == "run.other-recipe"
-    assert "seed: 1 there, 2 asked" in error["what"] and "train.schedule: 'wsd' there, 'cosine' asked" in error["what"]
+    assert (
+        "seed: 1 there, 2 asked" in error["what"]
+        and "train.schedule: 'wsd' there, 'cosine' asked" in error["what"]
+    )
 
 
 def test_a_folder_with_something_else(tmp_path: Path) -> None:
@@ -71,7 +78,16 @@ def test_a_folder_with_something_else(tmp_path: Path) -> None:
 
 def test_what_cannot_fit_is_refused_before_any_work(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
-    changes = ["--set", "model.layers=200", "--set", "model.width=65536", "--set", "model.heads=512", "--set", "model.hidden=200000"]
+    changes = [
+        "--set",
+        "model.layers=200",
+        "--set",
+        "model.width=65536",
+        "--set",
+        "model.heads=512",
+        "--set",
+        "model.hidden=200000",
+    ]
     began = time.monotonic()
     error = refused("run", recipe, "--out", tmp_path / "run", *changes)
     assert error["code"] == "plan.does-not-fit"
@@ -83,7 +99,10 @@ def test_bad_settings_of_generate(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, steps=2)
     assert shuyuan("run", recipe, "--out", tmp_path / "run").status == 0
     for option, value in (("--temperature", "-1"), ("--top-p", "0"), ("--top-k", "0"), ("--max-tokens", "0")):
-        assert option.removeprefix("--").replace("-", "_") in refused("generate", tmp_path / "run", "a", option, value)["what"]
+        assert (
+            option.removeprefix("--").replace("-", "_")
+            in refused("generate", tmp_path / "run", "a", option, value)["what"]
+        )
 
 
 def test_two_at_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from pathlib import Path
@@ -14,7 +15,23 @@ from shuyuan.progress import Progress
 from shuyuan.recipe import Recipe, from_table
 from shuyuan.vault import OpenStore, Store
 
-WORDS = "river stone window garden letter morning silver journey harbour quiet lantern forest bridge winter summer".split()
+WORDS = [
+    "river",
+    "stone",
+    "window",
+    "garden",
+    "letter",
+    "morning",
+    "silver",
+    "journey",
+    "harbour",
+    "quiet",
+    "lantern",
+    "forest",
+    "bridge",
+    "winter",
+    "summer",
+]
 
 
 def sentences(count: int, seed: int = 0, words: int = 12) -> list[str]:
@@ -25,13 +42,19 @@ def sentences(count: int, seed: int = 0, words: int = 12) -> list[str]:
 
 def recipe_of(source: str | Path | list[str], tokenizer: str = "byte", **data: Any) -> Recipe:
     """A recipe with a window of 32 tokens; keywords go into [data], `seed` into the recipe."""
-    table: dict[str, Any] = {"seed": data.pop("seed", 1), "tokenizer": {"kind": tokenizer}, "model": {"context": 32}}
+    table: dict[str, Any] = {
+        "seed": data.pop("seed", 1),
+        "tokenizer": {"kind": tokenizer},
+        "model": {"context": 32},
+    }
     table["tokenizer"] |= data.pop("tokens", {})
     spec = source if isinstance(source, list) else str(source)
     return from_table(table | {"data": {"source": spec, **data}})
 
 
-def rows_of(source: str | Path | list[str], record: Any = None, text: str = "text") -> tuple[list[Row], Counter[str]]:
+def rows_of(
+    source: str | Path | list[str], record: Any = None, text: str = "text"
+) -> tuple[list[Row], Counter[str]]:
     """All rows of a source and what was left out."""
     spec = source if isinstance(source, list) else str(source)
     skipped: Counter[str] = Counter()
@@ -58,7 +81,7 @@ def records_in(store: Store, manifest: Manifest, split: str) -> list[str]:
         with store.open(facts.name) as reader:
             shard = Shard(reader, facts.name)
             offsets = shard.offsets().tolist()
-            for start, stop in zip(offsets[:-1], offsets[1:], strict=True):
+            for start, stop in itertools.pairwise(offsets):
                 tokens = shard.read(start, stop).tolist()
                 assert tokens[-1] == tokenizer.end_id
                 found.append(tokenizer.decode(tokens[:-1]))

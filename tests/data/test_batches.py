@@ -33,7 +33,9 @@ def split_of(folder: Path, sizes: list[int]) -> tuple[OpenStore, Manifest]:
 
 
 @pytest.mark.parametrize("cached", [True, False])
-@pytest.mark.parametrize(("sizes", "context"), [([100, 3, 57], 16), ([64], 16), ([1, 1, 1], 2), ([5], 8), ([33], 1)])
+@pytest.mark.parametrize(
+    ("sizes", "context"), [([100, 3, 57], 16), ([64], 16), ([1, 1, 1], 2), ([5], 8), ([33], 1)]
+)
 def test_every_target_once_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int], context: int, cached: bool
 ) -> None:
@@ -51,7 +53,9 @@ def test_every_target_once_in_order(
         rows += len(inputs)
         learned = targets != NOTHING
         seen += targets[learned].tolist()
-        before = np.where(targets == 0, END, targets - 1)  # what stands before a target: the end token before the first
+        before = np.where(
+            targets == 0, END, targets - 1
+        )  # what stands before a target: the end token before the first
         assert (inputs[learned] == before[learned]).all()
         assert (inputs[:, 1:][~learned[:, :-1]] == END).all()
     assert seen == list(range(sum(sizes)))
@@ -59,19 +63,28 @@ def test_every_target_once_in_order(
 
 
 @settings(max_examples=25)
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(1, 20), st.integers(1, 7), st.integers(0, 2**63 - 1))
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    st.integers(1, 20),
+    st.integers(1, 7),
+    st.integers(0, 2**63 - 1),
+)
 def test_every_window_once_an_epoch(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], context: int, batch: int, seed: int
 ) -> None:
     store, manifest = split_of(tmp_path_factory.mktemp("run"), sizes)
     windows = Windows(store, manifest, "train", context)
     steps = -(-2 * windows.count // batch)
-    targets = np.concatenate([windows.batch(step, batch, seed)[1] for step in range(steps)])[: 2 * windows.count]
+    targets = np.concatenate([windows.batch(step, batch, seed)[1] for step in range(steps)])[
+        : 2 * windows.count
+    ]
     for epoch in (targets[: windows.count], targets[windows.count :]):
         assert sorted(epoch[epoch != NOTHING].tolist()) == list(range(sum(sizes)))
 
 
-def test_a_batch_is_pure_and_the_cache_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_is_pure_and_the_cache_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, manifest = split_of(tmp_path, [500, 31, 800])
     cached = Windows(store, manifest, "train", 24)
     monkeypatch.setattr(batches, "CACHED_BYTES", 0)

@@ -18,7 +18,10 @@ def test_a_clean_text_is_clean(text: str) -> None:
     cleaned = clean(text)
     assert clean(cleaned) == cleaned
     assert unicodedata.is_normalized("NFC", cleaned)
-    assert not {unicodedata.category(character) for character in cleaned if character not in "\n\t"} & {"Cc", "Cs"}
+    assert not {unicodedata.category(character) for character in cleaned if character not in "\n\t"} & {
+        "Cc",
+        "Cs",
+    }
     cleaned.encode()
 
 

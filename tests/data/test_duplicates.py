@@ -23,7 +23,8 @@ def changed(text: str, share: float, choose: random.Random) -> str:
 
 def jaccard(one: str, other: str) -> float:
     first, second = (
-        {tuple((words + ["", ""])[at : at + 3]) for at in range(len(words))} for words in (one.split(), other.split())
+        {tuple(([*words, "", ""])[at : at + 3]) for at in range(len(words))}
+        for words in (one.split(), other.split())
     )
     return len(first & second) / len(first | second)
 
@@ -77,7 +78,9 @@ def test_texts_without_words_are_nobodys_duplicates() -> None:
 
 
 def test_short_texts_are_alike_only_when_equal() -> None:
-    assert near(["the tiny record number 17 of many", "the tiny record number 18 of many", "one", "One!"]) == [3]
+    assert near(
+        ["the tiny record number 17 of many", "the tiny record number 18 of many", "one", "One!"]
+    ) == [3]
 
 
 def test_a_crowded_band_takes_no_quadratic_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,17 +147,25 @@ def test_equal_triples_have_equal_hashes_and_others_not(texts: list[str]) -> Non
     shingles, ends = shingles_of(texts)
     triples = []
     for text in texts:
-        words = slow_words(text) + ["", ""]
+        words = [*slow_words(text), "", ""]
         triples.append([tuple(words[at : at + 3]) for at in range(len(words) - 2)])
     assert np.diff(ends).tolist() == [len(part) for part in triples]
     flat = [triple for part in triples for triple in part]
-    assert len(set(flat)) == len(set(shingles.tolist())) == len(set(zip(flat, shingles.tolist(), strict=True)))
+    assert (
+        len(set(flat)) == len(set(shingles.tolist())) == len(set(zip(flat, shingles.tolist(), strict=True)))
+    )
 
 
 def test_the_same_in_every_process() -> None:
     program = "from shuyuan.data.duplicates import Sketches as S; s = S(); s.add(['one two three four 书院']); print(s._sketch_RS[0].tolist())"
     shown = [
-        subprocess.run([sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True)
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         for seed in ("1", "2")
     ]
     assert shown[0].stdout == shown[1].stdout

@@ -51,7 +51,11 @@ def write_text(path: Path, size: int) -> Path:
 def test_memory_does_not_grow_with_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small, large = write_text(tmp_path / "small.txt", 2 << 20), write_text(tmp_path / "large.txt", 40 << 20)
     # Read again rather than held in memory, as a source over 128 MB is.
-    monkeypatch.setitem(globals(), "MEASURE", MEASURE.replace("data = {", "import shuyuan.data.survey as s; s._MEMORY_BYTES = 0\ndata = {", 1))
+    monkeypatch.setitem(
+        globals(),
+        "MEASURE",
+        MEASURE.replace("data = {", "import shuyuan.data.survey as s; s._MEMORY_BYTES = 0\ndata = {", 1),
+    )
     _, before = peak(small, tmp_path / "one", "byte", "")
     _, after = peak(large, tmp_path / "two", "byte", "")
     assert after - before < 130 << 20  # a shard or two; the text itself would be 40 MB and its tokens 160 MB

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from shuyuan.errors import DataError
 from shuyuan.progress import Progress
 from shuyuan.run import Run
 from shuyuan.vault import OpenStore
-from tests.data.parts import Listener, prepared, recipe_of, records_in, sentences
+from tests.data.parts import WORDS, Listener, prepared, recipe_of, records_in, sentences
 
 SPLITS = ("train", "validation", "test")
 
@@ -56,9 +58,13 @@ def refused(folder: Path, recipe: Any) -> DataError:
 def test_every_record_comes_out_once(tmp_path: Path, tokenizer: str) -> None:
     texts = [f"{text} 书院 {number} <|end|>" for number, text in enumerate(sentences(300))]
     source = lines(tmp_path / "a.txt", texts)
-    manifest, store = prepared(tmp_path / "run", recipe_of(source, tokenizer, record="line", validation=0.2, test=0.1))
+    manifest, store = prepared(
+        tmp_path / "run", recipe_of(source, tokenizer, record="line", validation=0.2, test=0.1)
+    )
     assert sorted(everything(store, manifest)) == sorted(texts)
-    assert records_in(store, manifest, "train") == [text for text in texts if text in set(records_in(store, manifest, "train"))]
+    assert records_in(store, manifest, "train") == [
+        text for text in texts if text in set(records_in(store, manifest, "train"))
+    ]
     tokenizer_there = load_tokenizer(store)
     assert manifest.vocab_size == tokenizer_there.vocab_size
     assert manifest.tokenizer.kind == tokenizer
@@ -85,7 +91,9 @@ def test_a_single_text_is_held_out_from_its_end(tmp_path: Path) -> None:
 
 def test_a_single_text_that_repeats_itself_is_kept_whole(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("the same line again\n" * 5000)
-    manifest, store = prepared(tmp_path / "run", recipe_of(tmp_path / "a.txt", min_chars=100_000))
+    listener = Listener()
+    manifest, _ = prepared(tmp_path / "run", recipe_of(tmp_path / "a.txt", min_chars=100_000), listener)
+    assert "data.no-effect" in listener.said
     assert manifest.text_bytes == 100_000
 
 
@@ -104,7 +112,8 @@ def test_a_folder_gives_a_record_for_each_file(tmp_path: Path) -> None:
 
 
 def test_no_owner_is_on_both_sides(tmp_path: Path) -> None:
-    rows = [{"text": text, "who": number % 40} for number, text in enumerate(sentences(800))]
+    choose = random.Random(0)
+    rows = [{"text": text, "who": choose.randrange(40)} for text in sentences(800)]
     source = jsonl(tmp_path / "a.jsonl", rows)
     manifest, store = prepared(tmp_path / "run", recipe_of(source, owner="who", validation=0.2, test=0.2))
     who = {row["text"]: row["who"] for row in rows}
@@ -120,7 +129,9 @@ def test_no_owner_is_on_both_sides(tmp_path: Path) -> None:
 
 def test_added_records_move_no_others(tmp_path: Path) -> None:
     texts = sentences(400)
-    few, fewer = prepared(tmp_path / "few", recipe_of(lines(tmp_path / "few.txt", texts[:250]), record="line"))
+    few, fewer = prepared(
+        tmp_path / "few", recipe_of(lines(tmp_path / "few.txt", texts[:250]), record="line")
+    )
     many, more = prepared(tmp_path / "many", recipe_of(lines(tmp_path / "many.txt", texts), record="line"))
     for split in ("train", "validation"):
         assert set(records_in(fewer, few, split)) == set(records_in(more, many, split)) & set(texts[:250])
@@ -156,10 +167,17 @@ def test_duplicates_go_and_are_counted(tmp_path: Path) -> None:
 
 
 def test_personal_data_is_masked_and_counted(tmp_path: Path) -> None:
-    texts = [f"{text} 电话13812345678 or a@example.com, case K-{number}" for number, text in enumerate(sentences(100))]
+    texts = [
+        f"{text} 电话13812345678 or a@example.com, case K-{number}"
+        for number, text in enumerate(sentences(100))
+    ]
     for tokenizer in ("byte", "char", "bpe"):
         recipe = recipe_of(
-            lines(tmp_path / "a.txt", texts), tokenizer, record="line", mask=["phone"], mask_patterns={"case": r"K-\d+"}
+            lines(tmp_path / "a.txt", texts),
+            tokenizer,
+            record="line",
+            mask=["phone"],
+            mask_patterns={"case": r"K-\d+"},
         )
         listener = Listener()
         manifest, store = prepared(tmp_path / tokenizer, recipe, listener)
@@ -169,6 +187,7 @@ def test_personal_data_is_masked_and_counted(tmp_path: Path) -> None:
             assert record.endswith("电话[phone] or a@example.com, case [case]")
         words = json.loads(load_tokenizer(store).to_json())["model"]["vocab"]
         assert not [token for token in words if "138" in token]
+        assert tokenizer != "char" or "K" not in words
 
 
 def test_the_stdlib_is_split_by_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +225,10 @@ def test_formats_come_out_alike(tmp_path: Path, name: str) -> None:
 
 
 def contents(manifest: Manifest) -> Any:
-    return {name: [(shard.name, shard.tokens, shard.records) for shard in split.shards] for name, split in manifest.splits.items()}
+    return {
+        name: [(shard.name, shard.tokens, shard.records) for shard in split.shards]
+        for name, split in manifest.splits.items()
+    }
 
 
 def tokens_of(store: vault.Store, manifest: Manifest) -> dict[str, list[int]]:
@@ -244,8 +266,8 @@ def test_a_changed_source_is_refused_and_a_missing_one_is_not(tmp_path: Path) ->
     source = lines(tmp_path / "a.txt", texts)
     recipe = recipe_of(source, record="line")
     manifest, store = prepared(tmp_path / "run", recipe)
-    lines(source, [*texts, "one more record"])
-    with pytest.raises(DataError, match="data.changed") as caught:
+    source.write_text(source.read_text().replace(texts[7], texts[7][::-1]))
+    with pytest.raises(DataError, match=r"data\.changed") as caught:
         prepare(recipe, store, Progress())
     assert caught.value.where == str(source)
     assert load_manifest(store) == manifest
@@ -263,7 +285,7 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
         recipe_of(source, "char", record="line"),
         recipe_of(source, record="line", seed=2),
     ):
-        with pytest.raises(DataError, match="data.other-settings"):
+        with pytest.raises(DataError, match=r"data\.other-settings"):
             prepare(changed, store, Progress())
 
 
@@ -285,7 +307,9 @@ def test_a_sealed_run_holds_the_same_tokens(tmp_path: Path, tokenizer: str) -> N
             assert b"Zyzzogeton" not in file.read_bytes()
 
 
-def test_reading_twice_gives_the_same_as_holding_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_twice_gives_the_same_as_holding_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = lines(tmp_path / "a.txt", sentences(300))
     recipe = recipe_of(source, "bpe", record="line", tokens={"vocab_size": 300})
     manifest, _ = prepared(tmp_path / "one", recipe)
@@ -312,8 +336,12 @@ def test_a_large_source_gives_a_fair_sample(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(vocabulary, "SAMPLE_BYTES", 10_000)
     learned: list[str] = []
     real = vocabulary.learn_bpe
-    monkeypatch.setattr(vocabulary, "learn_bpe", lambda texts, size: real(learned.extend(texts) or learned, size))  # type: ignore[func-returns-value]
-    manifest, store = prepared(tmp_path / "run", recipe_of(source, "bpe", record="line", tokens={"vocab_size": 300}))
+    monkeypatch.setattr(
+        vocabulary, "learn_bpe", lambda texts, size: real(learned.extend(texts) or learned, size)
+    )  # type: ignore[func-returns-value]
+    manifest, store = prepared(
+        tmp_path / "run", recipe_of(source, "bpe", record="line", tokens={"vocab_size": 300})
+    )
     assert 8_000 < sum(map(len, learned)) <= 10_000
     assert not set(learned) & set(records_in(store, manifest, "validation"))
     numbers = [int(text.split()[0]) for text in learned]
@@ -349,9 +377,15 @@ def test_bad_values_name_their_line(tmp_path: Path) -> None:
 
 def test_records_without_text_are_left_out(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"text": text} for text in sentences(100)]
-    source = jsonl(tmp_path / "a.jsonl", [*rows, {"text": None}, {"text": ""}, {"text": "\x00\n"}, {"text": "x" * 2000}])
+    source = jsonl(
+        tmp_path / "a.jsonl", [*rows, {"text": None}, {"text": ""}, {"text": "\x00\n"}, {"text": "x" * 2000}]
+    )
     manifest, _ = prepared(tmp_path / "run", recipe_of(source, max_chars=1000))
-    assert manifest.skipped == {"records without text": 1, "empty records": 2, "records over 1,000 characters": 1}
+    assert manifest.skipped == {
+        "records without text": 1,
+        "empty records": 2,
+        "records over 1,000 characters": 1,
+    }
 
 
 @pytest.mark.parametrize(
@@ -372,10 +406,12 @@ def test_too_little(tmp_path: Path, texts: list[str], settings: dict[str, Any], 
 
 def test_too_little_for_one_window_only_after_encoding(tmp_path: Path) -> None:
     """Bytes enough for a window, tokens too few: found at the end, and still nothing is left behind."""
-    source = lines(tmp_path / "a.txt", ["word " * 100, *["word " * 90 + str(number) for number in range(60)]])
-    recipe = recipe_of(source, "bpe", record="line", duplicates="keep", validation=0.02, tokens={"vocab_size": 600})
-    recipe = recipe.replace(**{"model.context": 2048})
-    assert refused(tmp_path / "run", recipe).code == "data.too-little"
+    source = lines(tmp_path / "a.txt", sentences(2000))
+    held_out = lines(tmp_path / "v.txt", [f"{WORDS[0]} " * 40] * 12)
+    recipe = recipe_of(source, "bpe", record="line", validation=str(held_out), tokens={"vocab_size": 400})
+    error = refused(tmp_path / "run", recipe.replace(**{"model.context": 2000}))
+    assert error.code == "data.too-little"
+    assert "at most" not in error.what
 
 
 def test_nothing_there_or_nothing_in_it(tmp_path: Path) -> None:
@@ -386,6 +422,17 @@ def test_nothing_there_or_nothing_in_it(tmp_path: Path) -> None:
     assert "3 empty records" in error.what
 
 
+def test_a_single_text_has_no_owners(tmp_path: Path) -> None:
+    source = lines(tmp_path / "a.txt", sentences(100))
+    assert refused(tmp_path / "run", recipe_of(source, owner="file")).code == "data.one-text-no-owners"
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    for number in range(20):
+        lines(folder / f"{number}.txt", sentences(20, seed=number))
+    manifest, _ = prepared(tmp_path / "lines", recipe_of(folder, record="line", owner="file", validation=0.3))
+    assert manifest.splits["train"].owners + manifest.splits["validation"].owners == 20
+
+
 def test_the_same_file_twice_is_refused(tmp_path: Path) -> None:
     source = lines(tmp_path / "a.txt", sentences(50))
     assert refused(tmp_path / "run", recipe_of(source, validation=str(source))).code == "data.same-file"
@@ -393,20 +440,42 @@ def test_the_same_file_twice_is_refused(tmp_path: Path) -> None:
 
 def test_a_source_that_changes_meanwhile_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(survey, "_MEMORY_BYTES", 0)
-    for more in ("one more\n", ""):
+    for end in ("one more\n", "", "same length"):
         source = lines(tmp_path / "a.txt", sentences(100))
         content = source.read_text()
 
         class Writing(Listener):
             def stage(self, name: str, total: float | None, unit: str) -> Any:  # type: ignore[override]
                 if name == "write shards":
-                    source.write_text(content[:-200] + more)  # noqa: B023
+                    source.write_text(content.upper() if end == "same length" else content[:-200] + end)  # noqa: B023
                 return super().stage(name, total, unit)
 
         store = OpenStore(tmp_path / "run")
-        with pytest.raises(DataError, match="data.changed-meanwhile"):
+        with pytest.raises(DataError, match=r"data\.changed-meanwhile"):
             prepare(recipe_of(source, record="line"), store, Writing())
         assert store.names() == []
+
+
+def test_a_hub_that_changes_meanwhile_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are no dates to compare, so the records themselves must be as many and as long as before."""
+    monkeypatch.setattr(survey, "_MEMORY_BYTES", 0)
+    texts = sentences(100)
+    for later in (texts, texts[:-1], [*texts, "more"], [*texts[:-1], "shorter"]):
+        passes = iter([texts, later])
+
+        class Rows(list[Any]):
+            column_names = None
+
+        fake: Any = types.ModuleType("datasets")
+        fake.load_dataset = lambda name, split, streaming: Rows({"text": text} for text in next(passes))  # noqa: B023
+        monkeypatch.setitem(sys.modules, "datasets", fake)
+        store = OpenStore(tmp_path / "run")
+        if later is texts:
+            assert prepare(recipe_of("hf:org/name"), store, Progress()).records == 100
+            store.remove("data")
+        else:
+            with pytest.raises(DataError, match=r"data\.changed-meanwhile"):
+                prepare(recipe_of("hf:org/name"), store, Progress())
 
 
 def test_an_interrupted_preparation_leaves_nothing_and_begins_again(tmp_path: Path) -> None:
@@ -455,14 +524,20 @@ def test_stages_end_at_their_totals(tmp_path: Path) -> None:
         (folder / f"{number}.txt").write_text(text)
     listener = Listener()
     prepared(tmp_path / "run", recipe_of(folder, "bpe", tokens={"vocab_size": 300}), listener)
-    assert [stage.name for stage in listener.stages] == ["read the source", "learn the tokenizer", "write shards"]
+    assert [stage.name for stage in listener.stages] == [
+        "read the source",
+        "learn the tokenizer",
+        "write shards",
+    ]
     for stage in listener.stages:
         assert stage.unit == "bytes"
         assert stage.done == stage.total, stage.name
 
 
 def test_the_manifest_survives_json(tmp_path: Path) -> None:
-    manifest, _ = prepared(tmp_path / "run", recipe_of(lines(tmp_path / "a.txt", sentences(100)), record="line"))
+    manifest, _ = prepared(
+        tmp_path / "run", recipe_of(lines(tmp_path / "a.txt", sentences(100)), record="line")
+    )
     table = json.loads(json.dumps(manifest.to_json()))
     assert Manifest.from_json(table) == manifest
     assert table["text_bytes"] == manifest.text_bytes
@@ -472,3 +547,13 @@ def test_the_manifest_survives_json(tmp_path: Path) -> None:
 def test_no_torch_is_loaded() -> None:
     program = "import sys, shuyuan.data; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_changed_owners_are_a_changed_source(tmp_path: Path) -> None:
+    rows = [{"text": text, "who": number % 40} for number, text in enumerate(sentences(400))]
+    source = jsonl(tmp_path / "a.jsonl", rows)
+    recipe = recipe_of(source, owner="who")
+    _, store = prepared(tmp_path / "run", recipe)
+    jsonl(source, [{**row, "who": row["who"] + 100} for row in rows])
+    with pytest.raises(DataError, match=r"data\.changed"):
+        prepare(recipe, store, Progress())

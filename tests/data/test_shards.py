@@ -109,7 +109,7 @@ def test_what_is_no_shard_is_refused(tmp_path: Path) -> None:
         "extra key": forged(content, owners__more=1),
     }
     for what, forgery in bad.items():
-        with pytest.raises(DataError, match="data.bad-shard") as caught:
+        with pytest.raises(DataError, match=r"data\.bad-shard") as caught:
             Shard(Bytes(forgery), NAME)
         assert caught.value.where == NAME, what
 
@@ -119,7 +119,7 @@ def test_offsets_must_fit(tmp_path: Path) -> None:
     for offsets in ([0, 9], [1, 10], [0, 10, 10], [0, 11, 10]):
         owners = np.zeros(1 if len(offsets) < 4 else 3, np.uint64)
         write_shard(store, NAME, np.arange(10, dtype=np.uint16), np.array(offsets, np.uint64), owners)
-        with pytest.raises(DataError, match="data.bad-shard"):
+        with pytest.raises(DataError, match=r"data\.bad-shard"):
             Shard(Bytes(store.read(NAME)), NAME).offsets()
 
 

@@ -228,13 +228,17 @@ def test_json_files(tmp_path: Path) -> None:
     rows, _ = rows_of(file)
     assert [row.values for row in rows] == records
     assert [row.where for row in rows] == [f"{file}:2", f"{file}:11"]
-    file.write_text(json.dumps({"version": 1, "about": {"list": [3]}, "data": records, "end": None}, indent=1))
+    file.write_text(
+        json.dumps({"version": 1, "about": {"list": [3]}, "data": records, "end": None}, indent=1)
+    )
     assert [row.values for row in rows_of(file)[0]] == records
     file.write_text(" [ ] ")
     assert rows_of(file)[0] == []
 
 
-@pytest.mark.parametrize("content", ["{}", '{"a": [], "b": []}', "3", "[1]", "[{]", "[{}", "[] []", '{"a": [{}]} x', "nonsense"])
+@pytest.mark.parametrize(
+    "content", ["{}", '{"a": [], "b": []}', "3", "[1]", "[{]", "[{}", "[] []", '{"a": [{}]} x', "nonsense"]
+)
 def test_a_json_file_of_something_else_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.json").write_text(content)
     error = refusal(tmp_path / "a.json")
@@ -247,7 +251,10 @@ def test_csv_with_quoted_line_ends(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_bytes(b'who,text\r\n1,"one, ""two""\r\nthree"\r\n\r\n2,\x00four\r\n3,too,many\r\n')
     rows, skipped = rows_of(file)
-    assert [row.values for row in rows] == [{"who": "1", "text": 'one, "two"\r\nthree'}, {"who": "2", "text": "\x00four"}]
+    assert [row.values for row in rows] == [
+        {"who": "1", "text": 'one, "two"\r\nthree'},
+        {"who": "2", "text": "\x00four"},
+    ]
     assert [row.where for row in rows] == [f"{file}:3", f"{file}:5"]
     assert skipped == {"rows with too few or too many fields": 1}
 
@@ -309,7 +316,11 @@ def test_zstandard(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "module", "extra"),
-    [("a.txt.zst", "zstandard", "zstd"), ("a.parquet", "pyarrow", "parquet"), ("hf:org/name", "datasets", "huggingface")],
+    [
+        ("a.txt.zst", "zstandard", "zstd"),
+        ("a.parquet", "pyarrow", "parquet"),
+        ("hf:org/name", "datasets", "huggingface"),
+    ],
 )
 def test_a_missing_extra_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str, extra: str
@@ -319,7 +330,7 @@ def test_a_missing_extra_is_named(
     if not name.startswith("hf:"):
         (tmp_path / name).write_bytes(b"anything")
         source = str(tmp_path / name)
-    with pytest.raises(MachineError, match="machine.missing-extra") as caught:
+    with pytest.raises(MachineError, match=r"machine\.missing-extra") as caught:
         rows_of(source)
     assert f"shuyuan[{extra}]" in caught.value.mend
 

@@ -34,7 +34,9 @@ def test_each_kind_of_document_is_there(rows: list[Row]) -> None:
     for row in rows:
         by_owner.setdefault(row.values["module"], []).append(row.values["text"])
     json_texts = by_owner["json"]
-    assert any(text.startswith("json.dumps(obj, *, skipkeys=False") and "Serialize" in text for text in json_texts)
+    assert any(
+        text.startswith("json.dumps(obj, *, skipkeys=False") and "Serialize" in text for text in json_texts
+    )
     assert any(text.startswith("class json.decoder.JSONDecoder") for text in json_texts)
     assert any(text.startswith("module json\n") for text in json_texts)
     assert any("def dumps(" in text for text in json_texts)
@@ -50,9 +52,11 @@ def test_the_order_is_fixed_and_the_owner_is_the_module(rows: list[Row]) -> None
     assert source.facts() == open_source("stdlib", Wanted("text", ("text",))).facts()
 
 
-def test_bad_files_are_counted_and_no_file_at_all_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_files_are_counted_and_no_file_at_all_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
-    with pytest.raises(DataError, match="data.no-stdlib"):
+    with pytest.raises(DataError, match=r"data\.no-stdlib"):
         open_source("stdlib", Wanted("text", ("text",)))
     (tmp_path / "good.py").write_text('"""About it."""\n\ndef one(a, *, b=1) -> int:\n    """Docs."""\n')
     (tmp_path / "latin.py").write_bytes("# -*- coding: latin-1 -*-\nx = 'é'\n".encode("latin-1"))

@@ -20,7 +20,24 @@ from shuyuan.errors import DataError
 LEARNED = learn_bpe(["the river and the stone, the river and the garden 书院里的书 " * 20], 400)
 KINDS = {"byte": byte_tokenizer(), "char": char_tokenizer("abc书 \n<|end>0x41"), "bpe": LEARNED}
 
-tricky = st.sampled_from([END, "<|endoftext|>", "</s>", "<0x41>", "Ġ", "书院", "👩‍👩‍👧", "\x00", "\r\n", "\u200d", "é", "e\u0301", "  ", "'s"])
+tricky = st.sampled_from(
+    [
+        END,
+        "<|endoftext|>",
+        "</s>",
+        "<0x41>",
+        "Ġ",
+        "书院",
+        "👩‍👩‍👧",
+        "\x00",
+        "\r\n",
+        "\u200d",
+        "é",
+        "e\u0301",
+        "  ",
+        "'s",
+    ]
+)
 texts = st.lists(st.one_of(tricky, st.text(max_size=8)), max_size=8).map("".join)
 
 
@@ -125,15 +142,18 @@ def test_a_given_tokenizer(tmp_path: Path) -> None:
     assert (tokenizer.end_id, tokenizer.vocab_size) == (2, 3)
 
 
-@pytest.mark.parametrize("content", ["", "{}", "nonsense", '{"model": 3}', json.dumps({"version": "1.0", "model": {"type": "Other"}})])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{}", "nonsense", '{"model": 3}', json.dumps({"version": "1.0", "model": {"type": "Other"}})],
+)
 def test_what_is_no_tokenizer_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "tokenizer.json").write_text(content)
-    with pytest.raises(DataError, match="data.bad-tokenizer"):
+    with pytest.raises(DataError, match=r"data\.bad-tokenizer"):
         given_tokenizer(tmp_path)
 
 
 def test_no_tokenizer_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="data.missing"):
+    with pytest.raises(DataError, match=r"data\.missing"):
         given_tokenizer(tmp_path / "none.json")
 
 

@@ -132,6 +132,15 @@ def test_a_forbidden_token_is_never_drawn() -> None:
     assert {drawn(logits, Sampling(100.0), seed) for seed in range(50)} == {1}
 
 
+@pytest.mark.parametrize(("point", "token"), [(0.0, 1), (0.25, 3), (1 - 2**-53, 4)])
+def test_the_edges_of_the_interval_belong_to_likely_tokens(
+    point: float, token: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A random number of exactly 0, exactly on a border, or the largest there is."""
+    monkeypatch.setattr(torch, "rand", lambda *size, **options: torch.tensor(point, dtype=torch.float64))
+    assert drawn([-math.inf, 0.0, -math.inf, 0.0, math.log(2), -math.inf], Sampling(1.0)) == token
+
+
 @given(logits_lists, st.integers(0, 2**63 - 1))
 @hypothesis_settings(deadline=None)
 def test_the_seed_decides(logits: list[float], seed: int) -> None:

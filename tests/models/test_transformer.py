@@ -71,13 +71,15 @@ def test_it_computes_the_layout(config: TransformerConfig) -> None:
     )
 
 
-def test_under_autocast_it_computes_nearly_the_same() -> None:
+@pytest.mark.parametrize(("dtype", "error"), [(torch.bfloat16, 0.04), (torch.float16, 0.004)])
+@pytest.mark.parametrize("learning", [True, False])
+def test_under_autocast_it_computes_nearly_the_same(dtype: torch.dtype, error: float, learning: bool) -> None:
     model, ids = lively(), tokens(2, 40)
     exact = model(ids)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", dtype), torch.set_grad_enabled(learning):
         rough = model(ids)
-    assert rough.dtype == torch.bfloat16
-    assert (rough.float() - exact).norm() < 0.04 * exact.norm()
+    assert rough.dtype == dtype
+    assert (rough.float() - exact).norm() < error * exact.norm()
 
 
 def test_gradients_under_autocast_point_the_same_way() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from shuyuan.report import render, summary, write_report
+from shuyuan.report.forecast import compared
 from shuyuan.run import Run
 from shuyuan.vault import open_store
 
@@ -331,3 +332,15 @@ def test_the_room_loads_neither_torch_nor_matplotlib_before_it_draws() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("measured", "said"),
+    [
+        (100, "exact"), (100.2, "within 1 %"), (104, "+4 %"), (60, "−40 %"), (310, "3.1 times"), (4613, "46 times"),
+        (None, ""), (float("nan"), ""),
+    ],
+)  # fmt: skip
+def test_how_far_off_a_prediction_was(measured: float | None, said: str) -> None:
+    row = compared("Time", {"low": 90, "expected": 100, "high": 120}, measured, str)
+    assert row is not None and row.off == said

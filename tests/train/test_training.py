@@ -213,21 +213,25 @@ def test_interrupted_and_resumed_is_the_same_model(tmp_path: Path, schedule: str
 def killed(path: Path, cores: int, after: int, delay: float) -> bool:
     """Trains in another process and kills it `delay` seconds after a step; False if it was done before."""
     command = [sys.executable, CHILD, path, str(cores)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if float(line) >= after:
-            time.sleep(delay)
-            process.kill()
-            break
-    process.stdout.close()
-    return process.wait() == -9
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if float(line) >= after:
+                time.sleep(delay)
+                process.kill()
+                break
+        process.stdout.read()
+    return process.returncode == -9
 
 
 def kill_at_random(path: Path, cores: int, kills: int, steps: int, seed: int) -> None:
+    """Kills the training so often, then lets it end; a kill in the last steps may come too late."""
     choose = random.Random(seed)
-    for after in sorted(choose.sample(range(1, steps), kills)):
-        assert killed(path, cores, after, choose.uniform(0, 0.02))
+    happened = [
+        killed(path, cores, after, choose.uniform(0, 0.02))
+        for after in sorted(choose.sample(range(1, steps), kills))
+    ]
+    assert any(happened), f"no kill came in time (seed {seed})"
     assert not killed(path, cores, steps + 1, 0)
 
 

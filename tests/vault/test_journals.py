@@ -112,6 +112,24 @@ def test_another_line_under_the_same_number_is_an_error(tmp_path: Path) -> None:
         log(path).read(reading.mark)
 
 
+def test_two_pasts_cannot_be_mixed(tmp_path: Path) -> None:
+    """After a cut, other lines take the numbers of those that were; a line of the one past does not fit the other."""
+    path = tmp_path / "log"
+    ends = three_lines(path)
+    first = path.read_bytes()
+    path.write_bytes(first[: ends[1]])
+    again = log(path)
+    again.read()
+    for line in (b"TWO", b"THREE"):
+        again.append(line)
+    second = path.read_bytes()
+    assert len(first) == len(second)
+    for mixed in (first[: ends[2]] + second[ends[2] :], second[: ends[2]] + first[ends[2] :]):
+        path.write_bytes(mixed)
+        with pytest.raises(VaultError, match="broken-seal"):
+            log(path).read()
+
+
 def test_a_number_used_twice_never_repeats_a_nonce(tmp_path: Path) -> None:
     path = tmp_path / "log"
     ends = three_lines(path)

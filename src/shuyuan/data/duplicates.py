@@ -69,19 +69,18 @@ class Sketches:
             band = slots.view(np.uint64)[:, 0]
             by_key = np.argsort(band, kind="stable")
             keys, members = band[by_key], order[by_key]
-            if len(members):
-                self._mark(members, np.cumsum(np.append(False, keys[1:] != keys[:-1])), found_R)
+            self._mark(members, np.cumsum(np.append(False, keys[1:] != keys[:-1]))[: len(keys)], found_R)
         return found_R
 
     def _mark(self, members: NDArray[np.int64], group: NDArray[np.int64], found_R: NDArray[np.bool_]) -> None:
         """Marks members that resemble the first of their group, then the rest among themselves, and so on."""
         for _ in range(_ROUNDS):
+            if not len(members):
+                return
             first = np.append(True, group[1:] != group[:-1])
             leaders = members[first]
             rank = np.cumsum(first) - 1
             pairs = np.flatnonzero(~first)
-            if not len(pairs):
-                return
             alike = self._alike(members[pairs], leaders[rank[pairs]])
             found_R[members[pairs[alike]]] = True
             members, group = members[pairs[~alike]], group[pairs[~alike]]

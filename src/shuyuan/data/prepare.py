@@ -46,6 +46,11 @@ def prepare(recipe: Recipe, store: Store, progress: Progress) -> Manifest:
     masker = Masker(recipe.data.mask, recipe.data.mask_patterns, names=recipe.data.mask_names)
     records = Records(recipe)
     _clear(store)  # what a killed preparation left
+    if records.contiguous and (recipe.data.min_chars > 1 or recipe.data.max_chars is not None):
+        progress.say(
+            "data.no-effect",
+            "data.min_chars and data.max_chars do nothing here: a single text without data.record has no records to measure.",
+        )
     try:
         facts = records.facts()
         survey = Survey(records, recipe, store, progress)

@@ -32,7 +32,7 @@ class Records:
         changed: records that cleaning changed, in the last pass.
 
     Raises:
-        DataError: a source is not there or empty, or two of them are the same file.
+        DataError: a source is not there or empty, two of them are the same file, or owners are asked of a single text.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -50,6 +50,13 @@ class Records:
         self.contiguous = self._parts[TRAIN].contiguous
         self.changed = 0
         self._check_apart()
+        if self.contiguous and data.owner:
+            raise DataError(
+                "data.one-text-no-owners",
+                "`data.owner` names a column, but a single text without `data.record` has no records to own.",
+                where="data.owner",
+                mend='Say what a record is, such as data.record = "paragraph", or leave `data.owner` out.',
+            )
 
     def _check_apart(self) -> None:
         seen: set[str] = set()

@@ -127,8 +127,11 @@ class Survey:
         return kept_R
 
     def fingerprint(self, key: bytes) -> str:
-        """Keyed digest of all records and of which files they came from."""
-        return hmac.new(key, self.digests_R.tobytes(), "sha256").hexdigest()
+        """Keyed digest of every record read, with its owner and its split, in order."""
+        digest = hmac.new(key, digestmod="sha256")
+        for array_R in (self.digests_R, self.owners_R, self.split_R):
+            digest.update(array_R.tobytes())
+        return digest.hexdigest()
 
     def texts(self, wanted_R: NDArray[np.bool_]) -> Iterator[tuple[int, str]]:
         """(number, text) of the wanted records, from memory where they fit into it, else read again.
@@ -140,7 +143,7 @@ class Survey:
         texts = again if self._texts is None else self._texts
         number = -1
         for number, text in enumerate(texts):
-            if number >= len(wanted_R):
+            if number >= len(wanted_R) or len(text) != self.chars_R[number]:
                 raise changed_meanwhile()
             if wanted_R[number]:
                 yield number, text

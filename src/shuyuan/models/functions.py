@@ -69,10 +69,13 @@ def rotate(x_BTHD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def rms_norm(x: Tensor, weight_C: Tensor, eps: float) -> Tensor:
-    """RMSNorm over the last axis, in few passes.
+    """RMSNorm over the last axis, with a backward in few passes.
 
-    Forward and backward take half the time of F.rms_norm, which CPUs compose of a dozen small steps.
+    Forward and backward take half the time of F.rms_norm, which CPUs compose of a dozen small steps. Without a backward
+    F.rms_norm is the faster, above all on the few numbers of one token.
     """
+    if not torch.is_grad_enabled():
+        return F.rms_norm(x, weight_C.shape, weight_C.to(x.dtype), eps)
     y: Tensor = _RMSNorm.apply(x, weight_C, eps)  # type: ignore[no-untyped-call]
     return y
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,13 +47,10 @@ def planned_model(model: Model, vocab_size: int) -> TransformerConfig:
 
 def _given(folder: Path) -> TransformerConfig:
     for file in (folder / "config.json", folder / "model" / "config.json"):
-        if file.is_file():
-            try:
-                return TransformerConfig.from_hub(
-                    json.loads(file.read_text(encoding="utf-8")), where=str(file)
-                )
-            except ValueError:
-                break
+        with suppress(OSError, ValueError):
+            table = json.loads(file.read_text(encoding="utf-8"))
+            if isinstance(table, dict):
+                return TransformerConfig.from_hub(table, where=str(file))
     raise RecipeError(
         "plan.no-model-config",
         "There is no readable config.json, so the size of the model to start from is unknown.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from ..data.batches import CACHED_BYTES
 from ..hardware import Hardware, Precision
 from ..models import TransformerConfig
 from ..recipe import Recipe
@@ -16,12 +17,12 @@ from .cost import block_matrix_parameters
 
 MIB = 2**20
 # Resident memory of a process that trains next to nothing: Python, torch, its kernels, and Shuyuan's own libraries.
-PROCESS_BYTES = 360 * MIB
+PROCESS_BYTES = 380 * MIB
 CUDA_CONTEXT_BYTES = 600 * MIB
 # What malloc holds beyond live tensors, as a share of what each step takes and gives back: measured 0.25 to 0.55.
 SLACK, LEAST_SLACK, MOST_SLACK = 0.35, 0.1, 0.7
 PROCESS_SPREAD = 60 * MIB
-CACHED_TOKENS_BYTES = 256 * MIB  # data.batches holds a split in memory up to this size
+
 LONGEST_PRODUCT = (
     512  # models.transformer computes attention by matrix products up to this context, in bf16 on CPUs
 )
@@ -77,7 +78,7 @@ def peak_memory(recipe: Recipe, config: TransformerConfig, hardware: Hardware, t
     if at_loss >= at_update:
         items |= {
             "activations": kept,
-            "logits": logits + max(logits, head_gradient),
+            "logits and head": logits + max(logits, head_gradient),
             "half-precision weights": copies,
         }
         items["gradients"] = gradients if accumulating else 0
@@ -88,7 +89,7 @@ def peak_memory(recipe: Recipe, config: TransformerConfig, hardware: Hardware, t
         items["CUDA context"], spread = CUDA_CONTEXT_BYTES, CUDA_CONTEXT_BYTES // 2
     else:
         split = train_tokens * (2 if config.vocab_size <= 65_536 else 4)
-        items["data"] = split if split <= CACHED_TOKENS_BYTES else 0
+        items["data"] = split if split <= CACHED_BYTES else 0
         items["Python and torch"], spread = PROCESS_BYTES, PROCESS_SPREAD
     live = sum(items.values())
     items["allocator"] = round(SLACK * passing)

@@ -50,13 +50,20 @@ def compared(label: str, predicted: Any, measured: Any, form: Any) -> Compared |
     band, bar = "", None
     if wording.is_number(low) and wording.is_number(high):
         band, bar = f"{form(low)} to {form(high)}", _bar(low, expected, high, measured)
-    off = ""
-    if wording.is_number(measured) and expected:
-        share = round(100 * (measured / expected - 1))
-        off = (
-            f"{share:+d} %".replace("-", "−") if share else "exact" if measured == expected else "within 1 %"
-        )
-    return Compared(label, form(expected), band, form(measured), off, bar)
+    return Compared(label, form(expected), band, form(measured), _difference(expected, measured), bar)
+
+
+def _difference(expected: float, measured: Any) -> str:
+    """How far off the prediction was: exact, within 1 %, +4 %, 3.1 times."""
+    if not wording.is_number(measured) or not expected:
+        return ""
+    ratio = measured / expected
+    if ratio >= 2:
+        return f"{ratio:.0f} times" if ratio >= 10 else f"{ratio:.1f} times"
+    share = round(100 * (ratio - 1))
+    if share:
+        return f"{share:+d} %".replace("-", "−")
+    return "exact" if measured == expected else "within 1 %"
 
 
 def _bar(low: float, expected: float, high: float, measured: Any) -> dict[str, float]:

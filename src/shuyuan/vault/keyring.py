@@ -75,7 +75,7 @@ def add_key(run: Run, key: str, new: str, name: str | None = None) -> KeyFacts:
         if name in taken:
             raise VaultError("vault.name-taken", f"There is a key named {name}.", mend="Choose another name.")
         file = unlocked.file.with_key(unlocked.key, name, _new_secret(run, new))
-        store.replace_clear(VAULT_FILE, file.render())
+        store.state.replace_clear(VAULT_FILE, file.render())
     return list_keys(run)[-1]
 
 
@@ -100,7 +100,7 @@ def remove_key(run: Run, key: str, name: str) -> None:
             raise VaultError(
                 "vault.last-key", "This is the last key; without it nobody opens the run.", mend="Add another one first."
             )
-        store.replace_clear(VAULT_FILE, unlocked.file.without_key(name).render())
+        store.state.replace_clear(VAULT_FILE, unlocked.file.without_key(name).render())
 
 
 def rotate_key(
@@ -139,7 +139,7 @@ def rotate_key(
             store = seal_anew(store, ordered, progress or Progress())
         else:
             file = unlocked.file.with_key(unlocked.key, unlocked.name, secret)
-            store.replace_clear(VAULT_FILE, file.render())
+            store.state.replace_clear(VAULT_FILE, file.render())
         _tell_recipe(run, store, key, new)
         store.close()
     return Rotation(unlocked.name, dropped, reencrypt)

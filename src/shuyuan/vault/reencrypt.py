@@ -41,7 +41,7 @@ def reencrypt(store: SealedStore, secrets: list[tuple[str, Secret]], progress: P
         MachineError: the disk is full; the run is as it was. It needs room for a second copy meanwhile.
         VaultError: a file does not open.
     """
-    store.start()
+    store.state.start()
     shelf = store.shelf
     key = DataKey(shelf.key.run, shelf.key.epoch + 1, os.urandom(32))
     vault = seal_vault(key, secrets).render()
@@ -62,7 +62,7 @@ def reencrypt(store: SealedStore, secrets: list[tuple[str, Secret]], progress: P
         if (shelf.folder / VAULT_FILE).read_bytes() != vault:
             disk.remove_files(made)
         raise
-    store.retire()
+    store.state.writable = False  # the run has changed over: nothing more is written under the old key
     return SealedStore(shelf.folder, key)
 
 

@@ -1,0 +1,61 @@
+"""The demo, made small: `shuyuan run` without a recipe."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from shuyuan import recipe as recipes
+from shuyuan.cli.run import DEMO, visible
+from tests.runs import shuyuan, text_of
+
+SMALL = [
+    "data.record=line", "tokenizer.kind=byte", "model.layers=1", "model.width=32", "model.context=32", "train.budget=3 steps",
+]  # fmt: skip
+
+
+def test_the_demo_reads_what_needs_no_download() -> None:
+    recipe = recipes.load(DEMO)
+    assert recipe.data.source == "stdlib"
+    assert recipe.vault is not None and recipe.vault.key.startswith("file:")
+
+
+def test_the_demo_tells_the_whole_story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text(text_of(300), encoding="utf-8")
+    changes = [part for change in ["data.source=notes.txt", *SMALL] for part in ("--set", change)]
+    outcome = shuyuan("run", *changes)
+    assert outcome.status == 0, outcome.stderr
+
+    key = Path(recipes.load(DEMO).vault.key.removeprefix("file:"))  # type: ignore[union-attr]
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert not key.is_relative_to(tmp_path / "runs")
+
+    for word in (
+        "plan",
+        "data",
+        "training loss",
+        "validation loss",
+        "Kneser-Ney",
+        "sealed",
+        "report",
+        "sample 3",
+        "next",
+    ):
+        assert word in outcome.stdout, word
+    assert (tmp_path / "runs/demo/report.html").is_file()
+    assert max(len(line) for line in outcome.stdout.splitlines()) <= 80, "fits a terminal of 80 columns"
+
+    assert shuyuan("info", "runs/demo", "--json").json["sealed"] is True, (
+        "later commands find the key by themselves"
+    )
+    assert shuyuan("generate", "runs/demo", "line", "--max-tokens", "3").status == 0
+    before = key.read_bytes()
+    assert shuyuan("run", *changes).status == 0
+    assert key.read_bytes() == before
+
+
+def test_what_a_model_writes_steers_no_terminal() -> None:
+    assert visible("a\x1b[31mb\u202ec\n") == "a\\x1b[31mb\\x202ec\n"

@@ -1,0 +1,197 @@
+"""The memory's parts are what torch really keeps, and their sum is what the process really takes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from shuyuan.models import Transformer, TransformerConfig
+from shuyuan.plan import memory
+from shuyuan.plan.memory import (
+    LONGEST_PRODUCT,
+    activation_bytes,
+    half_weight_bytes,
+    optimizer_bytes,
+    peak_memory,
+)
+from shuyuan.train.optimizers import Optimizers
+
+from .parts import CPU, GPU, make_recipe
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def shape(**changes: Any) -> TransformerConfig:
+    table = dict(
+        vocab_size=300, layers=2, width=64, heads=4, kv_heads=4, head_dim=16, hidden=160, context=128
+    )
+    return TransformerConfig(**(table | changes))
+
+
+def kept_bytes(config: TransformerConfig, precision: str, micro_batch: int) -> int:
+    """What autograd keeps between forward and backward, without the model's own weights."""
+    model = Transformer(config)
+    tokens_BT = torch.zeros((micro_batch, config.context), dtype=torch.int64)
+    kept: dict[int, tuple[int, Any]] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = (storage.nbytes(), storage)  # held, so that no address is used twice
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    autocast = torch.autocast("cpu", DTYPES[precision], enabled=precision != "fp32")
+    with hooks, autocast:
+        loss = model.loss(tokens_BT, tokens_BT)
+    own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    assert loss.requires_grad
+    return sum(size for address, (size, _) in kept.items() if address not in own)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        shape(),
+        shape(kv_heads=1),
+        shape(kv_heads=2, tied=False, vocab_size=50),
+        shape(layers=5, hidden=96),
+        shape(context=LONGEST_PRODUCT),
+        shape(context=LONGEST_PRODUCT + 8),
+        shape(context=LONGEST_PRODUCT + 8, kv_heads=2),
+    ],
+)
+def test_activations_are_what_autograd_keeps(config: TransformerConfig, precision: Any) -> None:
+    logits = 3 * config.context * config.vocab_size * (4 if precision == "fp32" else 2)
+    copies = 0 if precision == "fp32" else half_weight_bytes(config)
+    counted = activation_bytes(config, precision, 3, "cpu") + logits + copies
+    assert counted == pytest.approx(kept_bytes(config, precision, 3), rel=0.02)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw", "sgd"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_optimizer_bytes_are_those_of_the_real_state(optimizer: Any, tied: bool) -> None:
+    config = shape(tied=tied)
+    tensors = Optimizers(Transformer(config), optimizer, 0.1).tensors().values()
+    real = sum(tensor.nbytes for tensor in tensors if tensor.ndim)  # without the few scalars that count steps
+    assert optimizer_bytes(config, optimizer) == real
+
+
+def test_the_parts_add_up_and_the_interval_is_in_order() -> None:
+    for changes in ({}, {"batch_size": 8}, {"precision": "fp32", "optimizer": "adamw"}):
+        recipe = make_recipe(train={"batch_size": 4, "micro_batch": 4, "precision": "bf16"} | changes)
+        for machine in (CPU, GPU):
+            found = peak_memory(recipe, shape(), machine, 10_000)
+            assert sum(found.items.values()) == found.peak.expected
+            assert 0 < found.peak.low < found.peak.expected < found.peak.high
+            assert all(size > 0 for size in found.items.values())
+
+
+def test_accumulation_keeps_the_gradients_beside_the_activations() -> None:
+    config = shape(context=512, layers=8)
+    once, twice = (
+        peak_memory(
+            make_recipe(train={"batch_size": size, "micro_batch": 8, "precision": "fp32"}), config, CPU, 0
+        ).items
+        for size in (8, 16)
+    )
+    assert "gradients" not in once
+    assert twice["gradients"] == 4 * config.parameters
+
+
+def test_a_large_model_on_few_tokens_peaks_at_its_update() -> None:
+    config = shape(width=512, hidden=2048, head_dim=128, layers=8, context=16)
+    recipe = make_recipe(train={"batch_size": 1, "micro_batch": 1, "precision": "fp32"})
+    found = peak_memory(recipe, config, CPU, 0)
+    assert found.items["gradients"] >= 4 * config.parameters
+    assert "activations" not in found.items
+
+
+def test_a_gpu_holds_no_python_and_a_processor_no_context() -> None:
+    recipe = make_recipe(train={"batch_size": 4, "micro_batch": 4, "precision": "bf16"})
+    assert "Python and torch" not in peak_memory(recipe, shape(), GPU, 0).items
+    assert "CUDA context" not in peak_memory(recipe, shape(), CPU, 0).items
+
+
+def test_a_split_beyond_the_cache_is_not_held_in_memory() -> None:
+    recipe = make_recipe(train={"batch_size": 4, "micro_batch": 4, "precision": "bf16"})
+    assert peak_memory(recipe, shape(), CPU, 1_000_000).items["data"] == 2_000_000
+    assert "data" not in peak_memory(recipe, shape(), CPU, 10**9).items
+
+
+# ---- against the process -------------------------------------------------------------------------------------------
+
+STEPS = """
+import json, sys
+import numpy as np
+from shuyuan import hardware, pipeline
+from shuyuan.models import Transformer, TransformerConfig
+from shuyuan.recipe import Train
+from shuyuan.train.backend import Batch
+from shuyuan.train.memory import peak_memory
+from shuyuan.train.precision import repeatable
+from shuyuan.train.torch_backend import TorchBackend
+asked = json.loads(sys.argv[1])
+config, train = TransformerConfig(**asked["config"]), Train(**asked["train"])
+with repeatable(2, 1, train.precision):
+    backend = TorchBackend(Transformer(config, 1), train, hardware.detect())
+    tokens = np.zeros((train.batch_size, config.context), np.int64)
+    for step in range(5):
+        backend.step(Batch(step, tokens, tokens), 1e-3)
+print(peak_memory())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident memory is measured on Linux")
+@pytest.mark.parametrize(
+    ("config", "train"),
+    [
+        (shape(), {"batch_size": 1, "micro_batch": 1, "precision": "fp32"}),
+        (
+            shape(
+                width=256,
+                heads=4,
+                kv_heads=4,
+                head_dim=64,
+                hidden=704,
+                layers=4,
+                vocab_size=4096,
+                context=256,
+            ),
+            {"batch_size": 4, "micro_batch": 4, "precision": "bf16"},
+        ),
+        (
+            shape(
+                width=512,
+                heads=8,
+                kv_heads=4,
+                head_dim=64,
+                hidden=1376,
+                layers=4,
+                vocab_size=257,
+                context=128,
+            ),
+            {"batch_size": 8, "micro_batch": 4, "precision": "fp32", "optimizer": "adamw"},
+        ),
+    ],
+)
+def test_the_peak_is_what_real_steps_take(config: TransformerConfig, train: dict[str, Any]) -> None:
+    asked = {"config": config.__dict__, "train": train}
+    out = subprocess.run(
+        [sys.executable, "-c", STEPS, json.dumps(asked)], capture_output=True, text=True, check=True
+    ).stdout
+    measured = int(out)
+    peak = peak_memory(make_recipe(train=train), config, CPU, 0).peak
+    assert peak.low <= measured <= peak.high
+    assert peak.expected == pytest.approx(measured, rel=0.2)
+
+
+def test_the_longest_product_is_the_models() -> None:
+    from shuyuan.models import transformer
+
+    assert memory.LONGEST_PRODUCT == transformer.LONGEST_PRODUCT
