@@ -28,8 +28,7 @@ from shuyuan import hardware
 from shuyuan.handbook import Question, load_bank
 
 YEAR_SECONDS = 31_557_600
-FEW = ["--set", "train.budget=3 steps", "--set", "model.size=tiny", "--set", "train.batch_size=4"]
-SMALL = {"run": FEW, "train": FEW}
+SMALL = {"train": ["--set", "train.budget=3 steps", "--set", "model.size=tiny", "--set", "train.batch_size=4"]}
 FEED_CONTEXT, FEED_BATCH = 2048, 16
 
 
@@ -77,7 +76,7 @@ def median(pick: Callable[[Finished], float]) -> Measure:
 
 
 def validation_loss(run: Finished) -> float:
-    return float(run.result["scores"]["generation"]["original"]["validation.loss"])
+    return float(run.result["loss"]["validation"])
 
 
 def peak_gigabytes(run: Finished) -> float:

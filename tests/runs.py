@@ -12,7 +12,26 @@ from typer.testing import CliRunner
 
 from shuyuan.cli import app
 
-WORDS = "the red fox saw a small bird near old river and then slowly went home because night came".split()
+WORDS = [
+    "the",
+    "red",
+    "fox",
+    "saw",
+    "a",
+    "small",
+    "bird",
+    "near",
+    "old",
+    "river",
+    "and",
+    "then",
+    "slowly",
+    "went",
+    "home",
+    "because",
+    "night",
+    "came",
+]
 
 
 def text_of(lines: int, seed: int = 0) -> str:

@@ -323,12 +323,13 @@ class LoadedRun:
     Args:
         path: the run folder.
         key: where the vault's key is, instead of where the recipe says.
+        progress: is told when a text is cut to the model's context.
 
     Example:
         >>> shuyuan.load("runs/demo").generate("def main(")  # doctest: +SKIP
     """
 
-    def __init__(self, path: str | Path, key: str | None = None) -> None:
+    def __init__(self, path: str | Path, key: str | None = None, progress: Progress | None = None) -> None:
         with look(path, key) as job:
             if not job.store.exists("model"):
                 raise RunError(
@@ -338,7 +339,8 @@ class LoadedRun:
                     mend=f"Train it: shuyuan train {path}",
                 )
             self.recipe = job.recipe
-            self._engine = Engine(hub.load(job.store), data.load_tokenizer(job.store))
+            model, tokenizer = hub.load(job.store), data.load_tokenizer(job.store)
+            self._engine = Engine(model, tokenizer, progress=progress)
 
     def stream(self, prompt: str, **settings: Any) -> Iterator[str]:
         """The continuation, piece by piece; settings as in `inference.Engine.generate`."""

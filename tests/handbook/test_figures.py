@@ -45,7 +45,7 @@ def test_figures_are_measured_and_written(
             "tokens": 9000,
             "seconds": 2.0 if slow else 1.0,
             "peak_bytes": 5e8,
-            "scores": {"generation": {"original": {"validation.loss": loss}}},
+            "loss": {"validation": loss},
         }
         return script.Finished(result, where, 1.0)
 

@@ -51,3 +51,8 @@ def test_long_runs_of_broken_bytes_stay_cheap() -> None:
     sent = "".join(stream.add(0xFF) for _ in range(500))
     assert len(sent) == 499
     assert len(stream._tokens) <= 4
+
+
+def test_a_token_without_text_repeats_nothing() -> None:
+    """The prompt ends in the very sign that stands for an unfinished character, and a special token follows."""
+    assert pieces(BYTES, [BYTES.end_id, *b"b"], BYTES.encode("a\ufffd")) == ["", "b"]

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from shuyuan import vault
 from shuyuan.errors import RunError, VaultError
 from shuyuan.run import Run
-from shuyuan.vault import OpenStore, SealedStore
+from shuyuan.vault import OpenStore, SealedStore, clear_store
 
 from .tampering import place
 
@@ -251,3 +251,14 @@ def test_an_open_run_in_the_middle_of_a_folder_is_put_right(tmp_path: Path) -> N
     assert OpenStore(tmp_path, writable=False).names() == []
     assert OpenStore(tmp_path).read("model/x") == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def test_a_read_longer_than_the_system_gives_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = OpenStore(tmp_path)
+    store.write("big", bytes(range(256)) * 5)
+    monkeypatch.setattr(clear_store, "READ_BYTES", 100)
+    assert store.read("big") == bytes(range(256)) * 5
+    with store.open("big") as reader:
+        assert reader.read_at(250, 12) == bytes([250, 251, 252, 253, 254, 255, 0, 1, 2, 3, 4, 5])
+        assert reader.read_at(1270, 100) == bytes(range(246, 256))
+        assert reader.read_at(5000, 10) == b""

@@ -38,7 +38,7 @@ def generate(
             "top_p": top_p,
             "seed": seed,
         }
-        stream = pipeline.LoadedRun(run, key).stream(prompt, **settings)
+        stream = pipeline.LoadedRun(run, key, answer.screen).stream(prompt, **settings)
         if as_json:
             text = "".join(stream)
             answer.give({"prompt": prompt, "text": text, **settings}, lambda: None)

@@ -87,7 +87,7 @@ def _samples(
 ) -> list[dict[str, Any]]:
     """Three continuations of the first words of held-out windows."""
     tokenizer = load_tokenizer(store)
-    engine = Engine(model, tokenizer)
+    engine = Engine(model, tokenizer, progress=progress)
     split = "validation" if "validation" in manifest.splits else "train"
     windows = Windows(store, manifest, split, recipe.model.context)
     samples = []

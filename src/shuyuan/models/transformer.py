@@ -62,7 +62,7 @@ class Transformer(nn.Module):
         """Sets every weight from the seed alone; the global random state is neither read nor moved.
 
         Matrices are normal with deviation 0.02. Those that write into the stream start at zero, so that every block
-        starts as the identity (https://arxiv.org/abs/2203.03466, appendix D.2). Norms start at one.
+        starts as the identity (https://arxiv.org/abs/1901.09321). Norms start at one.
         """
         generator = torch.Generator().manual_seed(seed)
         for name, weight in self.named_parameters():

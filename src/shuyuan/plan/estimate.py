@@ -77,15 +77,17 @@ def take_sample(data: Data) -> Sample:
     source = open_source(data.source, Wanted(data.text, (data.text,), data.record))
     texts: list[str] = []
     room = SAMPLE_CHARACTERS
-    for row in source.rows(Skipped()):
+    rows = source.rows(Skipped())  # held until the position is read: closing it skips to the file's end
+    for row in rows:
         text = row.values.get(data.text)
         if isinstance(text, str):
             texts.append(text)
             room -= len(text)
         if room <= 0:
             break
+    read_bytes = source.position
     text_bytes = sum(len(text.encode("utf-8", "replace")) for text in texts)
-    return Sample(texts, text_bytes, source.position, source.total_bytes or source.position)
+    return Sample(texts, text_bytes, read_bytes, source.total_bytes or read_bytes)
 
 
 def _shares(data: Data) -> dict[str, float]:

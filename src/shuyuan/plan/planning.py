@@ -18,6 +18,7 @@ from .storage import storage_bytes
 from .time import predicted_costs
 
 MOST_TOKENS = 1e16  # a thousand times the largest runs
+MOST = {"seconds": 1e10, "steps": 1e12, "tokens": MOST_TOKENS, "epochs": 1e6}
 MOST_BATCH_TOKENS = 1e9
 # Shares of the expected time: of a time budget, which is calibrated; by formula with measured rates; with assumed ones.
 BUDGET_SPREAD, MEASURED_SPREAD, ASSUMED_SPREAD = (0.8, 1.25), (0.5, 2.0), (0.25, 4.0)
@@ -159,11 +160,11 @@ def _check_sane(recipe: Recipe) -> None:
         raise _absurd(
             "batch", f"A step would have {float(_batch_tokens(recipe)):.0e} tokens.", "train.batch_size"
         )
-    asked = recipe.train.steps or Budget.parse(recipe.train.budget).amount
-    if asked > MOST_TOKENS:
-        raise _absurd(
-            "budget", f"The budget is {recipe.train.budget}, {float(asked):.0e} of its unit.", "train.budget"
-        )
+    budget = Budget.parse(recipe.train.budget)
+    if recipe.train.steps is not None:
+        budget = Budget("steps", recipe.train.steps)
+    if budget.amount > MOST[budget.unit]:
+        raise _absurd("budget", f"The budget is {float(budget.amount):.0e} {budget.unit}.", "train.budget")
 
 
 def _absurd(what: str, sentence: str, key: str) -> RecipeError:

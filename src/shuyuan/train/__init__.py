@@ -5,7 +5,20 @@ Other rooms use `resolve` (fills in what a recipe leaves open), `train` and `Tra
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .resolve import resolve
-from .training import TrainResult, train
+
+if TYPE_CHECKING:
+    from .training import TrainResult, train
 
 __all__ = ["TrainResult", "resolve", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads torch only when something is trained: the plan needs nothing but `resolve`."""
+    if name in __all__:
+        from . import training
+
+        return getattr(training, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

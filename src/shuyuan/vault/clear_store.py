@@ -21,6 +21,9 @@ from .store import Folder, Journal, Problem, Reader, Store
 _OLD = ".old" + PARTIAL  # a folder that is being replaced
 
 
+READ_BYTES = 2**30  # at once; Linux reads at most 2 GiB less a page
+
+
 class OpenStore(Store):
     """A run in the clear.
 
@@ -172,7 +175,11 @@ class OpenReader:
         self.size = os.fstat(self._file.fileno()).st_size
 
     def read_at(self, offset: int, count: int) -> bytes:
-        return os.pread(self._file.fileno(), count, offset)
+        parts = []
+        while count > 0 and (part := os.pread(self._file.fileno(), min(count, READ_BYTES), offset)):
+            parts.append(part)
+            offset, count = offset + len(part), count - len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def close(self) -> None:
         self._file.close()

@@ -48,14 +48,7 @@ def find_url_credentials(text: str) -> Iterator[tuple[int, int]]:
 
 
 def find_ips(text: str) -> Iterator[tuple[int, int]]:
-    """IPv4 and IPv6 addresses; not version numbers, times, or slices of a program."""
-    for found in _IPV4.finditer(text):
-        start, end = found.span()
-        parts = found[0].split(".")
-        if len(parts) == 4 and all(int(part) < 256 for part in parts) and _stands_alone(text, start, end):
-            yield start, end
-    if text.count(":") < 2:
-        return
+    """IPv6 and IPv4 addresses (the latter may be part of the former); not version numbers, times, or slices of a program."""
     for found in _IPV6.finditer(text):
         start, end = found.span()
         while end > start and text[end - 1] == ":" and text[end - 2 : end] != "::":
@@ -63,6 +56,11 @@ def find_ips(text: str) -> Iterator[tuple[int, int]]:
         while end - start > 1 and text[start] == ":" and text[start : start + 2] != "::":
             start += 1
         if _stands_alone(text, start, end) and _is_ipv6(text[start:end]):
+            yield start, end
+    for found in _IPV4.finditer(text):
+        start, end = found.span()
+        parts = found[0].split(".")
+        if len(parts) == 4 and all(int(part) < 256 for part in parts) and _stands_alone(text, start, end):
             yield start, end
 
 

@@ -6,6 +6,7 @@ Every pattern runs in RE2, so the time grows with the length of the text and wit
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -72,7 +73,7 @@ class Masker:
         wanted = set(kinds)
         self.counts: Counter[str] = Counter()
         tags = sorted({*wanted, *patterns, *(NameFinder.KINDS if names else ())})
-        self._tags = re.compile("|".join(re.escape(f"[{tag}]") for tag in tags)) if tags else None
+        self._tags = re.compile("|".join(re.escape(f"[{tag}]") for tag in tags))
         self._finders: list[Finder] = [_user_finder(name, text) for name, text in patterns.items()]
         self._finders += [_finder(kind, find) for kind, find in _FINDERS.items() if kind in wanted]
         if wanted & NUMBER_KINDS:
@@ -102,18 +103,24 @@ class Masker:
         looked_at = text
         if not text.isascii() and _HAS_FULL_WIDTH.search(text):
             looked_at = text.translate(_FULL_WIDTH)
-        taken: list[Span] = []
+        found = _Apart(Span(*tag.span(), "") for tag in self._tags.finditer(text))
         for finder in self._finders:
-            new = [span for span in finder(looked_at) if not any(_overlap(span, other) for other in taken)]
-            if new and self._tags:
-                tags = [Span(*found.span(), "tag") for found in self._tags.finditer(text)]
-                new = [span for span in new if not any(_overlap(span, tag) for tag in tags)]
-            taken += new
-        return sorted(taken)
+            for span in finder(looked_at):
+                found.add(span)
+        return [span for span in found.spans if span.kind]
 
 
-def _overlap(one: Span, other: Span) -> bool:
-    return one.start < other.end and other.start < one.end
+class _Apart:
+    """Spans in order of which no two overlap: who comes first stays. A tag that stands in the text is one, of no kind."""
+
+    def __init__(self, spans: Iterable[Span]) -> None:
+        self.spans = list(spans)
+
+    def add(self, span: Span) -> None:
+        place = bisect_left(self.spans, span)
+        free_before = place == 0 or self.spans[place - 1].end <= span.start
+        if free_before and (place == len(self.spans) or span.end <= self.spans[place].start):
+            self.spans.insert(place, span)
 
 
 def _replaced(text: str, spans: list[Span]) -> str:

@@ -39,7 +39,10 @@ def text_rows(
     with open_text(path, meter) as stream:
         lines: IO[str] | _Text = stream
         if inner_suffix(path) in _HTML:
-            lines = _Text(html_to_text(stream.read(RECORD_LIMIT)))
+            page = stream.read(RECORD_LIMIT + 1)
+            if len(page) > RECORD_LIMIT:
+                raise too_long(f"{path}:1")
+            lines = _Text(html_to_text(page))
         for text, line in _pieces(path, lines, wanted.record, skipped, block):
             yield Row({wanted.text: text, "file": name}, f"{path}:{line}")
 

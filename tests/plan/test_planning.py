@@ -1,0 +1,232 @@
+"""The plan as a whole: its fields, its budgets, what fits and what would, and nonsense refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shuyuan import recipe as recipes
+from shuyuan.errors import DataError, RecipeError
+from shuyuan.models import TransformerConfig
+from shuyuan.plan import plan
+from shuyuan.plan.cost import train_flops_per_token
+from shuyuan.train.resolve import fill_in
+
+from .parts import CPU, GPU, RATES, SMALL_CPU, make_manifest, make_recipe
+
+FIELDS = {
+    "parameters", "train_flops", "tokens", "peak_bytes", "seconds", "storage_bytes", "price", "fits", "advice", "privacy",
+}  # fmt: skip
+
+
+def planned(tokens: int = 1_000_000, **tables: Any) -> dict[str, Any]:
+    return plan(make_recipe(**tables), CPU, RATES, make_manifest(tokens)).to_json()
+
+
+def test_the_fields_are_those_of_the_design() -> None:
+    found = planned()
+    assert set(found) == FIELDS | {"items", "notes"}
+    for name in ("peak_bytes", "seconds"):
+        assert 0 < found[name]["low"] < found[name]["expected"] < found[name]["high"]
+    assert found["privacy"] is None and found["price"] is None
+    assert found["fits"] is True and found["advice"] == []
+    assert sum(found["items"].values()) == found["peak_bytes"]["expected"]
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_parameters_and_operations_are_the_models() -> None:
+    recipe = make_recipe(train={"budget": "10 steps", "batch_size": 4}, model={"size": "tiny"})
+    config = TransformerConfig.from_recipe(recipe.model, 257, 256)
+    found = plan(recipe, CPU, RATES, make_manifest())
+    assert found.parameters == config.parameters
+    assert found.tokens == 10 * 4 * 256
+    assert found.train_flops == found.tokens * train_flops_per_token(config)
+
+
+@pytest.mark.parametrize(
+    ("budget", "tokens"),
+    [("10 steps", 20_480), ("50k tokens", 51_200), ("2 epochs", 2_000_896), ("0.5 epochs", 501_760)],
+)
+def test_a_budget_of_work_gives_the_tokens(budget: str, tokens: int) -> None:
+    found = planned(train={"budget": budget, "batch_size": 8})
+    assert found["tokens"] == tokens
+    assert found["seconds"]["expected"] > 0
+
+
+def test_a_budget_of_time_is_the_time_and_gives_the_tokens() -> None:
+    minute, hour = (planned(train={"budget": budget}) for budget in ("60 s", "1 h"))
+    assert minute["seconds"]["expected"] == 60
+    assert hour["seconds"]["expected"] == 3600
+    assert 40 * minute["tokens"] < hour["tokens"] < 80 * minute["tokens"]
+    work = planned(train={"budget": f"{minute['tokens']} tokens"})
+    assert work["seconds"]["expected"] == pytest.approx(60, rel=0.1)
+
+
+def test_steps_that_stand_rule_over_the_budget() -> None:
+    found = planned(train={"budget": "3 h", "steps": 10, "batch_size": 4})
+    assert found["tokens"] == 10 * 4 * 256
+    assert found["seconds"]["expected"] < 3600
+
+
+def test_one_step_may_take_longer_than_the_budget() -> None:
+    found = planned(model={"size": "large"}, train={"budget": "0.001 s"})
+    assert found["seconds"]["expected"] > 0.1
+    assert found["tokens"] > 0
+
+
+def test_a_resolved_recipe_gives_the_same_plan() -> None:
+    recipe, manifest = make_recipe(train={"budget": "10 steps"}), make_manifest()
+    assert plan(fill_in(recipe, manifest, CPU), CPU, RATES, manifest) == plan(recipe, CPU, RATES, manifest)
+
+
+def test_without_rates_the_interval_is_wider_and_says_why() -> None:
+    recipe = make_recipe(train={"budget": "100 steps"})
+    measured, assumed = (plan(recipe, CPU, rates, make_manifest()) for rates in (RATES, None))
+    assert assumed.seconds.high / assumed.seconds.low > measured.seconds.high / measured.seconds.low
+    assert any("not measured" in note for note in assumed.notes) and measured.notes == []
+
+
+def test_a_gpu_is_planned_for() -> None:
+    found = plan(make_recipe(model={"size": "large"}), GPU, None, make_manifest(10**9))
+    assert found.fits and found.items["CUDA context"] > 0
+
+
+def test_before_preparation_the_source_is_guessed(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("some words. " * 5000)
+    found = plan(recipes.from_table({"data": {"source": str(tmp_path / "notes.txt")}}), CPU, RATES, None)
+    assert found.notes and "guessed" in found.notes[0]
+    with pytest.raises(DataError):
+        plan(recipes.from_table({"data": {"source": str(tmp_path / "none.txt")}}), CPU, RATES, None)
+
+
+# ---- what fits -----------------------------------------------------------------------------------------------------
+
+HEAVY: dict[str, Any] = {
+    "model": {"size": "large", "context": 512},
+    "train": {"batch_size": 64, "micro_batch": 64, "precision": "fp32", "budget": "10 steps"},
+}
+
+
+def changes_in(advice: str) -> list[str]:
+    """The settings that a sentence of advice spells, as `--set` takes them."""
+    return re.findall(r'((?:model|train)\.\w+ = (?:"\w+"|\d+))', advice)
+
+
+def test_what_fits_is_decided_by_the_high_end() -> None:
+    found = plan(make_recipe(), CPU, RATES, make_manifest())
+    just = replace(CPU, memory_bytes=int(found.peak_bytes.high) + 1)
+    assert plan(make_recipe(train={"micro_batch": 8}), just, RATES, make_manifest()).fits
+    less = replace(CPU, memory_bytes=int(found.peak_bytes.high) - 1)
+    assert not plan(make_recipe(train={"micro_batch": 8}), less, RATES, make_manifest()).fits
+
+
+def test_advice_names_settings_that_then_fit() -> None:
+    machine = replace(CPU, memory_bytes=8 << 30)
+    found = plan(make_recipe(**HEAVY), machine, RATES, make_manifest())
+    assert not found.fits
+    assert [advice.split(" ")[0] for advice in found.advice] == [
+        "train.micro_batch",
+        "model.context",
+        "model.size",
+    ]
+    for advice in found.advice:
+        table = make_recipe(**HEAVY).model_dump(by_alias=True, exclude_none=True)
+        (change,) = changes_in(advice)
+        changed = plan(recipes.from_table(table, [change]), machine, RATES, make_manifest())
+        assert changed.fits
+        assert f"{changed.peak_bytes.expected / 2**30:.1f} GiB" in advice
+
+
+def test_advice_is_the_nearest_that_fits() -> None:
+    machine = replace(CPU, memory_bytes=8 << 30)
+    found = plan(make_recipe(**HEAVY), machine, RATES, make_manifest())
+    size = int(found.advice[0].split()[2])
+    twice = HEAVY | {"train": HEAVY["train"] | {"micro_batch": 2 * size}}
+    assert not plan(make_recipe(**twice), machine, RATES, make_manifest()).fits
+
+
+def test_where_no_single_setting_is_enough_the_smallest_model_is_shown() -> None:
+    machine = replace(CPU, memory_bytes=700 << 20)
+    wide = HEAVY | {"model": {"layers": 64, "width": 4096, "context": 65536}}
+    (advice,) = plan(make_recipe(**wide), machine, RATES, make_manifest()).advice
+    assert changes_in(advice) == ['model.size = "tiny"', "model.context = 64", "train.micro_batch = 1"]
+    assert "brings" in advice
+    (advice,) = plan(make_recipe(**wide), replace(CPU, memory_bytes=10 << 20), RATES, make_manifest()).advice
+    assert "still takes" in advice
+
+
+def test_unknown_memory_refuses_nothing() -> None:
+    assert plan(make_recipe(**HEAVY), replace(CPU, memory_bytes=0), RATES, make_manifest()).fits
+
+
+def test_a_small_machine_gets_a_micro_batch_that_fits() -> None:
+    assert plan(make_recipe(), SMALL_CPU, RATES, make_manifest()).fits
+
+
+# ---- nonsense ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"model": {"hidden": 10**18}},
+        {"model": {"width": 65536, "heads": 512, "layers": 1024, "hidden": 10**9}},
+        {"train": {"batch_size": 10**15}},
+        {"train": {"batch_size": 10**8, "micro_batch": 1}},
+        {"train": {"budget": "9" * 400 + " tokens"}},
+        {"train": {"budget": "9" * 30 + " steps"}},
+        {"train": {"budget": "9" * 17 + " h"}},
+        {"train": {"budget": "9" * 15 + " epochs"}},
+        {"train": {"steps": 10**30}},
+    ],
+)
+def test_nonsense_is_refused_clearly_and_quickly(tables: dict[str, Any]) -> None:
+    begun = time.perf_counter()
+    for manifest in (make_manifest(), None):
+        with pytest.raises(RecipeError) as caught:
+            plan(make_recipe(**tables), CPU, RATES, manifest)
+        assert caught.value.code.startswith("plan.absurd-")
+        assert caught.value.where in ("model", "train.batch_size", "train.budget")
+    assert time.perf_counter() - begun < 2
+
+
+@pytest.mark.parametrize(
+    "tables", [{"model": {"layers": 0}}, {"train": {"steps": 0}}, {"train": {"budget": "0 steps"}}]
+)
+def test_zero_is_refused(tables: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError):
+        plan(make_recipe(**tables), CPU, RATES, make_manifest())
+
+
+# ---- no weight -----------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_loads_no_torch() -> None:
+    code = (
+        "import sys, shuyuan.recipe as recipes, shuyuan.hardware as machines\n"
+        "from shuyuan.plan import plan\n"
+        "machine = machines.Hardware('cpu', 'x', 2, 1 << 34, ())\n"
+        "recipe = recipes.from_table({'data': {'source': 'stdlib'}})\n"
+        "plan(recipe, machine, None, None)\n"
+        "print('torch' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "False"
+
+
+def test_the_demo_fits_a_laptop() -> None:
+    import shuyuan
+
+    file = Path(shuyuan.__file__).parent / "recipes/demo.toml"
+    recipe = recipes.from_table(tomllib.loads(file.read_text()))
+    found = plan(recipe, replace(CPU, memory_bytes=4 << 30), RATES, make_manifest(4_000_000, 4096))
+    assert found.fits and found.seconds.expected <= 300
