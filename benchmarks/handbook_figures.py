@@ -6,7 +6,7 @@
     python benchmarks/handbook_figures.py --small              # a few steps, to try the script; writes nothing
 
 Afterwards `make docs` writes them into the pages. Each command runs in a folder of its own that holds the question's
-recipes, in the order of question.toml; commands of one comparison run in turns, `--repeats` times, and the median counts.
+recipes and pages, in the order of question.toml; commands of one comparison run in turns, `--repeats` times, and the median counts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from shuyuan import hardware
 from shuyuan.handbook import Question, load_bank
 
 YEAR_SECONDS = 31_557_600
-SMALL = {"train": ["--set", "train.budget=3 steps", "--set", "model.size=tiny", "--set", "train.batch_size=4"]}
+SMALL = {
+    "train": ["--set", "train.budget=3 steps", "--set", "model.size=tiny", "--set", "train.batch_size=4"]
+}
 FEED_CONTEXT, FEED_BATCH = 2048, 16
 
 
@@ -46,10 +48,10 @@ class Finished:
 
 
 def run_shown(question: Question, command: str, folder: Path, *, small: bool) -> Finished:
-    """Runs a command as the page shows it, with --json, in a folder with the question's recipes."""
+    """Runs a command as the page shows it, with --json, in a folder with the question's recipes and pages."""
     folder.mkdir(parents=True)
-    for recipe in question.folder.glob("*.toml"):
-        (folder / recipe.name).write_bytes(recipe.read_bytes())
+    for file in (*question.folder.glob("*.toml"), *question.folder.glob("*.md")):
+        (folder / file.name).write_bytes(file.read_bytes())
     program, *words = shlex.split(command.replace("\\\n", " "))
     if program != "shuyuan":
         raise SystemExit(f"{question.id}: the page shows a command that is not shuyuan: {command}")

@@ -232,9 +232,13 @@ class Train(Section):
         "muon", description="muon: Muon for the matrices inside the blocks, AdamW for all else."
     )
     learning_rate: float | Auto = Field(
-        "auto", description="Peak learning rate. auto: from optimizer and width."
+        "auto",
+        description="Peak learning rate of the matrices, on AdamW's scale; embedding and norms follow by a fixed factor. "
+        "auto: from optimizer and width.",
     )
-    weight_decay: float = Field(0.1, ge=0, description="Decoupled weight decay, on matrices only.")
+    weight_decay: float = Field(
+        0.1, ge=0, description="Decoupled weight decay, on the matrices inside blocks only."
+    )
     grad_clip: float = Field(1.0, ge=0, description="The gradient's norm is cut to this; 0 leaves it alone.")
     checkpoint_every: str = Field(
         "1 min", description='A time or "20 steps". When checkpoints fall never changes the result.'

@@ -40,6 +40,6 @@ def test_a_test_share_leaves_the_validation_split_alone() -> None:
 
 
 def test_blocks_are_cut_in_order() -> None:
-    split = by_place(np.full(100, 7, np.int64), 0.1, 0.2)
+    split = by_place(np.full(100, 7, np.uint32), 0.1, 0.2)
     assert split.tolist() == [TRAIN] * 70 + [VALIDATION] * 10 + [TEST] * 20
-    assert by_place(np.full(10, 7, np.int64), 0.1, 0).tolist() == [TRAIN] * 9 + [VALIDATION]
+    assert by_place(np.full(10, 7, np.uint32), 0.1, 0).tolist() == [TRAIN] * 9 + [VALIDATION]

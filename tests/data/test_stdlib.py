@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from shuyuan.data.records import Records
 from shuyuan.data.sources import Wanted, open_source
 from shuyuan.data.sources.base import Row
+from shuyuan.data.split import TRAIN, VALIDATION
 from shuyuan.errors import DataError
+from shuyuan.recipe import from_table
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +71,17 @@ def test_bad_files_are_counted_and_no_file_at_all_is_refused(
     found = [row.values["text"] for row in open_source("stdlib", Wanted("text", ("text",))).rows(skipped)]
     assert found[1:] == ["module good\n\nAbout it.\n", "good.one(a, *, b=1) -> int\n\nDocs.\n"]
     assert skipped == {"files that are not Python in UTF-8": 3}
+
+
+def test_its_owner_column_is_not_asked_of_a_separate_validation_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "small.py").write_text('"""A module."""\nx = 1\n')
+    (tmp_path / "held_out.md").write_text("A page.\n")
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(library))
+    table = {"data": {"source": "stdlib", "validation": str(tmp_path / "held_out.md")}}
+    records = list(Records(from_table(table)).each(Counter()))
+    assert {record.owner for record in records if record.part == VALIDATION} == {None}
+    assert b"small" in {record.owner for record in records if record.part == TRAIN}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,10 +69,10 @@ def test_checkpoints_fall_by_steps_and_at_both_ends(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_does_no_step(tmp_path: Path) -> None:
-    drive(tmp_path, Plain())
-    driver = drive(tmp_path, again := Plain())
+    drive(tmp_path, Plain(), steps=10)  # no safe point falls on the last step
+    driver = drive(tmp_path, again := Plain(), steps=10)
     assert again.rates == []
-    assert driver.state.step == 12
+    assert driver.state.step == 10
 
 
 def test_the_next_batch_is_read_ahead_and_each_is_read_once(tmp_path: Path) -> None:
@@ -109,11 +110,32 @@ def test_the_log_tells_of_every_event(tmp_path: Path) -> None:
     assert [line["step"] for line in events(tmp_path, "train.validation")] == [6, 12]
 
 
+def test_the_mean_of_the_last_steps_survives_an_interruption(tmp_path: Path) -> None:
+    whole = drive(tmp_path / "whole", Plain(), steps=100)
+    interrupted(tmp_path / "cut", 98, steps=100)
+    assert drive(tmp_path / "cut", Plain(), steps=100).state.tail_loss == whole.state.tail_loss
+
+
 def test_a_long_run_logs_about_a_thousand_steps(tmp_path: Path) -> None:
     drive(tmp_path, Plain(), steps=2500)
     logged = [line["step"] for line in events(tmp_path, "train.step")]
     assert 800 < len(logged) <= 1001
     assert (logged[0], logged[-1]) == (1, 2500)
+
+
+def test_a_checkpoint_is_written_only_after_the_lines_of_its_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, missing = Checkpoints.save, []
+
+    def watch(self: Checkpoints, step: int, state: dict[str, Any], arrays: checkpoint_module.Arrays) -> None:
+        logged = {line["step"] for line in events(tmp_path, "train.step")}
+        missing.extend({*range(1, step + 1)} - logged)
+        save(self, step, state, arrays)
+
+    monkeypatch.setattr(Checkpoints, "save", watch)
+    drive(tmp_path, Plain(), checkpoint_every="1 steps")
+    assert missing == []
 
 
 def test_validation_falls_evenly_and_always_on_the_last_step() -> None:
@@ -155,6 +177,17 @@ def test_three_bad_steps_in_a_row_go_back_to_the_safe_point_with_half_the_rate(t
     (line,) = events(tmp_path, "train.rollback")
     assert (line["step"], line["to_step"]) == (9, 6)
     assert "0.5 times the learning rate" in progress.said["train.rollback-1"]
+
+
+def test_a_rollback_removes_the_checkpoints_of_the_road_not_taken(tmp_path: Path) -> None:
+    class Looking(Progress):
+        def show(self, text: str) -> None:
+            if "goes back to step 6" in text:
+                there.extend(Checkpoints(OpenStore(tmp_path, writable=False), {}, {}, 1).steps())
+
+    there: list[int] = []
+    drive(tmp_path, Plain(bad=BAD), checkpoint_every="1 steps", keep=9, progress=Looking())
+    assert there == [0, 1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("every", ["1 steps", "2 steps", "1000 steps"])

@@ -176,17 +176,21 @@ def test_a_fresh_state_has_the_arrays_of_a_trained_one() -> None:
     assert {name: (array.shape, array.dtype) for name, array in backend.state().items()} == fresh
 
 
-def test_repeatable_puts_everything_back() -> None:
+def test_repeatable_fixes_threads_and_random_state_and_puts_them_back() -> None:
+    torch.manual_seed(5)
     threads, state = torch.get_num_threads(), torch.get_rng_state()
-    with repeatable(1, 7, "bf16"):
-        assert torch.get_num_threads() == 1
+    with repeatable(threads + 1, 7, "bf16"):
+        assert torch.get_num_threads() == threads + 1
         assert torch.are_deterministic_algorithms_enabled()
         first = torch.rand(3)
     assert torch.get_num_threads() == threads
     assert not torch.are_deterministic_algorithms_enabled()
     assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(1)
     with repeatable(1, 7, "bf16"):
         assert torch.equal(torch.rand(3), first)
+    with repeatable(1, 8, "bf16"):
+        assert not torch.equal(torch.rand(3), first)
 
 
 def test_an_unresolved_recipe_is_a_mistake_of_the_caller() -> None:

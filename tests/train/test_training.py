@@ -151,14 +151,20 @@ def test_a_model_that_was_lost_at_the_very_end_is_written_again(tmp_path: Path) 
     assert (again.steps, again.loss) == (result.steps, result.loss)
 
 
-def test_training_starts_from_given_weights(tmp_path: Path) -> None:
-    trained(tmp_path / "base")
-    recipe, store = prepared(tmp_path / "run", model__from=str(tmp_path / "base/model"), train__steps=2)
+def first_loss(path: Path) -> float:
+    """Loss of step 1, before anything is learned."""
+    return float(next(line["loss"] for line in lines_of(path) if line["event"] == "train.step"))
+
+
+def test_training_starts_from_given_weights_and_the_seed_chooses_the_order_of_batches(tmp_path: Path) -> None:
+    learned = trained(tmp_path / "base").loss["train"]
+    recipe, store = prepared(tmp_path / "run", model__from=str(tmp_path / "base/model"), train__steps=1)
     train(recipe, store, Progress(), threading.Event())
-    base = [line["loss"] for line in lines_of(tmp_path / "base") if line["event"] == "train.step"]
-    first = next(line["loss"] for line in lines_of(tmp_path / "run") if line["event"] == "train.step")
-    assert first == pytest.approx(base[-1], abs=0.5)
-    assert first < base[0] - 0.5
+    assert first_loss(tmp_path / "run") == pytest.approx(learned, abs=0.5)
+    assert first_loss(tmp_path / "run") < first_loss(tmp_path / "base") - 0.5
+    recipe, store = prepared(tmp_path / "other", model__from=str(tmp_path / "base/model"), train__steps=1)
+    train(recipe.replace(seed=2), store, Progress(), threading.Event())
+    assert first_loss(tmp_path / "other") != first_loss(tmp_path / "run")
 
 
 def test_weights_with_a_smaller_vocabulary_are_refused(tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ class Records:
         for part, share in ((VALIDATION, data.validation), (TEST, data.test)):
             if isinstance(share, str):
                 self._parts[part] = open_source(share, wanted)
-        self._owner = data.owner or self._parts[TRAIN].owner
+        # A built-in source's own owner column holds for its rows alone: a separate file beside it has other columns.
+        self._owner = {part: data.owner or source.owner for part, source in self._parts.items()}
         self._limits = (data.min_chars, data.max_chars)
         self.contiguous = self._parts[TRAIN].contiguous
         self.changed = 0
@@ -103,24 +104,24 @@ class Records:
                 example = self._task.example(row.values, self._fields, row.where)
                 text = cleaner(example.text, skipped)
                 if text is not None:
-                    yield Record(text, self._owner_of(row.values, row.where), part)
+                    yield Record(text, self._owner_of(row.values, row.where, self._owner[part]), part)
             self.changed += cleaner.changed
 
-    def _owner_of(self, values: Mapping[str, Any], where: str) -> bytes | None:
-        if self._owner is None:
+    def _owner_of(self, values: Mapping[str, Any], where: str, column: str | None) -> bytes | None:
+        if column is None:
             return None
-        if self._owner not in values:
+        if column not in values:
             raise DataError(
                 "data.no-column",
-                f"There is no column `{self._owner}`.",
+                f"There is no column `{column}`.",
                 where=where,
                 mend=f"Name one of these as `data.owner`: {', '.join(map(str, values))}.",
             )
-        owner = values[self._owner]
+        owner = values[column]
         if owner is None or owner == "":
             raise DataError(
                 "data.no-owner",
-                f"The column `{self._owner}` is empty here, so nobody knows whom the record is about.",
+                f"The column `{column}` is empty here, so nobody knows whom the record is about.",
                 where=where,
                 mend="Fill it in, take the record out, or leave `data.owner` out.",
             )

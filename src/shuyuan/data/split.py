@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,9 @@ def by_owner(numbers_R: NDArray[np.uint64], validation: float, test: float) -> N
     return split_R
 
 
-def by_place(lengths_R: NDArray[np.int64], validation: float, test: float) -> NDArray[np.uint8]:
+def by_place(
+    lengths_R: NDArray[np.unsignedinteger[Any]], validation: float, test: float
+) -> NDArray[np.uint8]:
     """The split of each block of one text: the first blocks train, the next validate, the last test.
 
     Each border lies at the block border nearest to the share that was asked, counted in `lengths_R`.

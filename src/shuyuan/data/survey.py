@@ -58,31 +58,20 @@ class Survey:
         self._sketches = Sketches() if near else None
         self._texts: list[str] | None = []
         self._texts_bytes = 0
-        digests, draws, owners, parts = array("Q"), array("Q"), array("Q"), array("B")
-        sizes, chars = array("I"), array("I")
-        lottery, owner_key = Lottery(recipe.seed), store.derive_key("owners")
+        notes = _Notes(Lottery(recipe.seed), store.derive_key("owners"))
         with progress.stage("read the source", records.total_bytes, "bytes") as stage:
             for batch in _batches(records.each(self.skipped)):
                 for record in batch:
-                    encoded = record.text.encode()
-                    digest = hashlib.blake2b(encoded, digest_size=16).digest()
-                    owner = b"record:" + digest if record.owner is None else b"owner:" + record.owner
-                    digests.append(int.from_bytes(digest[:8], "little"))
-                    draws.append(lottery.draw(owner))
-                    owners.append(_short(owner, owner_key))
-                    sizes.append(len(encoded))
-                    chars.append(len(record.text))
-                    parts.append(record.part)
+                    notes.add(record)
                 self._hold(batch)
                 if self._sketches is not None:
                     self._sketches.add([record.text for record in batch])
                 stage.advance(records.position - stage.done)
         self.changed = records.changed
-        self.digests_R = np.array(digests, np.uint64)
-        self.owners_R = np.array(owners, np.uint64)
-        self.bytes_R, self.chars_R = np.array(sizes, np.int64), np.array(chars, np.int64)
-        self.split_R = self._split(np.array(draws, np.uint64), np.array(parts, np.uint8))
-        self.kept_R = self._keep(np.array(parts, np.uint8), progress)
+        self.digests_R, self.owners_R = np.asarray(notes.digests), np.asarray(notes.owners)
+        self.bytes_R, self.chars_R = np.asarray(notes.bytes), np.asarray(notes.chars)
+        self.split_R = self._split(np.asarray(notes.draws), np.asarray(notes.parts))
+        self.kept_R = self._keep(np.asarray(notes.parts), progress)
 
     def _hold(self, batch: list[Record]) -> None:
         if self._texts is not None:
@@ -149,6 +138,26 @@ class Survey:
                 yield number, text
         if number + 1 != len(wanted_R):
             raise changed_meanwhile()
+
+
+class _Notes:
+    """What is written down of each record: 33 bytes, in arrays that numpy reads without a copy."""
+
+    def __init__(self, lottery: Lottery, owner_key: bytes) -> None:
+        self._lottery, self._owner_key = lottery, owner_key
+        self.digests, self.draws, self.owners = array("Q"), array("Q"), array("Q")
+        self.bytes, self.chars, self.parts = array("I"), array("I"), array("B")
+
+    def add(self, record: Record) -> None:
+        encoded = record.text.encode()
+        digest = hashlib.blake2b(encoded, digest_size=16).digest()
+        owner = b"record:" + digest if record.owner is None else b"owner:" + record.owner
+        self.digests.append(int.from_bytes(digest[:8], "little"))
+        self.draws.append(self._lottery.draw(owner))
+        self.owners.append(_short(owner, self._owner_key))
+        self.bytes.append(len(encoded))
+        self.chars.append(len(record.text))
+        self.parts.append(record.part)
 
 
 def changed_meanwhile() -> DataError:

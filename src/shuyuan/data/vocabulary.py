@@ -59,7 +59,8 @@ def choose_tokenizer(recipe: Recipe, survey: Survey, masker: Masker, progress: P
 
 def _sample(survey: Survey, training_R: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """All training records if they fit into the sample, else those with the smallest digests: a fair, fixed draw."""
-    weight_R = survey.bytes_R + _WIDE_WEIGHT * (survey.bytes_R - survey.chars_R)
+    bytes_R = survey.bytes_R.astype(np.int64)
+    weight_R = bytes_R + _WIDE_WEIGHT * (bytes_R - survey.chars_R)
     if weight_R[training_R].sum() <= SAMPLE_BYTES:
         return training_R
     numbers = np.flatnonzero(training_R)

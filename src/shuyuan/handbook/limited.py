@@ -113,9 +113,7 @@ class _Watch:
                 os.set_blocking(descriptor, False)
                 streams.register(descriptor, selectors.EVENT_READ)
             while True:
-                ended = (
-                    self.process.poll() is not None
-                )  # asked before reading, so that nothing said is missed
+                ended = self.process.poll() is not None  # asked first, so that nothing said is missed
                 self._take_what_came(streams, 0 if ended else LOOK_EVERY)
                 stopped = self._verdict(ended)
                 if stopped is not None:
@@ -128,13 +126,13 @@ class _Watch:
         if hasattr(self, "process"):
             for _ in range(10):  # a child may be born while the list is read
                 family = _family(self.process.pid, self.mark)
+                if not family:  # then the number of its group may already be another's
+                    break
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self.process.pid, signal.SIGKILL)
                 for pid in family:
                     with suppress(ProcessLookupError, PermissionError):
                         os.kill(pid, signal.SIGKILL)
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(self.process.pid, signal.SIGKILL)
-                if not family.keys() - {self.process.pid}:
-                    break
                 time.sleep(0.01)
             self.process.wait()
             assert self.process.stdout is not None
@@ -154,11 +152,8 @@ class _Watch:
                 return Outcome("time", {"seconds": limits.seconds})
             return Outcome("ended", {"status": status})
         if time.monotonic() > self.deadline:
-            return (
-                Outcome("time", {"seconds": limits.seconds})
-                if self.ready
-                else Outcome("start", {"seconds": START_SECONDS})
-            )
+            code, seconds = ("time", limits.seconds) if self.ready else ("start", START_SECONDS)
+            return Outcome(code, {"seconds": seconds})
         family = _family(self.process.pid, self.mark)
         if len(family) > PROCESSES:
             return Outcome("processes", {"count": PROCESSES})

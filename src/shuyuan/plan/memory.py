@@ -13,11 +13,12 @@ from ..data.batches import CACHED_BYTES
 from ..hardware import Hardware, Precision
 from ..models import TransformerConfig
 from ..recipe import Recipe
+from ..train.checkpoints import PART_BYTES
 from .cost import block_matrix_parameters
 
 MIB = 2**20
 # Resident memory of a process that trains next to nothing: Python, torch, its kernels, and Shuyuan's own libraries.
-PROCESS_BYTES = 380 * MIB
+PROCESS_BYTES = 385 * MIB
 CUDA_CONTEXT_BYTES = 600 * MIB
 # What malloc holds beyond live tensors, as a share of what each step takes and gives back: measured 0.25 to 0.55.
 SLACK, LEAST_SLACK, MOST_SLACK = 0.35, 0.1, 0.7
@@ -62,43 +63,61 @@ def peak_memory(recipe: Recipe, config: TransformerConfig, hardware: Hardware, t
         hardware: says which device's memory is counted: the GPU's, or that of this process.
         train_tokens: of the training split.
     """
-    train = recipe.train
-    precision, micro_batch = _filled(recipe)
-    parameters = config.parameters
-    tokens = micro_batch * config.context
-    logits = tokens * config.vocab_size * _size(precision)
-    head_gradient = config.vocab_size * config.width * (4 if precision == "fp32" else 6)
-    gradients = 4 * parameters
-    accumulating = train.batch_size != micro_batch
-    kept = activation_bytes(config, precision, micro_batch, hardware.device)
-    copies = 0 if precision == "fp32" else half_weight_bytes(config)
-    at_loss = kept + copies + logits + max(logits, head_gradient) + (gradients if accumulating else 0)
-    at_update = gradients + 4 * config.vocab_size * config.width
-    items = {"weights": 4 * parameters, "optimizer": optimizer_bytes(config, train.optimizer)}
-    if at_loss >= at_update:
-        items |= {
-            "activations": kept,
-            "logits and head": logits + max(logits, head_gradient),
-            "half-precision weights": copies,
-        }
-        items["gradients"] = gradients if accumulating else 0
-    else:
-        items |= {"gradients": at_update}
-    passing = kept + copies + 2 * logits
+    items = {
+        "weights": 4 * config.parameters,
+        "optimizer": optimizer_bytes(config, recipe.train.optimizer),
+    }
+    step, passing = _of_a_step(recipe, config, hardware.device)
     if hardware.device == "cuda":
-        items["CUDA context"], spread = CUDA_CONTEXT_BYTES, CUDA_CONTEXT_BYTES // 2
+        around, spread = {"CUDA context": CUDA_CONTEXT_BYTES}, CUDA_CONTEXT_BYTES // 2
     else:
-        split = train_tokens * (2 if config.vocab_size <= 65_536 else 4)
-        items["data"] = split if split <= CACHED_BYTES else 0
-        items["Python and torch"], spread = PROCESS_BYTES, PROCESS_SPREAD
+        around, spread = _of_the_process(config, train_tokens, sum(items.values())), PROCESS_SPREAD
+    items |= step | around
     live = sum(items.values())
     items["allocator"] = round(SLACK * passing)
+    # Gradients that are given back before the peak may still be held by malloc then.
+    given_back = 4 * config.parameters if "gradients" not in step else 0
     peak = Interval(
         low=live + LEAST_SLACK * passing - spread,
         expected=live + items["allocator"],
-        high=live + MOST_SLACK * passing + spread + (0 if accumulating else 0.5 * gradients),
+        high=live + MOST_SLACK * passing + spread + given_back / 2,
     )
     return Memory({name: size for name, size in items.items() if size}, peak)
+
+
+def _of_a_step(recipe: Recipe, config: TransformerConfig, device: str) -> tuple[dict[str, int], int]:
+    """The parts that a step adds at its fullest, and the bytes that it takes and gives back over and over.
+
+    That is either when the loss's gradient comes back, before the activations are freed, or at the update, when all
+    gradients are there and the embedding's is added to the head's.
+    """
+    precision, micro_batch = _filled(recipe)
+    kept = activation_bytes(config, precision, micro_batch, device)
+    copies = 0 if precision == "fp32" else half_weight_bytes(config)
+    logits = micro_batch * config.context * config.vocab_size * _size(precision)
+    embedding = config.vocab_size * config.width
+    head_gradient = embedding * (4 if precision == "fp32" else 2 + 4)
+    at_loss = {
+        "activations": kept,
+        "logits and head": logits + max(logits, head_gradient),
+        "half-precision weights": copies,
+    }
+    if recipe.train.batch_size != micro_batch:  # earlier micro batches have left their gradients
+        at_loss["gradients"] = 4 * config.parameters
+    at_update = {"gradients": 4 * config.parameters + 4 * embedding}
+    fullest = max(at_loss, at_update, key=lambda parts: sum(parts.values()))
+    return fullest, kept + copies + 2 * logits
+
+
+def _of_the_process(config: TransformerConfig, train_tokens: int, state: int) -> dict[str, int]:
+    """What the process holds beside the training itself."""
+    split = train_tokens * (2 if config.vocab_size <= 65_536 else 4)
+    return {
+        "data": split if split <= CACHED_BYTES else 0,
+        # malloc keeps what steps took, so that a part of a checkpoint comes on top: its arrays' bytes, and the file.
+        "saving": 2 * min(PART_BYTES, state),
+        "Python and torch": PROCESS_BYTES,
+    }
 
 
 def optimizer_bytes(config: TransformerConfig, optimizer: str) -> int:
