@@ -254,6 +254,7 @@ def _show_verdict(
 
     from ..handbook.words import say
     from .run import visible
+    from .wrapped import folded
 
     out = answer.screen.out
     if verdict.output.strip():
@@ -261,11 +262,13 @@ def _show_verdict(
         out.print(Padding(Text(visible(verdict.output.rstrip())), (0, 0, 1, 2)))
     for remark in verdict.remarks:
         mark, style = {True: ("✓", "green"), False: ("✗", "red"), None: ("-", "dim")}[remark.correct]
+        text = Text(folded(visible(remark.text), out.width - 2).replace("\n", "\n  "))
         if remark.part:
             out.print(Text(f"{mark} {remark.part}", style=style))
-            out.print(Padding(Text(visible(remark.text)), (0, 0, 0, 2)))
+            text = Text("  ") + text
         else:
-            out.print(Text(f"{mark} ", style=style) + Text(visible(remark.text)))
+            text = Text(f"{mark} ", style=style) + text
+        out.print(text)
     left = [part.id for part in question.facts.parts if part.id not in entry["parts"]]
     if entry["solved"] and verdict.correct:
         out.print(Text(say(language, "question-solved", title=question.facts.title[language]), style="bold"))

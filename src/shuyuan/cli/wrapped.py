@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -29,6 +30,12 @@ class WrappedMarkdown(Markdown):
     """Rich's Markdown with paragraphs that break inside Chinese too."""
 
     elements: ClassVar[dict[str, type[MarkdownElement]]] = {**Markdown.elements, "paragraph_open": _Paragraph}
+
+
+def folded(text: str, width: int) -> str:
+    """`text` with line breaks, no line wider than `width` cells."""
+    offsets = [0, *breaks(text, width), len(text)]
+    return "\n".join(text[start:end].rstrip() for start, end in pairwise(offsets))
 
 
 def breaks(text: str, width: int) -> list[int]:
