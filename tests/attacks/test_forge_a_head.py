@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from shuyuan.errors import VaultError
 from shuyuan.vault.head import Head, Signer
 from shuyuan.vault.seal import DataKey
 
@@ -35,6 +37,12 @@ def test_a_true_signature_over_another_count(target: Target) -> None:
                    {"head": store.index.heads[-2].digest.hex()}, {"head": 5}, {"signature": ""}):  # fmt: skip
         (store.path / "vault-1.head").write_text(json.dumps(table | change, indent=2) + "\n")
         assert target.problems() == ["vault-1.head"]
+
+
+def test_a_head_that_is_gone(target: Target) -> None:
+    (target.run.path / "vault-1.head").unlink()
+    with pytest.raises(VaultError, match="head is gone"):
+        target.open()
 
 
 def test_anyone_can_check_a_head_with_the_public_key_alone(target: Target) -> None:

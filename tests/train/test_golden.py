@@ -20,7 +20,7 @@ from .parts import OLD_CPU, settings
 GOLDEN = Path(__file__).with_name("golden_transformer.json")
 WORDS = ["the", "red", "fox", "saw", "a", "small", "bird", "near", "old", "river", "and", "went", "home"]
 STEPS, B, T = 20, 4, 32
-RATES = {"muon": 0.01, "adamw": 0.01, "sgd": 0.1}
+RATES = {"muon": 0.01, "adamw": 0.003, "sgd": 0.1}
 
 
 def curve(optimizer: str) -> list[float]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from shuyuan.train.optimizers import Muon, Optimizers, orthogonal
+from shuyuan.train.optimizers import OUTSIDE_RATE, Muon, Optimizers, orthogonal
 
 from .parts import Network
 
@@ -82,22 +84,48 @@ def test_orthogonal_brings_all_singular_values_near_one(shape: tuple[int, int]) 
     assert values.max() < 1.3
 
 
+def one_step(network: Network, optimizer: Any, *rate: float) -> None:
+    network.loss(torch.arange(8).view(1, 8), torch.arange(1, 9).view(1, 8)).backward()
+    optimizer.step(*rate)
+
+
 @pytest.mark.parametrize("kind", ["muon", "adamw", "sgd"])
-def test_state_is_whole_before_the_first_step_and_starts_like_torchs_own(kind: str) -> None:
+def test_the_state_is_whole_before_the_first_step(kind: str) -> None:
     network = Network()
     optimizers = Optimizers(network, kind, 0.0)  # type: ignore[arg-type]
     before = {name: (tensor.shape, tensor.dtype) for name, tensor in optimizers.tensors().items()}
-    network.loss(torch.arange(8).view(1, 8), torch.arange(1, 9).view(1, 8)).backward()
-    optimizers.step(0.01)
+    one_step(network, optimizers, 0.01)
     assert {name: (tensor.shape, tensor.dtype) for name, tensor in optimizers.tensors().items()} == before
-    if kind != "muon":
-        fresh = Network()
-        fresh.loss(torch.arange(8).view(1, 8), torch.arange(1, 9).view(1, 8)).backward()
-        plain = (
-            torch.optim.AdamW(fresh.parameters(), 0.01, (0.9, 0.95), weight_decay=0.0, fused=True)
-            if kind == "adamw"
-            else torch.optim.SGD(fresh.parameters(), 0.01, momentum=0.9, nesterov=True)
-        )
-        plain.step()
-        for mine, other in zip(network.parameters(), fresh.parameters(), strict=True):
-            assert torch.equal(mine, other)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_a_state_of_zeros_starts_as_torch_does(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OUTSIDE_RATE, kind, 1.0)
+    ours, theirs = Network(), Network()
+    plain = {
+        "adamw": torch.optim.AdamW(theirs.parameters(), 0.01, (0.9, 0.95), weight_decay=0.0, fused=True),
+        "sgd": torch.optim.SGD(theirs.parameters(), 0.01, momentum=0.9, nesterov=True),
+    }[kind]
+    optimizers = Optimizers(ours, kind, 0.0)  # type: ignore[arg-type]
+    for _ in range(2):
+        one_step(ours, optimizers, 0.01)
+        one_step(theirs, plain)
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw", "sgd"])
+def test_embeddings_and_norms_get_their_multiple_of_the_rate(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moved(factor: float) -> dict[str, torch.Tensor]:
+        monkeypatch.setitem(OUTSIDE_RATE, kind, factor)
+        network = Network()
+        one_step(network, Optimizers(network, kind, 0.0), 0.001)  # type: ignore[arg-type]
+        start = dict(Network().named_parameters())
+        return {name: weight.detach() - start[name] for name, weight in network.named_parameters()}
+
+    single, double = moved(1.0), moved(2.0)
+    for name, step in single.items():
+        inside = ".layers." in name and step.ndim == 2
+        torch.testing.assert_close(double[name], step if inside else 2 * step, rtol=1e-3, atol=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -188,3 +189,8 @@ def test_calibration_leaves_no_trace() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_resolving_without_calibration_loads_no_torch() -> None:
+    code = "import sys, shuyuan.train, shuyuan.train.resolve, shuyuan.train.driver; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -109,6 +109,7 @@ def test_reencryption_leaves_nothing_of_the_old_key(filled: Run, key: str, other
         store.remove("plan.json")
     vault.rotate_key(filled, other, key, reencrypt=True)
     assert opens(filled, key) and not opens(filled, third)
+    assert vault.open_store(filled, key, writable=False).verify(head) == []  # noted two data keys ago
 
 
 def test_a_refused_change_changes_nothing(filled: Run, key: str, other: str, tmp_path: Path) -> None:

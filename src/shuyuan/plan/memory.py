@@ -75,12 +75,10 @@ def peak_memory(recipe: Recipe, config: TransformerConfig, hardware: Hardware, t
     items |= step | around
     live = sum(items.values())
     items["allocator"] = round(SLACK * passing)
-    # Gradients that are given back before the peak may still be held by malloc then.
-    given_back = 4 * config.parameters if "gradients" not in step else 0
     peak = Interval(
         low=live + LEAST_SLACK * passing - spread,
         expected=live + items["allocator"],
-        high=live + MOST_SLACK * passing + spread + given_back / 2,
+        high=live + MOST_SLACK * passing + spread,
     )
     return Memory({name: size for name, size in items.items() if size}, peak)
 
@@ -106,7 +104,7 @@ def _of_a_step(recipe: Recipe, config: TransformerConfig, device: str) -> tuple[
         at_loss["gradients"] = 4 * config.parameters
     at_update = {"gradients": 4 * config.parameters + 4 * embedding}
     fullest = max(at_loss, at_update, key=lambda parts: sum(parts.values()))
-    return fullest, kept + copies + 2 * logits
+    return fullest, kept + copies + 2 * logits + 4 * config.parameters
 
 
 def _of_the_process(config: TransformerConfig, train_tokens: int, state: int) -> dict[str, int]:

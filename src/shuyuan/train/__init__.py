@@ -1,10 +1,12 @@
 """Training: one driver that owns steps, schedule, checkpoints and metrics, and backends that compute the steps.
 
-Other rooms use `resolve` (fills in what a recipe leaves open), `train` and `TrainResult`.
+Other rooms use `resolve` (fills in what a recipe leaves open), `train` and `TrainResult`; the plan reads the formulas in
+`resolve.py`. torch is loaded only when a model is trained or a time budget calibrated.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .resolve import resolve
@@ -16,9 +18,6 @@ __all__ = ["TrainResult", "resolve", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    """Loads torch only when something is trained: the plan needs nothing but `resolve`."""
-    if name in __all__:
-        from . import training
-
-        return getattr(training, name)
+    if name in ("TrainResult", "train"):
+        return getattr(import_module(".training", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,7 +17,7 @@ MUON_MOMENTUM = 0.95
 SGD_MOMENTUM = 0.9
 # How many times the learning rate embeddings, head and norms get: rows of rare words are seldom visited, and a matrix's
 # rate would leave them where they began.
-OUTSIDE_RATE = {"muon": 8.0, "adamw": 1.0, "sgd": 1.0}
+OUTSIDE_RATE = {"muon": 8.0, "adamw": 8.0, "sgd": 1.0}
 # Newton-Schulz coefficients and the number of iterations of Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5

@@ -52,6 +52,8 @@ class TorchBackend:
             torch.bfloat16 if machines.choose_precision("auto", hardware) == "bf16" else torch.float32
         )
         self._optimizers = Optimizers(self.model, train.optimizer, train.weight_decay, muon_dtype)
+        if self.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
 
     # -- the work --
 

@@ -147,7 +147,7 @@ class Index:
         if count < max(self._signed, 1):
             raise self._rolled_back(self.path, "records of the index are gone: it was cut, or an older one was put back")
         if signed is not None and self.heads[signed.count] != signed:
-            raise self._rolled_back(self.head_path, "the signed head is that of another index")
+            raise self._rolled_back(self.head_path, "index and signed head do not belong together; one of them is from another past of this run")
 
     def _check_ahead(self, signed: Head | None, ahead: list[dict[str, Any]]) -> None:
         """A crash leaves the head one record behind, or two of which the first only announces the second."""
