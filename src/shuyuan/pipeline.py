@@ -20,6 +20,7 @@ from .plan import plan as predict
 from .progress import Progress, Stop
 from .recipe import Recipe
 from .run import LOCK_FILE, RECIPE_FILE, Run
+from .train.memory import peak_memory
 
 PLAN_FILE = "plan.json"
 METRICS_FILE = "metrics.jsonl"
@@ -150,11 +151,15 @@ def _refuse_strange_folder(run: Run) -> None:
 
 def _log_notices(job: Job) -> None:
     """Keeps what was said to the user, each thing once, so that the report can tell it too."""
-    journal = job.store.journal(METRICS_FILE)
-    logged = {entry.get("code") for entry in journal.entries() if entry["event"] == "notice"}
+    entries = job.store.journal(METRICS_FILE).entries()
+    logged = {entry.get("code") for entry in entries if entry["event"] == "notice"}
     for code, text in job.progress.said.items():
         if code not in logged:
-            journal.append({"event": "notice", "time": round(time.time(), 3), "code": code, "text": text})
+            _log(job, {"event": "notice", "code": code, "text": text})
+
+
+def _log(job: Job, event: dict[str, Any]) -> None:
+    job.store.journal(METRICS_FILE).append(event | {"time": round(time.time(), 3)})
 
 
 def _worth_keeping(run: Run) -> bool:
@@ -215,8 +220,13 @@ def plan_for(recipe: Recipe, manifest: data.Manifest | None, progress: Progress)
 
 
 def prepare(job: Job) -> data.Manifest:
-    """Cleans, masks, splits and tokenizes the source into shards."""
-    return data.prepare(job.recipe, job.store, job.progress)
+    """Cleans, masks, splits and tokenizes the source into shards; once."""
+    prepared_before = data.load_manifest(job.store) is not None
+    manifest = data.prepare(job.recipe, job.store, job.progress)
+    if not prepared_before:
+        facts = {"seconds": manifest.seconds, "records": manifest.records, "tokens": manifest.tokens}
+        _log(job, {"event": "prepare", **facts, "peak_bytes": peak_memory()})
+    return manifest
 
 
 def train_model(job: Job) -> None:

@@ -41,7 +41,7 @@ def folded(text: str, width: int) -> str:
 def breaks(text: str, width: int) -> list[int]:
     """Where to break `text` so that no line is wider than `width` cells: offsets into it."""
     offsets, used, at = [], 0, 0
-    for piece in _PIECE.findall(text):
+    for piece in filter(None, _PIECE.findall(text)):  # the pattern also matches nothing, at the end
         if used and used + cell_len(piece.rstrip()) > width:
             offsets.append(at)
             used = 0

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # a change in how a rate is measured makes old caches void
 SLICE_SECONDS = 0.2  # what one rate may take; the best of several repetitions counts
+QUIET_SHARE = 0.6  # of the cores' time that must have been ours, or the rates are not kept
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class Rates:
     measured: bool = True
 
 
+_measured: dict[str, Rates] = {}  # by this process, for where nothing can be cached
+
+
 def cache_folder() -> Path:
     """The user's cache folder for Shuyuan: $XDG_CACHE_HOME/shuyuan, or ~/.cache/shuyuan. It may not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME")
@@ -62,10 +66,17 @@ def measured_rates(hardware: Hardware, progress: Progress) -> Rates:
     file = cache_folder() / "hardware.json"
     known = _read_cache(file)
     key = _key(hardware)
-    rates = _from_json(known.get(key))
+    rates = _from_json(known.get(key)) or _measured.get(key)
     if rates is None:
-        rates = _measure(hardware, progress)
-        _write_cache(file, known | {key: asdict(rates)}, progress)
+        rates, share = _measure(hardware, progress)
+        if share >= QUIET_SHARE:
+            _write_cache(file, known | {key: asdict(rates)}, progress)
+        else:
+            progress.say(
+                "hardware.busy",
+                "Other work is keeping this machine busy, so predicted times are too long; it is measured again next time.",
+            )
+        _measured[key] = rates
     return rates
 
 
@@ -124,7 +135,8 @@ def _write_cache(file: Path, known: dict[str, Any], progress: Progress) -> None:
 # ---- measuring -----------------------------------------------------------------------------------------------------
 
 
-def _measure(hardware: Hardware, progress: Progress) -> Rates:
+def _measure(hardware: Hardware, progress: Progress) -> tuple[Rates, float]:
+    """The rates, and the share of the cores that this process got meanwhile."""
     import torch
 
     formats = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -132,7 +144,7 @@ def _measure(hardware: Hardware, progress: Progress) -> Rates:
         formats["fp16"] = torch.float16
     threads = torch.get_num_threads()
     matmul = {}
-    with progress.stage("measure this machine", len(formats) + 2, "rates") as stage, torch.no_grad():
+    with progress.stage("measure this machine", len(formats) + 3, "rates") as stage, torch.no_grad():
         torch.set_num_threads(hardware.cores)
         try:
             for name, dtype in formats.items():
@@ -140,11 +152,26 @@ def _measure(hardware: Hardware, progress: Progress) -> Rates:
                 stage.advance()
             memory = _memory_rate(hardware.device)
             stage.advance()
+            share = _share_of_cores(hardware)
+            stage.advance()
         finally:
             torch.set_num_threads(threads)
         disk = _disk_rate()
         stage.advance()
-    return Rates(matmul, memory, disk)
+    return Rates(matmul, memory, disk), share
+
+
+def _share_of_cores(hardware: Hardware) -> float:
+    """Processor time over wall time and cores, while all cores multiply: 1 on a quiet machine, less on a busy one."""
+    import torch
+
+    if hardware.device == "cuda":
+        return 1.0
+    left = torch.ones(1024, 1024)
+    begun, used = time.perf_counter(), time.process_time()
+    while time.perf_counter() - begun < SLICE_SECONDS / 2:
+        left @ left
+    return (time.process_time() - used) / (time.perf_counter() - begun) / hardware.cores
 
 
 def _matmul_rate(device: str, dtype: torch.dtype) -> float:

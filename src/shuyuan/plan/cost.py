@@ -74,10 +74,12 @@ def block_matrix_parameters(config: TransformerConfig) -> int:
 def train_flops_per_token(config: TransformerConfig) -> int:
     """Operations of forward and backward for one token at full context, by the rule at the top of this file."""
     products = block_matrix_parameters(config) + config.vocab_size * config.width
-    attention = (
-        config.layers * config.heads * 2 * config.head_dim * config.context
-    )  # scores, then their values
-    return 6 * (products + attention)
+    return 6 * products + attention_flops_per_token(config)
+
+
+def attention_flops_per_token(config: TransformerConfig) -> int:
+    """The part of them that is attention: scores, and the sum of the values, forward and backward."""
+    return 6 * config.layers * config.heads * 2 * config.head_dim * config.context
 
 
 def muon_flops(config: TransformerConfig) -> int:
