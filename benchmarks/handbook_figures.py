@@ -110,7 +110,7 @@ def checkpoint_bytes_per_parameter(run: Finished) -> float:
 
 def prepared_megabytes_per_second(run: Finished) -> float:
     from shuyuan import data, vault
-    from shuyuan.run import Run
+    from shuyuan.runs import Run
 
     with vault.open_store(Run(run.folder), None, writable=False) as store:
         manifest = data.load_manifest(store)
@@ -122,7 +122,7 @@ def prepared_megabytes_per_second(run: Finished) -> float:
 def fed_tokens_per_second(run: Finished) -> float:
     """Shuffled batches of 2,048-token windows from the shards of a prepared run, in this one thread."""
     from shuyuan import data, vault
-    from shuyuan.run import Run
+    from shuyuan.runs import Run
 
     with vault.open_store(Run(run.folder), None, writable=False) as store:
         manifest = data.load_manifest(store)

@@ -24,7 +24,7 @@ from shuyuan.data import prepare
 from shuyuan.data.sources import Wanted, open_source
 from shuyuan.progress import Progress
 from shuyuan.recipe import PERSONAL_DATA, from_table
-from shuyuan.run import Run
+from shuyuan.runs import Run
 
 VOCABULARY = 4096
 

@@ -22,7 +22,7 @@ from shuyuan import data, hardware
 from shuyuan.data import batches
 from shuyuan.progress import Progress
 from shuyuan.recipe import Recipe, from_table
-from shuyuan.run import Run
+from shuyuan.runs import Run
 from shuyuan.train import resolve, train
 from shuyuan.vault import open_store
 

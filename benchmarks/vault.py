@@ -18,7 +18,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from shuyuan import vault
-from shuyuan.run import Run
+from shuyuan.runs import Run
 from shuyuan.vault.seal import SEGMENT_BYTES
 
 REPEATS = 5

@@ -14,10 +14,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Two rooms share their names with verbs below. Loading them later would put the room in the verb's place.
-from . import plan as _plan_room  # noqa: F401
-from . import run as _run_room  # noqa: F401
-
 if TYPE_CHECKING:
     from .pipeline import LoadedRun
     from .progress import Progress

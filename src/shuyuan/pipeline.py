@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import __version__, data, evaluate, hardware, report, train, vault
+from . import __version__, data, evaluate, hardware, planning, report, train, vault
 from . import recipe as recipes
 from .errors import MachineError, RecipeError, RunError
 from .inference import Engine
 from .models import hub
-from .plan import plan as predict
 from .progress import Progress, Stop
 from .recipe import Recipe
-from .run import LOCK_FILE, RECIPE_FILE, Run
+from .runs import LOCK_FILE, RECIPE_FILE, Run
 from .train.memory import peak_memory
 
 PLAN_FILE = "plan.json"
@@ -216,7 +215,7 @@ def make_plan(job: Job) -> dict[str, Any]:
 def plan_for(recipe: Recipe, manifest: data.Manifest | None, progress: Progress) -> dict[str, Any]:
     """The plan of a recipe on this machine, as `shuyuan plan --json` prints it."""
     machine = hardware.detect()
-    return predict(recipe, machine, hardware.measured_rates(machine, progress), manifest).to_json()
+    return planning.plan(recipe, machine, hardware.measured_rates(machine, progress), manifest).to_json()
 
 
 def prepare(job: Job) -> data.Manifest:

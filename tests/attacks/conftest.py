@@ -10,7 +10,7 @@ import pytest
 
 from shuyuan import vault
 from shuyuan.errors import VaultError
-from shuyuan.run import Run
+from shuyuan.runs import Run
 from shuyuan.vault import SealedStore
 from tests.vault.tampering import snapshot
 

@@ -31,7 +31,10 @@ def test_at_every_byte(tmp_path: Path, size: int) -> None:
     out.write(bytes(size))
     out.finish()
     whole = (tmp_path / "file").read_bytes()
-    more = [whole + bytes(count) for count in (1, 15, 16, 17, 31, 32, 33)] + [whole + whole[-32:], whole + whole[HEADER_BYTES:]]
+    more = [whole + bytes(count) for count in (1, 15, 16, 17, 31, 32, 33)] + [
+        whole + whole[-32:],
+        whole + whole[HEADER_BYTES:],
+    ]
     for content in [whole[:cut] for cut in range(len(whole))] + more:
         (tmp_path / "file").write_bytes(content)
         with pytest.raises(VaultError, match="broken-seal"):
@@ -71,7 +74,9 @@ def test_a_record_at_the_end_of_the_index(target: Target) -> None:
     """Whatever is behind the end of the index is nothing: it neither counts nor does harm."""
     index = target.run.path / "vault-1.index"
     whole = index.read_bytes()
-    first = whole[HEADER_BYTES : HEADER_BYTES + 8 + int.from_bytes(whole[HEADER_BYTES : HEADER_BYTES + 4], "big")]
+    first = whole[
+        HEADER_BYTES : HEADER_BYTES + 8 + int.from_bytes(whole[HEADER_BYTES : HEADER_BYTES + 4], "big")
+    ]
     index.write_bytes(whole + first)
     assert target.problems() == ["vault-1.index"]
     index.write_bytes(whole + bytes(1000))

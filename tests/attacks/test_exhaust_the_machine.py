@@ -11,7 +11,7 @@ import pytest
 
 from shuyuan import vault
 from shuyuan.errors import VaultError
-from shuyuan.run import Run
+from shuyuan.runs import Run
 from tests.vault.tampering import place
 
 from .conftest import Target
@@ -21,7 +21,10 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-@pytest.mark.parametrize("cost", [{"memory_kib": 1 << 31}, {"memory_kib": 300 * 1024}, {"passes": 9}, {"passes": 1 << 31}, {"lanes": 999}])
+@pytest.mark.parametrize(
+    "cost",
+    [{"memory_kib": 1 << 31}, {"memory_kib": 300 * 1024}, {"passes": 9}, {"passes": 1 << 31}, {"lanes": 999}],
+)
 def test_an_absurd_derivation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cost: dict[str, int]) -> None:
     monkeypatch.setenv("K", "correct horse")
     run = Run(tmp_path / "run")
@@ -48,7 +51,9 @@ def test_a_line_of_gigabytes(target: Target) -> None:
     whole = log.read_bytes()
     before = peak_mib()
     for length in (1 << 28, (1 << 32) - 1, (1 << 28) + 1):
-        log.write_bytes(whole[:76] + length.to_bytes(4, "big") + (length ^ 0xFFFFFFFF).to_bytes(4, "big") + whole[84:])
+        log.write_bytes(
+            whole[:76] + length.to_bytes(4, "big") + (length ^ 0xFFFFFFFF).to_bytes(4, "big") + whole[84:]
+        )
         with pytest.raises(VaultError):
             store.lines("metrics.jsonl")
     assert peak_mib() - before < 64

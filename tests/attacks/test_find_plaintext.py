@@ -10,7 +10,7 @@ import pytest
 
 from shuyuan import vault
 from shuyuan.errors import ShuyuanError
-from shuyuan.run import Run
+from shuyuan.runs import Run
 from tests.vault.crashes import at_every_step
 from tests.vault.tampering import place
 
@@ -19,7 +19,9 @@ CANARY = "Zyzzogeton-7431"
 
 def traces(folder: Path) -> list[str]:
     """Where the canary, or a telling half of it, can be found."""
-    needles = [form.encode(code) for form in (CANARY, CANARY[:8], CANARY[8:]) for code in ("utf-8", "utf-16-le")]
+    needles = [
+        form.encode(code) for form in (CANARY, CANARY[:8], CANARY[8:]) for code in ("utf-8", "utf-16-le")
+    ]
     needles += [base64.b64encode(CANARY.encode())[:12], CANARY.encode().hex().encode(), CANARY[::-1].encode()]
     found = []
     for file in folder.rglob("*"):
@@ -83,6 +85,10 @@ def test_no_error_says_it(run: Run, tmp_path: Path) -> None:
             except ShuyuanError as error:
                 said += [*traceback.format_exception(error), str(error.as_dict())]
             file.write_bytes(whole)
-    text = "".join(said).replace(f"data/{CANARY}.shard", "NAME").replace(f"checkpoints/{CANARY}/{CANARY}", "NAME")
+    text = (
+        "".join(said)
+        .replace(f"data/{CANARY}.shard", "NAME")
+        .replace(f"checkpoints/{CANARY}/{CANARY}", "NAME")
+    )
     assert len(said) > 6
     assert CANARY not in text  # names are said, content never is

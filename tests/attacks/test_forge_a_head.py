@@ -52,5 +52,7 @@ def test_anyone_can_check_a_head_with_the_public_key_alone(target: Target) -> No
     public = json.loads((store.path / "vault.json").read_text())["public_key"]
     message = b"shuyuan/1/head\0" + store.key.run + (1).to_bytes(4, "big") + table["count"].to_bytes(8, "big")
     message += bytes.fromhex(table["head"])
-    Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(bytes.fromhex(table["signature"]), message)
+    Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(
+        bytes.fromhex(table["signature"]), message
+    )
     assert Head(table["count"], bytes.fromhex(table["head"])) == store.index.heads[-1]

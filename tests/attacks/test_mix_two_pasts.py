@@ -34,7 +34,9 @@ def test_no_file_of_the_one_fits_the_other(target: Target) -> None:
     put(target.run.path, two)
     head_of_one = _head(target, one)
     put(target.run.path, two)
-    assert [problem.file for problem in vault.verify_run(target.run, target.key, head_of_one)[0]] == ["vault-1.index"]
+    assert [problem.file for problem in vault.verify_run(target.run, target.key, head_of_one)[0]] == [
+        "vault-1.index"
+    ]
 
 
 def _head(target: Target, files: dict[str, bytes]) -> str:

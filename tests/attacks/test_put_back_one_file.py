@@ -25,7 +25,16 @@ def test_any_file_from_any_time(target: Target) -> None:
             assert target.problems() == [name] or _is_the_last_step(name, past, now)
             put(target.run.path, now)
     kinds = {name.split("/")[0] for name, _ in tried}
-    assert kinds == {"data", "model", "sealed", "recipe.toml", "report.html", "vault.json", "vault-1.index", "vault-1.head"}
+    assert kinds == {
+        "data",
+        "model",
+        "sealed",
+        "recipe.toml",
+        "report.html",
+        "vault.json",
+        "vault-1.index",
+        "vault-1.head",
+    }
     assert target.problems() == []
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from shuyuan import vault
 from shuyuan.errors import VaultError
-from shuyuan.run import Run
+from shuyuan.runs import Run
 from tests.vault.tampering import place
 
 from .conftest import Target

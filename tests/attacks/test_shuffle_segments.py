@@ -14,7 +14,9 @@ SIZE = 16
 KEY = DataKey(bytes(16), 1, bytes(32))
 
 
-def seal(path: Path, key: DataKey = KEY, name: str = "data/x", generation: int = 1) -> tuple[bytes, list[bytes]]:
+def seal(
+    path: Path, key: DataKey = KEY, name: str = "data/x", generation: int = 1
+) -> tuple[bytes, list[bytes]]:
     """Seals three segments; returns the header and the sealed segments. Their content is the same each time."""
     header = Header(Role.FILE, key.run, key.epoch, generation, segment_bytes=SIZE)
     out = SealedWriter(path, key, header, name)

@@ -106,7 +106,7 @@ def test_bad_settings_of_generate(tmp_path: Path) -> None:
 
 
 def test_two_at_once(tmp_path: Path) -> None:
-    from shuyuan.run import Run
+    from shuyuan.runs import Run
 
     recipe = write_recipe(tmp_path)
     with Run(tmp_path / "run").lock("train"):

@@ -20,7 +20,7 @@ from shuyuan.data.manifest import Manifest
 from shuyuan.data.shards import Shard
 from shuyuan.errors import DataError
 from shuyuan.progress import Progress
-from shuyuan.run import Run
+from shuyuan.runs import Run
 from shuyuan.vault import OpenStore
 from tests.data.parts import WORDS, Listener, prepared, recipe_of, records_in, sentences
 

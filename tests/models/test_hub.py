@@ -15,7 +15,7 @@ import torch
 from shuyuan.data import byte_tokenizer, char_tokenizer, learn_bpe
 from shuyuan.errors import ShuyuanError
 from shuyuan.models import Transformer, TransformerConfig, hub
-from shuyuan.run import Run
+from shuyuan.runs import Run
 from shuyuan.vault import OpenStore, open_store, write_key_file
 
 from .tiny import TIED, TINY, lively, tokens, write_folder

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from shuyuan.run import Run
+from shuyuan.runs import Run
 from shuyuan.vault import OpenStore
 
 RECIPE = """\

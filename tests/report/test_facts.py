@@ -11,7 +11,7 @@ import pytest
 
 from shuyuan.errors import RunError
 from shuyuan.report import facts, summary
-from shuyuan.run import LOCK_FILE
+from shuyuan.runs import LOCK_FILE
 
 from .conftest import END, MakeRun, start_line, step_lines
 

@@ -17,7 +17,7 @@ import pytest
 
 from shuyuan.report import render, summary, write_report
 from shuyuan.report.forecast import compared
-from shuyuan.run import Run
+from shuyuan.runs import Run
 from shuyuan.vault import open_store
 
 from .conftest import END, MANIFEST, NOTICE, PLAN, RECIPE, SAMPLES, SCORES, MakeRun, start_line, step_lines

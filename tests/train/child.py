@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from shuyuan.hardware import detect
 from shuyuan.progress import Progress, Stage
-from shuyuan.run import Run
+from shuyuan.runs import Run
 from shuyuan.train import train, training
 from shuyuan.vault import open_store
 

@@ -21,7 +21,7 @@ from shuyuan.hardware import detect
 from shuyuan.models import hub
 from shuyuan.progress import Progress
 from shuyuan.recipe import Recipe, from_table
-from shuyuan.run import Run
+from shuyuan.runs import Run
 from shuyuan.train import TrainResult, resolve, train, training
 from shuyuan.vault import OpenStore, Store, open_store
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shuyuan import vault
-from shuyuan.run import Run
+from shuyuan.runs import Run
 
 
 @pytest.fixture(autouse=True)

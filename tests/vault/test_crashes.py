@@ -11,7 +11,7 @@ import pytest
 
 from shuyuan import vault
 from shuyuan.errors import VaultError
-from shuyuan.run import Run
+from shuyuan.runs import Run
 from shuyuan.vault import SealedStore
 
 from .crashes import PowerCut, at_every_step
@@ -92,7 +92,9 @@ def all_crashes(store: SealedStore) -> tuple[list[tuple[int, dict[str, bytes]]],
     return found, states
 
 
-def test_every_crash_leaves_one_whole_state(begin: Callable[[], SealedStore], tmp_path: Path, key: str) -> None:
+def test_every_crash_leaves_one_whole_state(
+    begin: Callable[[], SealedStore], tmp_path: Path, key: str
+) -> None:
     crashes, states = all_crashes(begin())
     assert len(crashes) > 120
     after = Run(tmp_path / "after")
@@ -115,7 +117,10 @@ def test_every_crash_leaves_one_whole_state(begin: Callable[[], SealedStore], tm
             assert state(again) == {**kept, "data/next": b"goes on", "metrics.jsonl": log}
         shelf = again.shelf  # type: ignore[attr-defined]
         known = {shelf.place(name, entry) for name, entry in shelf.index.entries.items()}
-        assert set(snapshot(after.path)) == known | {"vault-1.index", "vault-1.head"}  # and left-overs are gone
+        assert set(snapshot(after.path)) == known | {
+            "vault-1.index",
+            "vault-1.head",
+        }  # and left-overs are gone
         shutil.rmtree(after.path)
 
 
@@ -164,7 +169,9 @@ def test_a_crash_while_a_run_begins(run: Run, tmp_path: Path, key: str) -> None:
         shutil.rmtree(after.path)
 
 
-def test_a_crash_while_keys_change(begin: Callable[[], SealedStore], run: Run, tmp_path: Path, key: str) -> None:
+def test_a_crash_while_keys_change(
+    begin: Callable[[], SealedStore], run: Run, tmp_path: Path, key: str
+) -> None:
     """Add, rotate, remove, re-encrypt: at every moment the old key or the new key opens the whole run."""
     with begin() as store:
         for operation in OPERATIONS[:-1]:
@@ -194,5 +201,3 @@ def test_a_crash_while_keys_change(begin: Callable[[], SealedStore], run: Run, t
             looked += 1
             shutil.rmtree(after.path)
     assert looked > 60
-
-

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from shuyuan.run import Run
+from shuyuan.runs import Run
 from shuyuan.vault import SealedStore
 from shuyuan.vault.head import Head, Signer
 from shuyuan.vault.journal import SealedLog
@@ -141,7 +141,9 @@ def check_head(folder: Path, head: bytes, count: int, data_key: bytes) -> None:
     assert (stated["count"], stated["head"], stated["public_key"]) == (count, head.hex(), vault["public_key"])
     run = bytes.fromhex(vault["run"])
     message = b"shuyuan/1/head\0" + run + (1).to_bytes(4, "big") + count.to_bytes(8, "big") + head
-    Ed25519PublicKey.from_public_bytes(bytes.fromhex(vault["public_key"])).verify(bytes.fromhex(stated["signature"]), message)
+    Ed25519PublicKey.from_public_bytes(bytes.fromhex(vault["public_key"])).verify(
+        bytes.fromhex(stated["signature"]), message
+    )
     signing = Ed25519PrivateKey.from_private_bytes(hkdf(data_key, run, b"shuyuan/1/sign"))
     assert signing.sign(message).hex() == stated["signature"]
 
@@ -179,7 +181,9 @@ def test_a_real_run(begin: Callable[[], SealedStore], run: Run, key: str) -> Non
         folder_name = name.split("/")[0] if "/" in name else "sealed"
         sealed = (run.path / folder_name / (salt[:16] + mark).hex()).read_bytes()
         assert sealed[44:76] == salt
-        found[name] = open_file(sealed, data_key, name) if kind == "put" else open_lines(sealed, data_key, name)[0]
+        found[name] = (
+            open_file(sealed, data_key, name) if kind == "put" else open_lines(sealed, data_key, name)[0]
+        )
     del found["vault.json"]
     assert found == {
         "recipe.toml": b"x = 1",
@@ -195,7 +199,10 @@ def test_the_vectors_by_the_page_alone() -> None:
     """So that an implementation in another language can rely on them."""
     vault = VECTORS["vault.json"]
     entries = vault["file"]["keys"]
-    assert unwrap(vault["file"], entries[0], bytes.fromhex(VECTORS["key string"]["bits"])).hex() == vault["data_key"]
+    assert (
+        unwrap(vault["file"], entries[0], bytes.fromhex(VECTORS["key string"]["bits"])).hex()
+        == vault["data_key"]
+    )
     assert unwrap(vault["file"], entries[1], vault["passphrase"].encode()).hex() == vault["data_key"]
     entry = {part: value for part, value in entries[0].items() if part != "wrapped"}
     assert json.loads(vault["bound"])["key"] == entry
@@ -214,5 +221,9 @@ def test_the_vectors_by_the_page_alone() -> None:
     purpose = VECTORS["purpose"]
     info = b"shuyuan/1/purpose\0" + purpose["purpose"].encode()
     assert hkdf(bytes.fromhex(purpose["secret"]), RUN, info).hex() == purpose["key"]
-    wrapping = [hkdf(bytes.fromhex(VECTORS["key string"]["bits"]), bytes.fromhex(entries[0]["salt"]), b"shuyuan/1/wrap")]
+    wrapping = [
+        hkdf(
+            bytes.fromhex(VECTORS["key string"]["bits"]), bytes.fromhex(entries[0]["salt"]), b"shuyuan/1/wrap"
+        )
+    ]
     assert wrapping[0].hex() == vault["wrapping_keys"][0]

@@ -12,7 +12,7 @@ import pytest
 
 from shuyuan import vault
 from shuyuan.errors import MachineError
-from shuyuan.run import Run
+from shuyuan.runs import Run
 from shuyuan.vault import SealedStore
 
 from .test_crashes import OPERATIONS, broken_off, state

@@ -79,7 +79,13 @@ def test_lines_cannot_be_moved_repeated_or_left_out(tmp_path: Path) -> None:
     ends = three_lines(path)
     whole = path.read_bytes()
     head, one, two, three = whole[: ends[0]], *(whole[a:b] for a, b in itertools.pairwise(ends))
-    for lines in ([two, one, three], [one, one, two, three], [one, three], [two, three], [one, two, three, three]):
+    for lines in (
+        [two, one, three],
+        [one, one, two, three],
+        [one, three],
+        [two, three],
+        [one, two, three, three],
+    ):
         path.write_bytes(head + b"".join(lines))
         with pytest.raises(VaultError):
             log(path).read()
@@ -157,7 +163,9 @@ ENTRIES = st.lists(
 
 @settings(max_examples=100, deadline=None)
 @given(entries=ENTRIES)
-def test_a_log_in_the_clear_gives_back_its_entries(tmp_path_factory: pytest.TempPathFactory, entries: list[dict]) -> None:
+def test_a_log_in_the_clear_gives_back_its_entries(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[dict]
+) -> None:
     folder = tmp_path_factory.mktemp("run")
     for entry in entries:
         OpenStore(folder).journal("metrics.jsonl").append(entry)
@@ -200,7 +208,9 @@ def test_the_field_chain_is_the_logs_own(tmp_path: Path, begin: Begin) -> None:
         lambda lines: [b"{}\n", *lines],
     ],
 )
-def test_accidents_in_a_log_in_the_clear_are_found(tmp_path: Path, damage: Callable[[list[bytes]], list[bytes]]) -> None:
+def test_accidents_in_a_log_in_the_clear_are_found(
+    tmp_path: Path, damage: Callable[[list[bytes]], list[bytes]]
+) -> None:
     store = OpenStore(tmp_path)
     for n in (1, 2, 3):
         store.journal("metrics.jsonl").append({"n": n})

@@ -19,7 +19,11 @@ from shuyuan.errors import MachineError, VaultError
 from shuyuan.vault.keys import PREFIX, read_secret, render_key
 
 
-@given(bits=st.binary(min_size=32, max_size=32), place=st.integers(0, 55), other=st.sampled_from("ABCDEFGH234567"))
+@given(
+    bits=st.binary(min_size=32, max_size=32),
+    place=st.integers(0, 55),
+    other=st.sampled_from("ABCDEFGH234567"),
+)
 def test_a_mistyped_key_string_is_noticed(bits: bytes, place: int, other: str) -> None:
     text = render_key(bits)
     os.environ["VAULT_TEST_KEY"] = f"  {text.lower()}\n"
@@ -34,7 +38,9 @@ def test_a_mistyped_key_string_is_noticed(bits: bytes, place: int, other: str) -
 
 
 @pytest.mark.parametrize("text", ["SYK1-", "SYK1-AAAA", "syk1-!!!!", "SYK1-" + "A" * 57, "SYK1-" + "字" * 56])
-def test_what_begins_like_a_key_string_is_never_a_passphrase(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_what_begins_like_a_key_string_is_never_a_passphrase(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     monkeypatch.setenv("K", text)
     with pytest.raises(VaultError, match="misspelt-key"):
         read_secret("env:K")
@@ -84,7 +90,10 @@ def test_every_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pass").chmod(0o600)
     monkeypatch.setenv("K", "correct horse")
     monkeypatch.setattr(getpass, "getpass", lambda prompt: "correct horse ")
-    found = [read_secret(spec) for spec in ("env:K", f"file:{tmp_path}/pass", "command:echo ' correct horse'", "prompt")]
+    found = [
+        read_secret(spec)
+        for spec in ("env:K", f"file:{tmp_path}/pass", "command:echo ' correct horse'", "prompt")
+    ]
     assert {(secret.kind, secret.value) for secret in found} == {("passphrase", b"correct horse")}
     assert "horse" not in repr([secret for secret in found if not secret.spec.startswith("command")])
 

@@ -9,7 +9,7 @@ import pytest
 
 from shuyuan import vault
 from shuyuan.errors import RunError, VaultError
-from shuyuan.run import Run
+from shuyuan.runs import Run
 from shuyuan.vault import SealedStore
 
 from .tampering import snapshot
@@ -25,7 +25,9 @@ def other(tmp_path: Path) -> str:
 @pytest.fixture
 def filled(begin: Begin, run: Run, key: str) -> Run:
     with begin() as store:
-        store.write_open("recipe.toml", f'name = "x"\n[data]\nsource = "stdlib"\n[vault]\nkey = "{key}"\n'.encode())
+        store.write_open(
+            "recipe.toml", f'name = "x"\n[data]\nsource = "stdlib"\n[vault]\nkey = "{key}"\n'.encode()
+        )
         store.write("data/x", b"one" * 50_000)
         store.write("empty", b"")
         store.journal("metrics.jsonl").append({"n": 1})
@@ -88,7 +90,9 @@ def derived(run: Run, key: str) -> bytes:
     return vault.open_store(run, key, writable=False).derive_key("fingerprint")
 
 
-def test_reencryption_leaves_nothing_of_the_old_key(filled: Run, key: str, other: str, tmp_path: Path) -> None:
+def test_reencryption_leaves_nothing_of_the_old_key(
+    filled: Run, key: str, other: str, tmp_path: Path
+) -> None:
     third, fourth = (f"file:{vault.write_key_file(tmp_path / name)}" for name in ("third.key", "fourth.key"))
     vault.add_key(filled, key, third)
     vault.add_key(filled, key, fourth)

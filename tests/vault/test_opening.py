@@ -12,7 +12,7 @@ import pytest
 
 from shuyuan import vault
 from shuyuan.errors import VaultError
-from shuyuan.run import Run
+from shuyuan.runs import Run
 from shuyuan.vault import OpenStore, SealedStore
 from shuyuan.vault.vault_file import read_vault_file
 
@@ -45,7 +45,9 @@ def test_taking_vault_json_away_does_not_open_a_run(begin: Begin, run: Run, key:
             vault.open_store(run, key, create=create)
 
 
-def test_a_passphrase_opens_and_a_wrong_one_is_refused_fast(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_passphrase_opens_and_a_wrong_one_is_refused_fast(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("K", "correct horse")
     with vault.open_store(run, "env:K", create=True) as store:
         store.write("x", b"y")
@@ -115,7 +117,9 @@ def test_absurd_parameters_are_refused_before_they_cost_anything(
     change(table)
     (run.path / "vault.json").write_text(json.dumps(table))
     started = time.process_time()
-    monkeypatch.setattr(vault.vault_file, "Argon2id", None)  # calling it would fail otherwise than with a VaultError
+    monkeypatch.setattr(
+        vault.vault_file, "Argon2id", None
+    )  # calling it would fail otherwise than with a VaultError
     with pytest.raises(VaultError, match=r"vault\.json"):
         vault.open_store(run, "env:K")
     assert time.process_time() - started < 0.5
@@ -131,7 +135,9 @@ class _CheapArgon2:
         return bytes(32)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"null", b"[" * 100_000, b"1" * 5000, b"{}" * 600_000])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff", b"[]", b"null", b"[" * 100_000, b"1" * 5000, b"{}" * 600_000]
+)
 def test_garbage_for_a_vault_file(run: Run, key: str, content: bytes) -> None:
     run.path.mkdir()
     (run.path / "vault.json").write_bytes(content)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shuyuan import vault
-from shuyuan.run import Run
+from shuyuan.runs import Run
 from shuyuan.vault import SealedStore
 
 from .crashes import at_every_step

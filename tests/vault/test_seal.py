@@ -43,7 +43,9 @@ def reader(path: Path, header: Header) -> SealedReader:
     return SealedReader(path, KEY, header, "data/x")
 
 
-EDGES = st.sampled_from([0, 1, 15, 16, 17, 31, 32, 33, SMALL * BATCH - 1, SMALL * BATCH, SMALL * BATCH + 1, 300])
+EDGES = st.sampled_from(
+    [0, 1, 15, 16, 17, 31, 32, 33, SMALL * BATCH - 1, SMALL * BATCH, SMALL * BATCH + 1, 300]
+)
 
 
 @settings(max_examples=150, deadline=None)

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from shuyuan import vault
 from shuyuan.errors import RunError, VaultError
-from shuyuan.run import Run
+from shuyuan.runs import Run
 from shuyuan.vault import OpenStore, SealedStore, clear_store
 
 from .tampering import place
@@ -124,7 +124,9 @@ class Alike(RuleBasedStateMachine):
 
     def remove_from_model(self, name: str) -> None:
         for known in (self.files, self.logs):
-            for gone in [known_name for known_name in known if known_name == name or known_name.startswith(name + "/")]:
+            for gone in [
+                known_name for known_name in known if known_name == name or known_name.startswith(name + "/")
+            ]:
                 del known[gone]  # type: ignore[attr-defined]
 
     def teardown(self) -> None:
@@ -165,7 +167,12 @@ def test_names_stay_inside_the_run(store: vault.Store, name: str, tmp_path: Path
         store.remove(name)
     with pytest.raises((VaultError, RunError)):
         store.read(name)
-    if name not in (".lock", "vault.json", "vault-1.index", "vault-12.head"):  # these are the run's own at the top only
+    if name not in (
+        ".lock",
+        "vault.json",
+        "vault-1.index",
+        "vault-12.head",
+    ):  # these are the run's own at the top only
         with pytest.raises(VaultError, match="bad-name"), store.folder("model") as folder:
             folder.write(name, b"x")
     assert sorted(tmp_path.rglob("*")) == before

@@ -52,7 +52,7 @@ def new(
 def list_(run: Folder, as_json: AsJson = False, debug: Debug = False) -> None:
     """List the keys that open a run; no key is needed to ask."""
     with frame(as_json, debug) as answer:
-        from ..run import Run
+        from ..runs import Run
         from ..vault import list_keys
 
         keys = [asdict(key) for key in list_keys(Run(run))]
@@ -72,7 +72,7 @@ def add(
 ) -> None:
     """Let one more key open a run."""
     with frame(as_json, debug) as answer:
-        from ..run import Run
+        from ..runs import Run
         from ..vault import add_key
 
         added = asdict(add_key(Run(run), _place(run, key), new, name))
@@ -96,7 +96,7 @@ def rotate(
 ) -> None:
     """Put a new key in the place of the one that opens a run; data is not touched unless --reencrypt."""
     with frame(as_json, debug) as answer:
-        from ..run import Run
+        from ..runs import Run
         from ..vault import rotate_key
 
         done = rotate_key(
@@ -119,7 +119,7 @@ def remove(
 ) -> None:
     """Take a key out of a run."""
     with frame(as_json, debug) as answer:
-        from ..run import Run
+        from ..runs import Run
         from ..vault import remove_key
 
         remove_key(Run(run), _place(run, key), name)
@@ -130,7 +130,7 @@ def remove(
 def _place(run: Path, key: str | None) -> str:
     """Where the key is that opens a run now."""
     from ..errors import VaultError
-    from ..run import Run
+    from ..runs import Run
 
     vault = Run(run).recipe().vault
     if key is None and vault is None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from ..errors import RunError
 from ..recipe import Recipe
-from ..run import LOCK_FILE, Run
+from ..runs import LOCK_FILE, Run
 from ..vault import Store
 
 REPORT_FILE = "report.html"

@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from ..run import Run
+from ..runs import Run
 from ..vault import Store
 from . import forecast, plots, sections, wording
 from .facts import REPORT_FILE, Facts, gather

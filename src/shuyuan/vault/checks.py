@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import VaultError
-from ..run import LOCK_FILE
+from ..runs import LOCK_FILE
 from .index import Entry
 from .names import PARTIAL, epoch_of, is_ours
 from .reading import Shelf, digest_of
@@ -40,7 +40,9 @@ def verify(shelf: Shelf, expect: str | None) -> list[Problem]:
 def problem(folder: Path, error: VaultError) -> Problem:
     """An error that names a file of the run, as a problem."""
     where = Path(error.where or ".")
-    return Problem(where.relative_to(folder).as_posix() if where.is_relative_to(folder) else str(where), error.what)
+    return Problem(
+        where.relative_to(folder).as_posix() if where.is_relative_to(folder) else str(where), error.what
+    )
 
 
 def _check(shelf: Shelf, name: str, entry: Entry) -> None:
@@ -53,7 +55,9 @@ def _check(shelf: Shelf, name: str, entry: Entry) -> None:
         return
     log, _ = shelf.log(name, entry)
     if shelf.index.clean and not shelf.index.behind and (log.ragged or log.mark != entry.mark):
-        raise VaultError("vault.broken-log", f"There is more in {name} than was written.", mend="Restore it from a copy.")
+        raise VaultError(
+            "vault.broken-log", f"There is more in {name} than was written.", mend="Restore it from a copy."
+        )
 
 
 def _strangers(shelf: Shelf) -> list[Problem]:
@@ -63,7 +67,9 @@ def _strangers(shelf: Shelf) -> list[Problem]:
     known |= {index.path.name, index.head_path.name, LOCK_FILE}
     past = {identity[:32]: name for identity, (name, _) in index.past.items()}
     unfinished = {shelf.place(name, entry) for name, entry in index.superseded}
-    unfinished |= {name for name, digest in [index.pending or ("", "")] if digest_of(shelf.folder / name) == digest}
+    unfinished |= {
+        name for name, digest in [index.pending or ("", "")] if digest_of(shelf.folder / name) == digest
+    }
     problems = []
     for file in sorted(shelf.folder.rglob("*")):
         place = file.relative_to(shelf.folder).as_posix()
@@ -72,7 +78,9 @@ def _strangers(shelf: Shelf) -> list[Problem]:
         if is_ours(file, shelf.key.run) and file.name[:32] in past:
             problems.append(Problem(place, f"an older state of {past[file.name[:32]]} was put back here"))
         elif not _is_explained(shelf, file, place):
-            problems.append(Problem(place, "the run has no such file: it was put here, or put back from an older state"))
+            problems.append(
+                Problem(place, "the run has no such file: it was put here, or put back from an older state")
+            )
     return problems
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import RunError, VaultError
-from ..run import LOCK_FILE, sync_folder
+from ..runs import LOCK_FILE, sync_folder
 from . import disk
 from .names import PARTIAL, check_name
 from .store import Folder, Journal, Problem, Reader, Store

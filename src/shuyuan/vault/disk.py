@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import MachineError
-from ..run import sync_folder
+from ..runs import sync_folder
 from .names import PARTIAL
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import VaultError
-from ..run import sync_folder
+from ..runs import sync_folder
 from . import disk
 from .head import Head, Signer, first_head
 from .journal import START, Mark, SealedLog
@@ -138,16 +138,25 @@ class Index:
             raise self._rolled_back(self.path, "the index is gone") from None
         except OSError as error:
             raise self._rolled_back(self.path, f"the index cannot be read ({error.strerror})") from None
-        if header is None or (header.role, header.run, header.epoch) != (Role.INDEX, self._key.run, self._key.epoch):
+        if header is None or (header.role, header.run, header.epoch) != (
+            Role.INDEX,
+            self._key.run,
+            self._key.epoch,
+        ):
             raise self._rolled_back(self.path, "the index is damaged, or is that of another run")
         return header
 
     def _compare(self, signed: Head | None) -> None:
         count = self.heads[-1].count
         if count < max(self._signed, 1):
-            raise self._rolled_back(self.path, "records of the index are gone: it was cut, or an older one was put back")
+            raise self._rolled_back(
+                self.path, "records of the index are gone: it was cut, or an older one was put back"
+            )
         if signed is not None and self.heads[signed.count] != signed:
-            raise self._rolled_back(self.head_path, "index and signed head do not belong together; one of them is from another past of this run")
+            raise self._rolled_back(
+                self.head_path,
+                "index and signed head do not belong together; one of them is from another past of this run",
+            )
 
     def _check_ahead(self, signed: Head | None, ahead: list[dict[str, Any]]) -> None:
         """A crash leaves the head one record behind, or two of which the first only announces the second."""

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from cryptography.exceptions import InvalidTag
 
 from ..errors import VaultError
-from ..run import sync_folder
+from ..runs import sync_folder
 from . import disk
 from .seal import HEADER_BYTES, TAG_BYTES, DataKey, Header, broken
 

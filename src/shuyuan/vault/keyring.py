@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import VaultError
 from ..progress import Progress
-from ..run import RECIPE_FILE, Run
+from ..runs import RECIPE_FILE, Run
 from .keys import Secret, read_secret
 from .names import VAULT_FILE
 from .opening import Unlocked, unlock
@@ -94,11 +94,15 @@ def remove_key(run: Run, key: str, name: str) -> None:
         names = [entry.name for entry in unlocked.file.keys]
         if name not in names:
             raise VaultError(
-                "vault.no-such-key", f"There is no key named {name!r}.", mend=f"The keys are: {', '.join(names)}."
+                "vault.no-such-key",
+                f"There is no key named {name!r}.",
+                mend=f"The keys are: {', '.join(names)}.",
             )
         if len(names) == 1:
             raise VaultError(
-                "vault.last-key", "This is the last key; without it nobody opens the run.", mend="Add another one first."
+                "vault.last-key",
+                "This is the last key; without it nobody opens the run.",
+                mend="Add another one first.",
             )
         store.state.replace_clear(VAULT_FILE, unlocked.file.without_key(name).render())
 

@@ -143,7 +143,12 @@ def read_secret(spec: str, *, confirm: bool = False, run: Path | None = None) ->
         )
     text = text.strip()
     if not text:
-        raise VaultError("vault.empty-key", "The key is empty.", where=spec, mend="Put the key there, or name another place.")
+        raise VaultError(
+            "vault.empty-key",
+            "The key is empty.",
+            where=spec,
+            mend="Put the key there, or name another place.",
+        )
     if text.upper().startswith(PREFIX):
         return Secret("key", _parse_key(text, spec), spec)
     if confirm and len(text) < SHORTEST_PASSPHRASE:
@@ -158,7 +163,9 @@ def read_secret(spec: str, *, confirm: bool = False, run: Path | None = None) ->
 
 def _from_environment(name: str, spec: str) -> str:
     if name not in os.environ:
-        raise VaultError("vault.no-key", "The variable is not set.", where=spec, mend=f"Set it: export {name}=…")
+        raise VaultError(
+            "vault.no-key", "The variable is not set.", where=spec, mend=f"Set it: export {name}=…"
+        )
     return os.environ[name]
 
 
@@ -194,14 +201,19 @@ def _from_file(path: Path, run: Path | None) -> str:
     except UnicodeDecodeError:
         pass
     raise VaultError(
-        "vault.not-a-key", "The key file holds no text key.", where=str(path), mend="Make one with: shuyuan keys new"
+        "vault.not-a-key",
+        "The key file holds no text key.",
+        where=str(path),
+        mend="Make one with: shuyuan keys new",
     )
 
 
 def _from_command(command: str, spec: str) -> str:
     try:
         # The recipe's owner wrote this command, to be run by a shell; what it prints is the key and is shown nowhere.
-        done = subprocess.run(command, shell=True, stdout=subprocess.PIPE, timeout=COMMAND_SECONDS, check=False)
+        done = subprocess.run(
+            command, shell=True, stdout=subprocess.PIPE, timeout=COMMAND_SECONDS, check=False
+        )
         if done.returncode == 0:
             return done.stdout.decode()
         why = f"it ended with status {done.returncode}"
@@ -210,7 +222,10 @@ def _from_command(command: str, spec: str) -> str:
     except UnicodeDecodeError:
         why = "it printed something that is no text"
     raise VaultError(
-        "vault.no-key", f"The command gave no key: {why}.", where=spec, mend="Run the command by hand to see what is wrong."
+        "vault.no-key",
+        f"The command gave no key: {why}.",
+        where=spec,
+        mend="Run the command by hand to see what is wrong.",
     ) from None
 
 
@@ -228,5 +243,7 @@ def _from_prompt(confirm: bool) -> str:
             mend="Use env:NAME, file:PATH or command:…, or start the command in a terminal.",
         ) from None
     if first != again:
-        raise VaultError("vault.not-the-same", "The two passphrases differ.", where="prompt", mend="Try again.")
+        raise VaultError(
+            "vault.not-the-same", "The two passphrases differ.", where="prompt", mend="Try again."
+        )
     return first

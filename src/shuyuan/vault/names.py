@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from ..errors import VaultError
-from ..run import LOCK_FILE
+from ..runs import LOCK_FILE
 
 PARTIAL = ".partial"  # what an interrupted write leaves; removed when the run is next opened for writing
 VAULT_FILE = "vault.json"
@@ -26,14 +26,20 @@ def check_name(name: str) -> str:
     parts = name.split("/")
     if any(part in ("", ".", "..") for part in parts) or _STRANGE.search(name):
         raise _bad_name(name, "is no plain path inside a run")
-    if name in (LOCK_FILE, VAULT_FILE) or _INDEX.fullmatch(name) or any(part.endswith(PARTIAL) for part in parts):
+    if (
+        name in (LOCK_FILE, VAULT_FILE)
+        or _INDEX.fullmatch(name)
+        or any(part.endswith(PARTIAL) for part in parts)
+    ):
         raise _bad_name(name, "is kept for the run's own bookkeeping")
     return name
 
 
 def _bad_name(name: str, why: str) -> VaultError:
     return VaultError(
-        "vault.bad-name", f"The file name {name!r} {why}.", mend="Use a relative path of plain parts, such as data/x.json."
+        "vault.bad-name",
+        f"The file name {name!r} {why}.",
+        mend="Use a relative path of plain parts, such as data/x.json.",
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import VaultError
-from ..run import LOCK_FILE, Run
+from ..runs import LOCK_FILE, Run
 from . import checks, disk
 from .clear_store import OpenStore
 from .head import Signer
@@ -150,7 +150,9 @@ def _is_unborn(run: Run) -> bool:
 
 
 def _is_sealed(folder: Path) -> bool:
-    return (folder / VAULT_FILE).exists() or bool(_epochs(folder)) or any(map(looks_sealed, folder.glob("*/*")))
+    return (
+        (folder / VAULT_FILE).exists() or bool(_epochs(folder)) or any(map(looks_sealed, folder.glob("*/*")))
+    )
 
 
 def _epochs(folder: Path) -> list[int]:

@@ -72,7 +72,9 @@ def _seal_all(shelf: Shelf, key: DataKey, made: list[Path], progress: Progress) 
     new = {"secret": index.secret.hex(), "previous": [*index.previous, *index.history]}
     record: dict[str, Any] = {"new": new}
     record |= {"put": [], "log": [], "open": [], "anchor": []}
-    sizes = ((shelf.folder / shelf.place(name, entry)).stat().st_size for name, entry in index.entries.items())
+    sizes = (
+        (shelf.folder / shelf.place(name, entry)).stat().st_size for name, entry in index.entries.items()
+    )
     with progress.stage("re-encrypt", sum(sizes), "bytes") as stage:
         for name, entry in index.entries.items():
             if entry.kind == "open":

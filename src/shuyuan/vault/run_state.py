@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MachineError, VaultError
-from ..run import Run
+from ..runs import Run
 from . import disk
 from .index import KINDS, Index
 from .journal import SealedLog
@@ -171,7 +171,9 @@ class RunState:
         self.index.sign()
 
     def _anchors(self) -> list[list[Any]]:
-        marks = ((name, log.mark) for name, log in self._logs.items() if log.mark != self.index.entries[name].mark)
+        marks = (
+            (name, log.mark) for name, log in self._logs.items() if log.mark != self.index.entries[name].mark
+        )
         return [[name, mark.count, mark.tag.hex()] for name, mark in marks]
 
     # -- files that the index does not know yet --
@@ -212,7 +214,9 @@ class RunState:
         if self.index.pending is not None:
             name, digest = self.index.pending
             happened = digest_of(self._path / name) == digest
-            self.index.append({"open": [[name, self.index.next_generation(name), digest]]} if happened else {})
+            self.index.append(
+                {"open": [[name, self.index.next_generation(name), digest]]} if happened else {}
+            )
         if self.index.behind:
             self._settle()
         self._logs = {}
@@ -227,7 +231,9 @@ class RunState:
         known = {self.shelf.place(name, entry) for name, entry in self.index.entries.items()}
         past = {identity[:32] for identity in self.index.past}
         doomed = list(self._path.rglob("*" + PARTIAL))
-        doomed += [file for file in self._path.glob("*") if epoch_of(file.name) not in (None, self._key.epoch)]
+        doomed += [
+            file for file in self._path.glob("*") if epoch_of(file.name) not in (None, self._key.epoch)
+        ]
         for file in self._path.glob("*/*"):
             place = file.relative_to(self._path).as_posix()
             if place not in known and file.name[:32] not in past and is_ours(file, self._key.run):

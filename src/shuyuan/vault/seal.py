@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ..errors import VaultError
-from ..run import sync_folder
+from ..runs import sync_folder
 from . import disk
 
 MAGIC = b"SHUYUAN\0"
@@ -75,7 +75,12 @@ class Header:
         if len(data) < HEADER_BYTES:
             return None
         magic, version, role, segment_bytes, run, epoch, generation, salt = _HEADER.unpack_from(data)
-        if magic != MAGIC or version != FORMAT or role not in list(Role) or not 16 <= segment_bytes <= 1 << 24:
+        if (
+            magic != MAGIC
+            or version != FORMAT
+            or role not in list(Role)
+            or not 16 <= segment_bytes <= 1 << 24
+        ):
             return None
         return cls(Role(role), run, epoch, generation, salt, segment_bytes)
 
@@ -112,7 +117,9 @@ def looks_sealed(path: Path) -> bool:
         return False
 
 
-def broken(path: Path, name: str, what: str = "bytes were changed, cut, moved, or taken from another file") -> VaultError:
+def broken(
+    path: Path, name: str, what: str = "bytes were changed, cut, moved, or taken from another file"
+) -> VaultError:
     """The error for a seal that does not open; it says which file, and nothing of what is in it."""
     return VaultError(
         "vault.broken-seal",
@@ -137,7 +144,9 @@ class SealedWriter:
         self._header = header.pack()
         self._cipher = key.content_key(self._header, name)
         self._segment_bytes = header.segment_bytes
-        self._held = bytearray()  # at least one byte of a non-empty file stays here: any segment may be the last
+        self._held = (
+            bytearray()
+        )  # at least one byte of a non-empty file stays here: any segment may be the last
         self._out = bytearray(BATCH * (header.segment_bytes + TAG_BYTES))
         self._filled = 0
         self._count = 0
@@ -282,7 +291,9 @@ class SealedReader:
         if self._first <= first and first + count <= self._first + self._held:
             return self._plain[start:stop]
         self._first, self._held = first, 0
-        end = min(HEADER_BYTES + (first + count) * sealed_size, HEADER_BYTES + self.size + self._count * TAG_BYTES)
+        end = min(
+            HEADER_BYTES + (first + count) * sealed_size, HEADER_BYTES + self.size + self._count * TAG_BYTES
+        )
         sealed = self._sealed[: end - HEADER_BYTES - first * sealed_size]
         if os.preadv(self._handle, [sealed], HEADER_BYTES + first * sealed_size) != len(sealed):
             raise broken(self._path, self._name)

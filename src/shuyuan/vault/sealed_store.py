@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ..errors import RunError, VaultError
-from ..run import RECIPE_FILE
+from ..runs import RECIPE_FILE
 from . import checks
 from .clear_store import entry_to_json
 from .index import Index

@@ -77,7 +77,12 @@ class WrappedKey:
             derivation: dict[str, Any] = {"name": "hkdf-sha256"}
         else:
             cost = self.cost
-            derivation = {"name": "argon2id", "memory_kib": cost.memory_kib, "passes": cost.passes, "lanes": cost.lanes}
+            derivation = {
+                "name": "argon2id",
+                "memory_kib": cost.memory_kib,
+                "passes": cost.passes,
+                "lanes": cost.lanes,
+            }
         return {
             "name": self.name,
             "kind": self.kind,
@@ -136,7 +141,9 @@ class VaultFile:
         others = [entry for entry in self.keys if entry.name != name]
         if len(others) >= MOST_KEYS:
             raise VaultError(
-                "vault.too-many-keys", f"A vault has at most {MOST_KEYS} keys.", mend="Remove one: shuyuan keys remove"
+                "vault.too-many-keys",
+                f"A vault has at most {MOST_KEYS} keys.",
+                mend="Remove one: shuyuan keys remove",
             )
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         entry = WrappedKey(name, secret.kind, created, os.urandom(16), os.urandom(12), b"", cost or Argon2())

@@ -30,7 +30,7 @@ class Plan:
 
     Attributes:
         parameters: exactly as the model will have them.
-        train_flops: operations of training; `plan.cost` says what is counted.
+        train_flops: operations of training; `cost.py` says what is counted.
         tokens: learned from, repeats included.
         peak_bytes: memory at the highest point of training: the GPU's, or the process's resident memory.
         seconds: training with its evaluations and checkpoints, without preparation.

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from shuyuan.models import Transformer, TransformerConfig
-from shuyuan.plan.memory import (
+from shuyuan.planning.memory import (
     LONGEST_PRODUCT,
     activation_bytes,
     half_weight_bytes,
     optimizer_bytes,
     peak_memory,
 )
-from shuyuan.plan.storage import LOG_BYTES
+from shuyuan.planning.storage import LOG_BYTES
 from shuyuan.train.optimizers import Optimizers
 
 from .parts import CPU, GPU, make_recipe

@@ -9,8 +9,8 @@ import pytest
 
 from shuyuan.hardware import Hardware, Rates
 from shuyuan.models import TransformerConfig
-from shuyuan.plan.cost import train_flops_per_token
-from shuyuan.plan.time import EFFICIENCY, predicted_costs
+from shuyuan.planning.cost import train_flops_per_token
+from shuyuan.planning.time import EFFICIENCY, predicted_costs
 from shuyuan.train.resolve import Costs
 
 from .parts import CPU, RATES, make_manifest, make_recipe

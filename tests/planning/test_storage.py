@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shuyuan.models import TransformerConfig
-from shuyuan.plan.storage import LOG_BYTES, storage_bytes
+from shuyuan.planning.storage import LOG_BYTES, storage_bytes
 
 from .parts import make_manifest, make_recipe
 

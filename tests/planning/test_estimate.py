@@ -13,7 +13,7 @@ import pytest
 from shuyuan import recipe as recipes
 from shuyuan.data import byte_tokenizer, prepare
 from shuyuan.errors import DataError
-from shuyuan.plan.estimate import estimated_manifest
+from shuyuan.planning.estimate import estimated_manifest
 from shuyuan.progress import Progress
 from shuyuan.recipe import Recipe
 from shuyuan.vault import OpenStore

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .planning import Plan, plan
+    from .prediction import Plan, plan
 
 __all__ = ["Plan", "plan"]
 
@@ -16,7 +16,7 @@ __all__ = ["Plan", "plan"]
 def __getattr__(name: str) -> Any:
     """Loads the formulas, and with them numpy and the tokenizers, only when a plan is asked for."""
     if name in __all__:
-        from . import planning
+        from . import prediction
 
-        return getattr(planning, name)
+        return getattr(prediction, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

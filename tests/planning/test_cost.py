@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from shuyuan.errors import RecipeError, ShuyuanError
 from shuyuan.models import Transformer, TransformerConfig
-from shuyuan.plan import cost
+from shuyuan.planning import cost
 from shuyuan.recipe import Model
 from shuyuan.train.optimizers import orthogonal
 

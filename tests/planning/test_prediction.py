@@ -17,8 +17,8 @@ import pytest
 from shuyuan import recipe as recipes
 from shuyuan.errors import DataError, RecipeError
 from shuyuan.models import TransformerConfig
-from shuyuan.plan import plan
-from shuyuan.plan.cost import train_flops_per_token
+from shuyuan.planning import plan
+from shuyuan.planning.cost import train_flops_per_token
 from shuyuan.train.resolve import fill_in
 
 from .parts import CPU, GPU, RATES, SMALL_CPU, make_manifest, make_recipe
@@ -213,7 +213,7 @@ def test_zero_is_refused(tables: dict[str, Any]) -> None:
 def test_a_plan_loads_no_torch() -> None:
     code = (
         "import sys, shuyuan.recipe as recipes, shuyuan.hardware as machines\n"
-        "from shuyuan.plan import plan\n"
+        "from shuyuan.planning import plan\n"
         "machine = machines.Hardware('cpu', 'x', 2, 1 << 34, ())\n"
         "recipe = recipes.from_table({'data': {'source': 'stdlib'}})\n"
         "plan(recipe, machine, None, None)\n"
