@@ -11,8 +11,13 @@ Nothing heavy is imported before it is needed.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+# GNU OpenMP's threads wait for each other by spinning, by default for so long that one busy neighbour on the machine makes a
+# training step many times slower; 5000 turns cost about 3 % on a quiet machine (docs/lab-notes.md). Read when torch loads.
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 if TYPE_CHECKING:
     from .pipeline import LoadedRun

@@ -111,6 +111,13 @@ def test_accumulation_keeps_the_gradients_beside_the_activations() -> None:
     assert twice["gradients"] == 4 * config.parameters
 
 
+def test_logits_and_their_gradient_or_the_heads_are_counted() -> None:
+    config = shape(vocab_size=32_000)
+    for batch, counted in ((16, 2 * 16 * 128 * 32_000 * 2), (1, 128 * 32_000 * 2 + 32_000 * 64 * 6)):
+        recipe = make_recipe(train={"batch_size": 2 * batch, "micro_batch": batch, "precision": "bf16"})
+        assert peak_memory(recipe, config, CPU, 0).items["logits and head"] == counted
+
+
 def test_a_large_model_on_few_tokens_peaks_at_its_update() -> None:
     config = shape(width=512, hidden=2048, head_dim=128, layers=8, context=16)
     recipe = make_recipe(train={"batch_size": 1, "micro_batch": 1, "precision": "fp32"})

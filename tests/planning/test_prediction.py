@@ -129,15 +129,11 @@ def test_what_fits_is_decided_by_the_high_end() -> None:
     assert not plan(make_recipe(train={"micro_batch": 8}), less, RATES, make_manifest()).fits
 
 
-def test_advice_names_settings_that_then_fit() -> None:
-    machine = replace(CPU, memory_bytes=8 << 30)
+@pytest.mark.parametrize("memory_gib", [3, 5, 8, 12, 24])
+def test_advice_names_settings_that_then_fit(memory_gib: int) -> None:
+    machine = replace(CPU, memory_bytes=memory_gib << 30)
     found = plan(make_recipe(**HEAVY), machine, RATES, make_manifest())
     assert not found.fits
-    assert [advice.split(" ")[0] for advice in found.advice] == [
-        "train.micro_batch",
-        "model.context",
-        "model.size",
-    ]
     for advice in found.advice:
         table = make_recipe(**HEAVY).model_dump(by_alias=True, exclude_none=True)
         (change,) = changes_in(advice)
@@ -146,12 +142,26 @@ def test_advice_names_settings_that_then_fit() -> None:
         assert f"{changed.peak_bytes.expected / 2**30:.1f} GiB" in advice
 
 
-def test_advice_is_the_nearest_that_fits() -> None:
-    machine = replace(CPU, memory_bytes=8 << 30)
-    found = plan(make_recipe(**HEAVY), machine, RATES, make_manifest())
-    size = int(found.advice[0].split()[2])
-    twice = HEAVY | {"train": HEAVY["train"] | {"micro_batch": 2 * size}}
-    assert not plan(make_recipe(**twice), machine, RATES, make_manifest()).fits
+def test_advice_offers_each_kind_of_setting() -> None:
+    found = plan(make_recipe(**HEAVY), replace(CPU, memory_bytes=8 << 30), RATES, make_manifest())
+    assert [advice.split(" ")[0] for advice in found.advice] == [
+        "train.micro_batch",
+        "model.context",
+        "model.size",
+    ]
+
+
+@pytest.mark.parametrize("memory_gib", [3, 5, 8, 12, 24])
+@pytest.mark.parametrize("batch_size", [64, 60, 63])
+def test_the_micro_batch_advised_is_the_largest_that_fits(memory_gib: int, batch_size: int) -> None:
+    def heavy(micro_batch: int) -> Any:
+        train = HEAVY["train"] | {"batch_size": batch_size, "micro_batch": micro_batch}
+        machine = replace(CPU, memory_bytes=memory_gib << 30)
+        return plan(make_recipe(**HEAVY | {"train": train}), machine, RATES, make_manifest())
+
+    divisors = [size for size in range(1, batch_size) if batch_size % size == 0]
+    largest = max(size for size in divisors if heavy(size).fits)
+    assert heavy(batch_size).advice[0].startswith(f"train.micro_batch = {largest} ")
 
 
 def test_where_no_single_setting_is_enough_the_smallest_model_is_shown() -> None:

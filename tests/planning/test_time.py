@@ -13,7 +13,7 @@ from shuyuan.planning.cost import train_flops_per_token
 from shuyuan.planning.time import EFFICIENCY, predicted_costs
 from shuyuan.train.resolve import Costs
 
-from .parts import CPU, RATES, make_manifest, make_recipe
+from .parts import CPU, GPU, RATES, make_manifest, make_recipe
 
 WIDE = {"layers": 4, "width": 1024, "context": 512}
 
@@ -46,6 +46,13 @@ def test_a_tiny_model_is_bound_by_its_calls() -> None:
 
 def test_bf16_pays_where_its_rate_is_higher() -> None:
     assert costs(WIDE, precision="bf16").step < 0.7 * costs(WIDE).step
+
+
+def test_long_attention_gains_nothing_from_bf16_on_a_processor() -> None:
+    wide = Rates({"fp32": 2e11, "bf16": 2e13}, 4e13, 4e8)  # so that attention is nearly all that is left
+    long = {"layers": 2, "width": 64, "context": 2048}
+    on_cpu, on_gpu = (costs(long, machine, wide, precision="bf16").step for machine in (CPU, GPU))
+    assert on_cpu > 1.3 * on_gpu
 
 
 def test_muon_costs_more_than_adamw_and_the_same_for_any_batch() -> None:

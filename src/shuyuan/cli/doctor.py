@@ -17,6 +17,7 @@ def doctor(as_json: AsJson = False, debug: Debug = False) -> None:
 
 
 def _show(out: Any, found: dict[str, Any]) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from .screen import quantity
@@ -28,5 +29,5 @@ def _show(out: Any, found: dict[str, Any]) -> None:
     out.print(f"precision: {found['precision']}")
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for check in found["checks"]:
-        table.add_row("ok" if check["ok"] else "NO", check["name"], check["detail"])
+        table.add_row("ok" if check["ok"] else "NO", check["name"], escape(check["detail"]))
     out.print(table)

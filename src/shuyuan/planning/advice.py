@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 from ..recipe import SIZES, Recipe
@@ -48,12 +49,11 @@ def _first_fitting(
 def _micro_batches(recipe: Recipe) -> Iterator[dict[str, int | str]]:
     """Smaller divisors of the batch, the largest first: the result stays the same, only slower."""
     batch_size, micro_batch = recipe.train.batch_size, recipe.train.micro_batch
-    assert batch_size != "auto" and micro_batch != "auto"
-    size = micro_batch // 2
-    while size:
-        if batch_size % size == 0:
+    assert batch_size != "auto" and micro_batch != "auto"  # resolve.fill_in came first
+    small = [size for size in range(1, math.isqrt(batch_size) + 1) if batch_size % size == 0]
+    for size in sorted({*small, *(batch_size // size for size in small)}, reverse=True):
+        if size < micro_batch:
             yield {"train.micro_batch": size}
-        size //= 2
 
 
 def _contexts(recipe: Recipe) -> Iterator[dict[str, int | str]]:
