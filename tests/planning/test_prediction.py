@@ -197,6 +197,10 @@ def test_a_small_machine_gets_a_micro_batch_that_fits() -> None:
         {"train": {"budget": "9" * 17 + " h"}},
         {"train": {"budget": "9" * 15 + " epochs"}},
         {"train": {"steps": 10**30}},
+        {"train": {"evaluations": 10**12}},
+        {"model": {"hidden": 10**400}},
+        {"train": {"batch_size": 10**400}},
+        {"train": {"steps": 10**400}},
     ],
 )
 def test_nonsense_is_refused_clearly_and_quickly(tables: dict[str, Any]) -> None:
@@ -205,7 +209,7 @@ def test_nonsense_is_refused_clearly_and_quickly(tables: dict[str, Any]) -> None
         with pytest.raises(RecipeError) as caught:
             plan(make_recipe(**tables), CPU, RATES, manifest)
         assert caught.value.code.startswith("plan.absurd-")
-        assert caught.value.where in ("model", "train.batch_size", "train.budget")
+        assert caught.value.where in ("model", "train.batch_size", "train.budget", "train.evaluations")
     assert time.perf_counter() - begun < 2
 
 

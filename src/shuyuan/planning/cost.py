@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 from ..errors import RecipeError
@@ -38,7 +39,7 @@ def planned_model(model: Model, vocab_size: int) -> TransformerConfig:
     if config.parameters > MOST_PARAMETERS:
         raise RecipeError(
             "plan.absurd-model",
-            f"The model would have {float(config.parameters):.0e} parameters; the largest ever trained have about 1e12.",
+            f"The model would have {Decimal(config.parameters):.0e} parameters; the largest ever trained have about 1e12.",
             where="model",
             mend="Look for a digit too many in model.layers, model.width or model.hidden.",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal  # no float holds every slip of the finger
 from typing import Any
 
 from ..data import Manifest
@@ -20,6 +21,7 @@ from .time import predicted_costs
 MOST_TOKENS = 1e16  # a thousand times the largest runs
 MOST = {"seconds": 1e10, "steps": 1e12, "tokens": MOST_TOKENS, "epochs": 1e6}
 MOST_BATCH_TOKENS = 1e9
+MOST_EVALUATIONS = 100_000
 # Shares of the expected time: of a time budget, which is calibrated; by formula with measured rates; with assumed ones.
 BUDGET_SPREAD, MEASURED_SPREAD, ASSUMED_SPREAD = (0.8, 1.25), (0.5, 2.0), (0.25, 4.0)
 
@@ -88,9 +90,9 @@ def plan(recipe: Recipe, hardware: Hardware, rates: Rates | None, manifest: Mani
         DataError: the source is not there.
     """
     _check_sane(recipe)
+    planned_model(recipe.model, 1)  # an absurd model is refused before anything is read or computed
     notes: list[str] = []
     if manifest is None:
-        planned_model(recipe.model, 1)  # an absurd model is refused before the source is read
         manifest, notes = estimated_manifest(recipe)
     if rates is None:
         rates = assumed_rates(hardware)
@@ -143,7 +145,7 @@ def _steps_and_seconds(
     if steps * _batch_tokens(recipe) > MOST_TOKENS:
         raise _absurd(
             "budget",
-            f"The run would learn from {float(steps * _batch_tokens(recipe)):.0e} tokens.",
+            f"The run would learn from {Decimal(steps * _batch_tokens(recipe)):.0e} tokens.",
             "train.budget",
         )
     return steps, Interval(expected * spread[0], expected, expected * spread[1])
@@ -158,13 +160,19 @@ def _check_sane(recipe: Recipe) -> None:
     """Refuses slips of the finger before anything loops over them."""
     if _batch_tokens(recipe) > MOST_BATCH_TOKENS:
         raise _absurd(
-            "batch", f"A step would have {float(_batch_tokens(recipe)):.0e} tokens.", "train.batch_size"
+            "batch", f"A step would have {Decimal(_batch_tokens(recipe)):.0e} tokens.", "train.batch_size"
+        )
+    if recipe.train.evaluations > MOST_EVALUATIONS:
+        raise _absurd(
+            "evaluations",
+            f"There would be {Decimal(recipe.train.evaluations):.0e} evaluations.",
+            "train.evaluations",
         )
     budget = Budget.parse(recipe.train.budget)
     if recipe.train.steps is not None:
         budget = Budget("steps", recipe.train.steps)
     if budget.amount > MOST[budget.unit]:
-        raise _absurd("budget", f"The budget is {float(budget.amount):.0e} {budget.unit}.", "train.budget")
+        raise _absurd("budget", f"The budget is {Decimal(budget.amount):.0e} {budget.unit}.", "train.budget")
 
 
 def _absurd(what: str, sentence: str, key: str) -> RecipeError:
