@@ -131,3 +131,30 @@ def test_sealing_changes_no_weight(sealed: Path, tmp_path: Path) -> None:
     assert shuyuan("export", sealed / "run", "--to", tmp_path / "exported").status == 0
     exported, opened = tmp_path / "exported/model.safetensors", tmp_path / "open/model/model.safetensors"
     assert exported.read_bytes() == opened.read_bytes()
+
+
+def test_a_command_planted_in_a_run_folder_is_not_run(sealed: Path, tmp_path: Path) -> None:
+    """Whoever can write the folder could name a command where the key's place stands."""
+    copy = tmp_path / "copy"
+    shutil.copytree(sealed / "run", copy)
+    recipe = copy / "recipe.toml"
+    planted = recipe.read_text(encoding="utf-8").replace(
+        "env:SHUYUAN_TEST_KEY", f"command:touch {tmp_path}/pwned"
+    )
+    recipe.write_text(planted, encoding="utf-8")
+    for arguments in (["info"], ["run"], ["verify"], ["generate"], ["keys", "remove"]):
+        rest = ["key-1"] if arguments[0] == "keys" else []
+        outcome = shuyuan(*arguments, copy, *rest, "--json")
+        assert outcome.json["error"]["code"] == "vault.command-in-run"
+    assert not (tmp_path / "pwned").exists()
+    key = f"command:printf '{KEY}'"
+    problems = shuyuan("verify", copy, "--key", key, "--json").json["problems"]
+    assert [problem["file"] for problem in problems] == ["recipe.toml"]
+
+
+def test_a_command_in_ones_own_recipe_is_run(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, steps=2)
+    key = f"vault.key=\"command:printf '{KEY}'\""
+    for _ in range(2):
+        assert shuyuan("run", recipe, "--out", tmp_path / "run", "--set", key).status == 0
+    assert shuyuan("info", tmp_path / "run", "--key", f"command:printf '{KEY}'").status == 0

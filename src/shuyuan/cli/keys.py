@@ -130,14 +130,15 @@ def remove(
 def _place(run: Path, key: str | None) -> str:
     """Where the key is that opens a run now."""
     from ..errors import VaultError
+    from ..pipeline import key_place
     from ..runs import Run
 
-    vault = Run(run).recipe().vault
-    if key is None and vault is None:
+    place = key or key_place(Run(run).recipe(), Run(run))
+    if place is None:
         raise VaultError(
             "vault.not-sealed", "This run is not sealed.", where=str(run), mend="It has no keys to change."
         )
-    return key or (vault.key if vault else "")
+    return place
 
 
 def _show(out: Any, keys: list[dict[str, Any]]) -> None:
