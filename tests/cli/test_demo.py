@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from shuyuan import recipe as recipes
 from shuyuan.cli.run import DEMO, visible
@@ -46,7 +47,10 @@ def test_the_demo_tells_the_whole_story(tmp_path: Path, monkeypatch: pytest.Monk
     ):
         assert word in outcome.stdout, word
     assert (tmp_path / "runs/demo/report.html").is_file()
-    assert max(len(line) for line in outcome.stdout.splitlines()) <= 80, "fits a terminal of 80 columns"
+    too_wide = [
+        line for line in outcome.stdout.split("\n") if cell_len(line) > 80 and not line.startswith("next: ")
+    ]
+    assert not too_wide, "fits a terminal of 80 columns; the command to copy stays on one line"
 
     assert shuyuan("info", "runs/demo", "--json").json["sealed"] is True, (
         "later commands find the key by themselves"
