@@ -19,11 +19,11 @@ from .inference import Engine
 from .models import hub
 from .progress import Progress, Stop
 from .recipe import Recipe
-from .runs import LOCK_FILE, RECIPE_FILE, Run
+from .runs import LOCK_FILE, RECIPE_FILE, Run, not_prepared, not_trained
 from .train.memory import peak_memory
+from .train.training import METRICS_FILE
 
 PLAN_FILE = "plan.json"
-METRICS_FILE = "metrics.jsonl"
 RUNS = Path("runs")
 VERSIONED = ("torch", "tokenizers", "numpy", "cryptography", "safetensors")
 Target = str | Path | Recipe | dict[str, Any]
@@ -290,12 +290,7 @@ def export(job: Job, to: Path) -> Path:
     """
     names = job.store.names("model/")
     if not names:
-        raise RunError(
-            "run.not-trained",
-            "There is no trained model yet.",
-            where=str(job.run.path),
-            mend=f"Train it: shuyuan train {job.run.path}",
-        )
+        raise not_trained(job.run.path)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise RunError(
             "run.folder-in-use", "The folder is not empty.", where=str(to), mend="Choose another --to."
@@ -360,12 +355,7 @@ class LoadedRun:
     def __init__(self, path: str | Path, key: str | None = None, progress: Progress | None = None) -> None:
         with look(path, key) as job:
             if not job.store.exists("model"):
-                raise RunError(
-                    "run.not-trained",
-                    "There is no trained model yet.",
-                    where=str(path),
-                    mend=f"Train it: shuyuan train {path}",
-                )
+                raise not_trained(job.run.path)
             self.recipe = job.recipe
             model, tokenizer = hub.load(job.store), data.load_tokenizer(job.store)
             self._engine = Engine(model, tokenizer, progress=progress)
@@ -385,12 +375,7 @@ class LoadedRun:
 def _prepared(job: Job) -> data.Manifest:
     manifest = data.load_manifest(job.store)
     if manifest is None:
-        raise RunError(
-            "run.not-prepared",
-            "The data is not prepared.",
-            where=str(job.run.path),
-            mend=f"Prepare it: shuyuan prepare {job.run.path}",
-        )
+        raise not_prepared(job.run.path)
     return manifest
 
 

@@ -122,6 +122,26 @@ def _owner_of(file: Path) -> str:
         return "owner unknown"
 
 
+def not_prepared(path: Path) -> RunError:
+    """The error of a verb that needs the shards of a run that has none yet."""
+    return RunError(
+        "run.not-prepared",
+        "The data is not prepared.",
+        where=str(path),
+        mend=f"Prepare it: shuyuan prepare {path}",
+    )
+
+
+def not_trained(path: Path) -> RunError:
+    """The error of a verb that needs the model of a run that has none yet."""
+    return RunError(
+        "run.not-trained",
+        "There is no trained model yet.",
+        where=str(path),
+        mend=f"Train it: shuyuan train {path}",
+    )
+
+
 def sync_folder(folder: Path) -> None:
     """Makes a rename in `folder` survive a power cut; a no-op where the platform cannot open folders."""
     with suppress(OSError):

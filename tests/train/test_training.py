@@ -25,28 +25,9 @@ from shuyuan.runs import Run
 from shuyuan.train import TrainResult, resolve, train, training
 from shuyuan.vault import OpenStore, Store, open_store
 
+from ..runs import text_of
 from .parts import StopAt
 
-WORDS = [
-    "the",
-    "red",
-    "fox",
-    "saw",
-    "a",
-    "small",
-    "bird",
-    "near",
-    "old",
-    "river",
-    "and",
-    "then",
-    "slowly",
-    "went",
-    "home",
-    "because",
-    "night",
-    "came",
-]
 CHILD = Path(__file__).with_name("child.py")
 
 
@@ -61,10 +42,8 @@ def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
 
 def recipe_for(folder: Path, **changes: Any) -> Recipe:
     """A run of 24 steps on a text with some structure; two seconds at most."""
-    choose = random.Random(0)
-    lines = [f"line {number}: {' '.join(choose.choices(WORDS, k=9))}." for number in range(300)]
     source = folder / "notes.txt"
-    source.write_text("\n".join(lines), encoding="utf-8")
+    source.write_text(text_of(300), encoding="utf-8")
     table: dict[str, Any] = {
         "name": "tiny",
         "data": {"source": str(source), "record": "line", "validation": 0.2, "duplicates": "exact"},

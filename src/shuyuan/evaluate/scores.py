@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Manifest, Tokenizer, Windows, load_tokenizer
-from ..errors import RunError
 from ..hardware import choose_precision, detect
 from ..inference import Engine
 from ..models import Transformer, hub
 from ..progress import Progress
 from ..recipe import Recipe
+from ..runs import not_trained
 from ..tasks import task_named
 from ..vault import Store
 from .bigram import Bigram
@@ -42,12 +42,7 @@ def evaluate(recipe: Recipe, store: Store, manifest: Manifest, progress: Progres
         RunError: there is no trained model yet.
     """
     if not store.exists("model"):
-        raise RunError(
-            "run.not-trained",
-            "There is no trained model yet.",
-            where=str(store.path),
-            mend="Train it: shuyuan train RUN",
-        )
+        raise not_trained(store.path)
     model = hub.load(store)
     task = task_named(recipe.task)
     bigram = _fit_bigram(recipe, store, manifest, progress)

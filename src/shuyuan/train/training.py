@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Manifest, Windows, load_manifest, load_tokenizer
-from ..errors import RunError, TrainError
+from ..errors import TrainError
 from ..hardware import Hardware, detect
 from ..models import Transformer, TransformerConfig, hub
 from ..progress import Progress
 from ..recipe import Recipe
+from ..runs import not_prepared
 from ..vault import Store
 from .backend import Batch
 from .checkpoints import Checkpoints
@@ -80,12 +81,7 @@ def train(
     """
     manifest = load_manifest(store)
     if manifest is None:
-        raise RunError(
-            "run.not-prepared",
-            "The data is not prepared.",
-            where=str(store.path),
-            mend=f"Prepare it: shuyuan prepare {store.path}",
-        )
+        raise not_prepared(store.path)
     hardware = detect()
     checkpoints = Checkpoints(store, _identity(recipe, manifest), _circumstances(hardware), recipe.train.keep)
     there = checkpoints.steps()
