@@ -67,6 +67,10 @@ class TrainError(ShuyuanError):
     """Training cannot go on: the loss stays non-finite, or a checkpoint does not fit the model."""
 
 
+class PrivacyError(ShuyuanError):
+    """What was asked would break the privacy guarantee, or leaves it undefined."""
+
+
 class Interrupted(ShuyuanError):  # noqa: N818 - it is obedience, not an error
     """SIGINT or SIGTERM was obeyed: the state is saved, and the same command goes on from there."""
 

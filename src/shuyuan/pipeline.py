@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import shlex
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 
 from . import __version__, data, evaluate, hardware, planning, report, train, vault
 from . import recipe as recipes
-from .errors import MachineError, RecipeError, RunError, VaultError
+from .errors import MachineError, RecipeError, RunError
 from .inference import Engine
 from .models import hub
 from .progress import Progress, Stop
@@ -96,7 +95,7 @@ def begin(
         run.check_same(recipe)
         recipe = run.recipe()
     in_folder = isinstance(target, str | Path) and Path(target).is_dir()
-    key = key or key_place(recipe, run if in_folder else None)
+    key = key or vault.key_place(recipe, run if in_folder else None)
     if recipe.vault is None:
         progress.say("vault.open", "Not sealed: this run lies in the clear, and nothing in it is hidden.")
     with run.lock(verb):
@@ -118,31 +117,8 @@ def look(target: str | Path, key: str | None = None) -> Iterator[Job]:
     """Opens a run that is there, for reading; it may be at work meanwhile."""
     run = Run(target)
     recipe = run.recipe()
-    with vault.open_store(run, key or key_place(recipe, run), writable=False) as store:
+    with vault.open_store(run, key or vault.key_place(recipe, run), writable=False) as store:
         yield Job(run, store, recipe)
-
-
-def key_place(recipe: Recipe, folder: Run | None) -> str | None:
-    """Where the recipe says that the vault's key is; None for a run in the clear.
-
-    Args:
-        recipe: says it.
-        folder: the run, if the recipe was found in its folder. Whoever can write there could name a command, which would
-            be run before anything can be authenticated.
-
-    Raises:
-        VaultError: the recipe of a run folder names a command.
-    """
-    if recipe.vault is None:
-        return None
-    if folder is not None and recipe.vault.key.startswith("command:"):
-        raise VaultError(
-            "vault.command-in-run",
-            "A command named inside a run folder is not run: others may have put it there.",
-            where=str(folder.path / RECIPE_FILE),
-            mend=f"If it is yours, name it yourself: --key {shlex.quote(recipe.vault.key)}",
-        )
-    return recipe.vault.key
 
 
 def _refuse_strange_folder(run: Run) -> None:
@@ -329,7 +305,7 @@ def verify(target: str | Path, key: str | None = None, expect: str | None = None
     found: list[vault.Problem] = []
     try:
         recipe = run.recipe()
-        key = key or key_place(recipe, run)
+        key = key or vault.key_place(recipe, run)
     except RecipeError as error:
         if key is None:
             found.append(

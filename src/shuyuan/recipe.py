@@ -29,6 +29,8 @@ BUILT_IN_SOURCES = ("stdlib", "digits")
 PERSONAL_DATA = ("email", "phone", "national-id", "card", "iban", "ip", "url-credentials")
 SIZES = {"tiny": (4, 128), "small": (6, 256), "medium": (8, 512), "large": (12, 768)}  # name: (layers, width)
 
+MOST_STEPS, MOST_SEQUENCES = 10**12, 2**24  # beyond: a digit too many, refused before anything loops over it
+
 Maskable = Literal["email", "phone", "national-id", "card", "iban", "ip", "url-credentials"]
 Auto = Literal["auto"]
 
@@ -140,7 +142,8 @@ class Tokenizer(Section):
     from_: str | None = Field(
         None,
         alias="from",
-        description="The path of a tokenizer.json to use as it is; `kind` and `vocab_size` then do nothing.",
+        description="A tokenizer.json to use as it is, or a model folder or run that has one; `kind` and `vocab_size` then "
+        "do nothing.",
     )
 
 
@@ -157,19 +160,25 @@ class Model(Section):
     width: int | None = Field(
         None, ge=8, le=65536, description="Width of the residual stream. Left out: from `size`."
     )
-    heads: int | None = Field(None, ge=1, description="Attention heads. Left out: width / 64, at least 2.")
+    heads: int | None = Field(
+        None, ge=1, le=65536, description="Attention heads. Left out: width / 64, at least 2."
+    )
     kv_heads: int | None = Field(
-        None, ge=1, description="Key-value heads (grouped-query attention). Left out: as `heads`."
+        None, ge=1, le=65536, description="Key-value heads (grouped-query attention). Left out: as `heads`."
     )
     hidden: int | None = Field(
-        None, ge=8, description="Width of the SwiGLU layer. Left out: 8/3 of width, to a multiple of 32."
+        None,
+        ge=8,
+        le=2**20,
+        description="Width of the SwiGLU layer. Left out: 8/3 of width, to a multiple of 32.",
     )
     context: int = Field(256, ge=8, le=1_048_576, description="Tokens that the model sees at once.")
     tied: bool = Field(True, description="Embedding and output head share their weights.")
     from_: str | None = Field(
         None,
         alias="from",
-        description="Start from these weights: a local folder in the Qwen3 layout, or another run.",
+        description="Start from these weights: a local folder in the Qwen3 layout, or another run, sealed or not. Its "
+        "tokenizer is used too, unless [tokenizer] says otherwise.",
     )
 
     @model_validator(mode="after")
@@ -207,6 +216,7 @@ class Train(Section):
     steps: int | None = Field(
         None,
         ge=1,
+        le=MOST_STEPS,
         description="Optimizer steps. Filled in from `budget` once, before step 1; where it stands, it rules.",
     )
     batch_size: int | Auto = Field(
@@ -245,14 +255,14 @@ class Train(Section):
     )
     keep: int = Field(2, ge=1, description="Checkpoints kept; older ones are removed.")
     evaluations: int = Field(
-        10, ge=0, description="How often the validation loss is measured during training."
+        10, ge=0, le=100_000, description="How often the validation loss is measured during training."
     )
 
     @field_validator("batch_size", "micro_batch")
     @classmethod
     def _positive(cls, size: int | str) -> int | str:
-        if isinstance(size, int) and size < 1:
-            raise ValueError("must be at least 1")
+        if isinstance(size, int) and not 1 <= size <= MOST_SEQUENCES:
+            raise ValueError(f"must lie between 1 and {MOST_SEQUENCES:,}")
         return size
 
     @field_validator("learning_rate")
@@ -410,6 +420,9 @@ def check(table: dict[str, Any], *, where: str) -> Recipe:
                 where=where,
                 mend="Take the key out; nothing of it would be obeyed.",
             )
+    start = _get(table, "model.from")
+    if isinstance(start, str) and "tokenizer" not in table:
+        table = table | {"tokenizer": {"from": start}}
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:

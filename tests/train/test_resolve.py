@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from shuyuan.train.resolve import (
     Costs,
     calibrate,
     choose_learning_rate,
+    divisors,
     fill_in,
     sequence_bytes,
     stage_seconds,
@@ -136,11 +139,30 @@ def test_the_micro_batch_divides_the_batch_and_fits_half_of_the_memory(
 
 
 def test_wider_models_learn_more_slowly() -> None:
-    rates = [
-        choose_learning_rate(recipe(model={"size": size})) for size in ("tiny", "small", "medium", "large")
-    ]
+    rates = [choose_learning_rate("adamw", width) for width in (128, 256, 512, 768)]
     assert rates == sorted(rates, reverse=True)
     assert 1e-4 < rates[-1] < rates[0] < 0.1
+
+
+def test_a_huge_batch_is_divided_at_once() -> None:
+    begun = time.perf_counter()
+    assert divisors(2**24)[:4] == [1, 2, 4, 8]
+    assert time.perf_counter() - begun < 1
+
+
+@given(st.integers(1, 5000))
+def test_divisors_are_all_that_divide(number: int) -> None:
+    assert divisors(number) == [size for size in range(1, number + 1) if number % size == 0]
+
+
+def test_what_a_model_to_start_from_needs_is_its_own(tmp_path: Path) -> None:
+    """The learning rate follows from the width of the given model, not from the recipe's size, which does nothing."""
+    given = TransformerConfig(300, 2, 64, 2, 2, 32, 128, 64)
+    (tmp_path / "config.json").write_text(json.dumps(given.to_hub()))
+    start = {"from": str(tmp_path)}
+    assert fill_in(
+        recipe(model=start, optimizer="adamw"), manifest(), CPU
+    ).train.learning_rate == choose_learning_rate("adamw", 64)
 
 
 def test_validation_is_bounded() -> None:

@@ -130,8 +130,8 @@ def remove(
 def _place(run: Path, key: str | None) -> str:
     """Where the key is that opens a run now."""
     from ..errors import VaultError
-    from ..pipeline import key_place
     from ..runs import Run
+    from ..vault import key_place
 
     place = key or key_place(Run(run).recipe(), Run(run))
     if place is None:

@@ -52,5 +52,5 @@ def _show(out: Any, plan: dict[str, Any]) -> None:
     table.add_row("fits", "yes" if plan["fits"] else "no")
     table.add_row("privacy", "none asked")
     out.print(table)
-    for advice in plan["advice"]:
-        out.print(f"- {advice}", markup=False)
+    for line in plan["advice"] + plan["notes"]:
+        out.print(f"- {line}", markup=False)

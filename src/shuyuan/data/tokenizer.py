@@ -19,6 +19,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as HubTokenizer
 
 from ..errors import DataError
+from ..vault import open_model_folder
 
 Ids = NDArray[np.uint32]
 
@@ -258,15 +259,14 @@ def learn_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def given_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer of a tokenizer.json, or of a folder that holds one.
+    """The tokenizer of a tokenizer.json, or of a model folder or run that holds one.
 
     Raises:
-        DataError: there is none, or it loses text (it changes or drops characters).
+        DataError: there is none.
+        RunError, VaultError: the run has no model yet, or cannot be opened.
     """
-    if path.is_dir():
-        path = path / "tokenizer.json"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _of_folder(path) if path.is_dir() else path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         raise DataError(
             "data.missing",
@@ -275,3 +275,11 @@ def given_tokenizer(path: Path) -> Tokenizer:
             mend="Check `tokenizer.from`.",
         ) from None
     return Tokenizer.from_json(text, where=str(path))
+
+
+def _of_folder(path: Path) -> str:
+    with open_model_folder(path) as (store, name):
+        file = f"{name}/tokenizer.json".removeprefix("/")
+        if not store.exists(file):
+            raise FileNotFoundError(file)
+        return store.read(file).decode()

@@ -1,6 +1,6 @@
 """The networks: the transformer in the Qwen3 layout, its key-value cache, and Hugging Face folders in and out.
 
-Other rooms may use `TransformerConfig` (loads no torch), `Transformer`, `Cache`, `Slots`, and the module `hub`
+Other rooms may use `TransformerConfig` and `config_for` (which load no torch), `Transformer`, `Cache`, `Slots`, and the module `hub`
 (`save`, `load`, `load_folder`).
 """
 
@@ -10,13 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .config import TransformerConfig
+from .folder import config_for
 
 if TYPE_CHECKING:
     from . import hub
     from .cache import Cache, Slots
     from .transformer import Transformer
 
-__all__ = ["Cache", "Slots", "Transformer", "TransformerConfig", "hub"]
+__all__ = ["Cache", "Slots", "Transformer", "TransformerConfig", "config_for", "hub"]
 
 _HOMES = {"Cache": ".cache", "Slots": ".cache", "Transformer": ".transformer"}
 

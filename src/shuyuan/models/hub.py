@@ -16,17 +16,16 @@ import torch
 from torch import Tensor
 
 from ..errors import ShuyuanError
-from ..vault import Folder, OpenStore, Reader, Store
+from ..vault import Folder, Reader, Store
 from .config import TransformerConfig
+from .folder import CONFIG_FILE, missing, opened, read_config, read_json
 from .transformer import Transformer
 from .weights import Place, check_shapes, damaged, read_header, read_tensor
 
-CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 TOKENIZER_FILE = "tokenizer.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-LARGEST_JSON_BYTES = 2**24
 ROLES = ("bos_token", "eos_token", "pad_token")  # the end token plays all three
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
@@ -55,17 +54,13 @@ def save(folder: Folder, model: Transformer, tokenizer_json: str, card: str) -> 
 
 
 def load_folder(path: str | Path) -> Transformer:
-    """Loads a Qwen3 folder, as transformers or `save` writes it.
+    """Loads a Qwen3 folder, as transformers or `save` writes it, or the model of a run.
 
     Raises:
-        ShuyuanError: as `load`.
+        ShuyuanError: as `load`, or the run cannot be opened.
     """
-    path = Path(path)
-    if not path.is_dir():
-        raise ShuyuanError(
-            "models.no-folder", "There is no such model folder.", where=str(path), mend="Check the path."
-        )
-    return load(OpenStore(path, writable=False), "")
+    with opened(Path(path)) as (store, name):
+        return load(store, name)
 
 
 def load(store: Store, name: str = "model") -> Transformer:
@@ -85,9 +80,8 @@ def load(store: Store, name: str = "model") -> Transformer:
     prefix = f"{name}/" if name else ""
     found = [full.removeprefix(prefix) for full in store.names(prefix)]
     place = str(PurePosixPath(store.path.as_posix(), name))
-    table = _read_json(store, prefix, CONFIG_FILE, found)
-    config = TransformerConfig.from_hub(table, where=f"{place}/{CONFIG_FILE}")
-    files = _weight_files(store, prefix, found, place)
+    config = read_config(store, name)
+    files = _weight_files(store, name, found, place)
     with ExitStack() as stack:
         readers = {file: stack.enter_context(store.open(prefix + file)) for file in files}
         headers = {file: read_header(reader, f"{place}/{file}") for file, reader in readers.items()}
@@ -107,16 +101,16 @@ def load(store: Store, name: str = "model") -> Transformer:
     return model
 
 
-def _weight_files(store: Store, prefix: str, found: list[str], place: str) -> list[str]:
+def _weight_files(store: Store, name: str, found: list[str], place: str) -> list[str]:
     """The names of the safetensors files: one, or those that an index lists."""
     if WEIGHTS_FILE in found:
         return [WEIGHTS_FILE]
     if INDEX_FILE in found:
-        named = _read_json(store, prefix, INDEX_FILE, found).get("weight_map")
+        named = read_json(store, name, INDEX_FILE).get("weight_map")
         files = sorted({str(file) for file in named.values()}) if isinstance(named, dict) else []
         for file in files:
             if file not in found or not file.endswith(".safetensors"):
-                raise _missing(file[:80], place)
+                raise missing(file[:80], place)
         if files:
             return files
     pickles = [file for file in found if file.endswith(PICKLES)]
@@ -127,7 +121,7 @@ def _weight_files(store: Store, prefix: str, found: list[str], place: str) -> li
             where=place,
             mend="Use a folder with model.safetensors; transformers' save_pretrained writes one.",
         )
-    raise _missing(WEIGHTS_FILE, place)
+    raise missing(WEIGHTS_FILE, place)
 
 
 def _merge(headers: dict[str, dict[str, Place]], place: str) -> dict[str, Place]:
@@ -190,35 +184,6 @@ def _vocabulary(table: dict[str, Any]) -> Iterator[tuple[str, int]]:
     else:  # Unigram: a list of [token, score]
         yield from ((token, id_) for id_, (token, _) in enumerate(vocabulary))
     yield from ((added["content"], added["id"]) for added in table.get("added_tokens", []))
-
-
-def _read_json(store: Store, prefix: str, file: str, found: list[str]) -> dict[str, Any]:
-    where = str(PurePosixPath(store.path.as_posix(), prefix, file))
-    if file not in found:
-        raise _missing(file, str(PurePosixPath(where).parent))
-    with store.open(prefix + file) as reader:
-        content = reader.read_at(0, min(reader.size, LARGEST_JSON_BYTES + 1))
-    try:
-        table = json.loads(content) if len(content) <= LARGEST_JSON_BYTES else None
-    except (ValueError, RecursionError):
-        table = None
-    if not isinstance(table, dict):
-        raise ShuyuanError(
-            "models.bad-json",
-            "The file is not a JSON table of a reasonable size.",
-            where=where,
-            mend="Get the file again from where it came from.",
-        )
-    return table
-
-
-def _missing(file: str, place: str) -> ShuyuanError:
-    return ShuyuanError(
-        "models.missing-file",
-        f"The model folder has no {file}.",
-        where=place,
-        mend="Give a whole model folder: config.json and model.safetensors at least.",
-    )
 
 
 def _json(table: dict[str, Any]) -> bytes:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 
 from ..recipe import SIZES, Recipe
+from ..train.resolve import divisors
 from .memory import Interval
 
 GIB = 2**30
@@ -50,8 +50,7 @@ def _micro_batches(recipe: Recipe) -> Iterator[dict[str, int | str]]:
     """Smaller divisors of the batch, the largest first: the result stays the same, only slower."""
     batch_size, micro_batch = recipe.train.batch_size, recipe.train.micro_batch
     assert batch_size != "auto" and micro_batch != "auto"  # resolve.fill_in came first
-    small = [size for size in range(1, math.isqrt(batch_size) + 1) if batch_size % size == 0]
-    for size in sorted({*small, *(batch_size // size for size in small)}, reverse=True):
+    for size in reversed(divisors(batch_size)):
         if size < micro_batch:
             yield {"train.micro_batch": size}
 

@@ -7,15 +7,11 @@ counts in full and is not halved for its causal mask, as in torchtitan and nanoc
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 
 from ..errors import RecipeError
-from ..models import TransformerConfig
+from ..models import TransformerConfig, config_for
 from ..recipe import Model
 
 MOST_PARAMETERS = 10**14  # a hundred times the largest models; beyond it is a slip of the finger
@@ -30,12 +26,10 @@ def planned_model(model: Model, vocab_size: int) -> TransformerConfig:
         vocab_size: of the run's tokenizer.
 
     Raises:
-        RecipeError: the model is absurdly large, or there is none to start from.
+        RecipeError: the model is absurdly large.
+        ShuyuanError: there is none to start from, or it cannot be opened.
     """
-    if model.from_ is None:
-        config = TransformerConfig.from_recipe(model, vocab_size, 0)
-    else:
-        config = replace(_given(Path(model.from_)), context=model.context)
+    config = config_for(model, vocab_size)
     if config.parameters > MOST_PARAMETERS:
         raise RecipeError(
             "plan.absurd-model",
@@ -44,20 +38,6 @@ def planned_model(model: Model, vocab_size: int) -> TransformerConfig:
             mend="Look for a digit too many in model.layers, model.width or model.hidden.",
         )
     return config
-
-
-def _given(folder: Path) -> TransformerConfig:
-    for file in (folder / "config.json", folder / "model" / "config.json"):
-        with suppress(OSError, ValueError):
-            table = json.loads(file.read_text(encoding="utf-8"))
-            if isinstance(table, dict):
-                return TransformerConfig.from_hub(table, where=str(file))
-    raise RecipeError(
-        "plan.no-model-config",
-        "There is no readable config.json, so the size of the model to start from is unknown.",
-        where=str(folder),
-        mend="Give `model.from` a folder in the Qwen3 layout that is not sealed; `shuyuan export` writes one.",
-    )
 
 
 def block_matrices(config: TransformerConfig) -> Iterator[tuple[int, int]]:

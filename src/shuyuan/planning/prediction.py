@@ -21,7 +21,6 @@ from .time import predicted_costs
 MOST_TOKENS = 1e16  # a thousand times the largest runs
 MOST = {"seconds": 1e10, "steps": 1e12, "tokens": MOST_TOKENS, "epochs": 1e6}
 MOST_BATCH_TOKENS = 1e9
-MOST_EVALUATIONS = 100_000
 # Shares of the expected time: of a time budget, which is calibrated; by formula with measured rates; with assumed ones.
 BUDGET_SPREAD, MEASURED_SPREAD, ASSUMED_SPREAD = (0.8, 1.25), (0.5, 2.0), (0.25, 4.0)
 
@@ -161,12 +160,6 @@ def _check_sane(recipe: Recipe) -> None:
     if _batch_tokens(recipe) > MOST_BATCH_TOKENS:
         raise _absurd(
             "batch", f"A step would have {Decimal(_batch_tokens(recipe)):.0e} tokens.", "train.batch_size"
-        )
-    if recipe.train.evaluations > MOST_EVALUATIONS:
-        raise _absurd(
-            "evaluations",
-            f"There would be {Decimal(recipe.train.evaluations):.0e} evaluations.",
-            "train.evaluations",
         )
     budget = Budget.parse(recipe.train.budget)
     if recipe.train.steps is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import re
 import resource
 import sys
@@ -20,6 +22,13 @@ def peak_memory() -> int:
 
 
 def forget_peak() -> None:
-    """Begins a new count, so that training is not charged with what preparation used; only Linux can do this."""
+    """Begins a new count, so that training is not charged with what preparation used; only Linux can do this.
+
+    What preparation and calibration have freed, glibc's allocator keeps in pieces that training's larger arrays do not fit
+    into, unless it is asked to hand it back: 150 MB in the demo.
+    """
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

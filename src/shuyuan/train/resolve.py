@@ -16,7 +16,7 @@ import numpy as np
 
 from ..data import Manifest
 from ..hardware import Hardware, choose_precision, measured_rates
-from ..models import TransformerConfig
+from ..models import TransformerConfig, config_for
 from ..progress import Progress
 from ..recipe import Budget, Recipe, Train
 from .backend import Batch
@@ -90,7 +90,11 @@ def fill_in(
             "train.precision": precision,
             "train.batch_size": batch_size,
             "train.micro_batch": micro_batch,
-            "train.learning_rate": choose_learning_rate(recipe) if rate == "auto" else rate,
+            "train.learning_rate": choose_learning_rate(
+                recipe.train.optimizer, config_for(recipe.model, manifest.vocab_size).width
+            )
+            if rate == "auto"
+            else rate,
         }
     )
 
@@ -102,21 +106,26 @@ def choose_batch(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> int:
     return max(1, min(wanted, there))
 
 
-def choose_learning_rate(recipe: Recipe) -> float:
-    """The peak learning rate, from optimizer and width; tuned at widths 128 and 256."""
-    at_256, power = LEARNING_RATES[recipe.train.optimizer]
-    return float(f"{at_256 * (recipe.model.shape()['width'] / 256) ** power:.2g}")
+def choose_learning_rate(optimizer: str, width: int) -> float:
+    """The peak learning rate; tuned at widths 128 and 256."""
+    at_256, power = LEARNING_RATES[optimizer]
+    return float(f"{at_256 * (width / 256) ** power:.2g}")
 
 
 def choose_micro_batch(
     recipe: Recipe, manifest: Manifest, hardware: Hardware, batch_size: int, precision: str
 ) -> int:
     """The largest divisor of the batch whose activations, beside weights and optimizer, fill half of the memory."""
-    config = TransformerConfig.from_recipe(recipe.model, manifest.vocab_size, 0)
+    config = config_for(recipe.model, manifest.vocab_size)
     room = hardware.memory_bytes / 2 - 16 * config.parameters
     each = sequence_bytes(config, precision)
-    fitting = [size for size in range(1, batch_size + 1) if batch_size % size == 0 and size * each <= room]
-    return max(fitting, default=1)
+    return max((size for size in divisors(batch_size) if size * each <= room), default=1)
+
+
+def divisors(number: int) -> list[int]:
+    """All whole numbers that divide it, the smallest first."""
+    small = [size for size in range(1, math.isqrt(number) + 1) if number % size == 0]
+    return sorted({*small, *(number // size for size in small)})
 
 
 def sequence_bytes(config: TransformerConfig, precision: str) -> int:
@@ -168,7 +177,7 @@ def calibrate(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: 
     share = CALIBRATION_SHARE * Budget.parse(train.budget).amount
     seconds = min(max(share, CALIBRATION_SECONDS[0]), CALIBRATION_SECONDS[1])
     with progress.stage("calibrate", seconds, "s") as stage, repeatable(hardware.cores, 0, train.precision):
-        config = TransformerConfig.from_recipe(recipe.model, manifest.vocab_size, 0)
+        config = config_for(recipe.model, manifest.vocab_size)
         backend = TorchBackend(Transformer(config, 0), train, hardware)
         made_up = batch(batch_size)
         step = _time(lambda: backend.step(made_up, rate), seconds, stage.advance)

@@ -3,7 +3,7 @@
 from .clear_store import OpenStore
 from .keyring import KeyFacts, Rotation, add_key, list_keys, remove_key, rotate_key
 from .keys import new_key, write_key_file
-from .opening import open_store, verify_run
+from .opening import key_place, open_model_folder, open_store, verify_run
 from .sealed_store import SealedStore
 from .store import Folder, Journal, Problem, Reader, Store, Writer
 
@@ -19,8 +19,10 @@ __all__ = [
     "Store",
     "Writer",
     "add_key",
+    "key_place",
     "list_keys",
     "new_key",
+    "open_model_folder",
     "open_store",
     "remove_key",
     "rotate_key",

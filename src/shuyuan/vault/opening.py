@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import VaultError
-from ..runs import LOCK_FILE, Run
+from ..recipe import Recipe
+from ..runs import LOCK_FILE, RECIPE_FILE, Run, not_trained
 from . import checks, disk
 from .clear_store import OpenStore
 from .head import Signer
@@ -69,6 +73,50 @@ def open_store(run: Run, key: str | None, *, create: bool = False, writable: boo
         store.close()
         raise
     return store
+
+
+def key_place(recipe: Recipe, folder: Run | None) -> str | None:
+    """Where the recipe says that the vault's key is; None for a run in the clear.
+
+    Args:
+        recipe: says it.
+        folder: the run, if the recipe was found in its folder. Whoever can write there could name a command, which would
+            be run before anything can be authenticated.
+
+    Raises:
+        VaultError: the recipe of a run folder names a command.
+    """
+    if recipe.vault is None:
+        return None
+    if folder is not None and recipe.vault.key.startswith("command:"):
+        raise VaultError(
+            "vault.command-in-run",
+            "A command named inside a run folder is not run: others may have put it there.",
+            where=str(folder.path / RECIPE_FILE),
+            mend=f"If it is yours, name it yourself: --key {shlex.quote(recipe.vault.key)}",
+        )
+    return recipe.vault.key
+
+
+@contextmanager
+def open_model_folder(path: Path) -> Iterator[tuple[Store, str]]:
+    """A model to start from: the files where it lies, and its folder in them.
+
+    Args:
+        path: a folder as transformers writes it, or a run, which is opened with the key that its recipe names.
+
+    Raises:
+        RunError: the run has no model yet.
+        VaultError: the run cannot be opened.
+    """
+    run = Run(path)
+    if not run.exists:
+        yield OpenStore(path, writable=False), ""
+        return
+    with open_store(run, key_place(run.recipe(), run), writable=False) as store:
+        if not store.exists("model"):
+            raise not_trained(path)
+        yield store, "model"
 
 
 def unlock(run: Run, key: str) -> Unlocked:
