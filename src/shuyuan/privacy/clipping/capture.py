@@ -1,0 +1,279 @@
+"""Watches a model's forward and backward pass and collects the gradient of each unit, with one backward pass.
+
+A forward hook passes the output of each module with parameters through a tap: a function that changes nothing and, in the
+backward pass, hands input and output gradient to the module's rule. While a module computes, its parameters are held
+still, so that autograd computes no ordinary gradient. A parameter that still gets one was used outside of its module,
+where no tap sees it, and is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import PrivacyError
+from .contributions import Contributions
+from .general import RowByRow
+from .rules import Rule, embedding, rule_for
+from .units import Units
+
+Collected = dict[int, Contributions]  # by parameter's id
+
+
+class Capture:
+    """Hooks on a model. Between `begin` and `end` they collect; at other times the model works as ever.
+
+    Args:
+        model: any module; what it computes is not changed.
+
+    Attributes:
+        parameters: the trainable ones, each once, by name.
+
+    Raises:
+        PrivacyError: a module mixes rows, or holds a parameter that no rule can see; it is named.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.parameters = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        self._names = {id(weight): name for name, weight in self.parameters.items()}
+        self._collected: Collected | None = None
+        self._units: Units | None = None
+        self._taps: list[tuple[str, Tensor]] = []
+        self._inside = 0  # depth of modules that go the general way: what is in them is theirs
+        self._handles: list[Any] = []
+        _refuse_mixers(model)
+        for name, module in model.named_modules():
+            own = [weight for weight in module.parameters(recurse=False) if weight.requires_grad]
+            if own:
+                self._watch(name or type(module).__name__, module)
+        for name, weight in self.parameters.items():
+            self._handles.append(_on_gradient(weight, _refuse_ordinary_gradient(name)))
+
+    def remove(self) -> None:
+        """Takes all hooks away: the model is an ordinary one again."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    # -- one physical batch --
+
+    @property
+    def collecting(self) -> bool:
+        """Whether `begin` was called, and `end` was not yet."""
+        return self._collected is not None
+
+    def begin(self, units: Units) -> None:
+        """Starts collecting; the next forward passes are of these rows."""
+        self._units = units
+        self._collected = {}
+        self._taps = []
+
+    def taps(self) -> list[tuple[str, Tensor]]:
+        """(module, its output) of every forward call since `begin`."""
+        return self._taps
+
+    def end(self) -> Collected:
+        """Stops collecting and returns what was collected, by the parameter's id."""
+        collected = self._collected
+        if collected is None or self._units is None:
+            raise RuntimeError("nothing was begun")
+        self._collected, self._units, self._taps = None, None, []
+        return collected
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Backward passes inside tell nothing: for a look at the gradients that is not the step itself."""
+        held, self._collected = self._collected, None
+        try:
+            yield
+        finally:
+            self._collected = held
+
+    # -- hooks --
+
+    def _watch(self, name: str, module: nn.Module) -> None:
+        rule = rule_for(module)
+        if rule is None:
+            self._handles.append(_replace_forward(module, self._general(name, module)))
+            return
+        held: dict[str, nn.Parameter] = {}
+
+        def before(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+            if not self._collecting():
+                return None
+            for key, weight in module._parameters.items():
+                if weight is not None and weight.requires_grad:
+                    held[key] = weight
+                    module._parameters[key] = weight.detach()  # type: ignore[assignment]
+            if rule is embedding:
+                return self._expanded(name, arguments, keywords)
+            return None
+
+        def after(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Any:
+            if not held:
+                return None
+            own = {key: id(weight) for key, weight in held.items()}
+            module._parameters.update(held)
+            held.clear()
+            if not isinstance(output, Tensor):  # the module's forward failed
+                return None
+            return self._tapped(name, module, rule, own, _only(arguments, keywords), output)
+
+        self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+        self._handles.append(module.register_forward_hook(after, with_kwargs=True, always_call=True))
+
+    def _tapped(
+        self, name: str, module: nn.Module, rule: Rule, own: dict[str, int], x: Tensor, output: Tensor
+    ) -> Tensor:
+        self._check_rows(name, x)
+
+        def tell(saved: Tensor, grad: Tensor) -> None:
+            if self._collected is None or self._units is None:
+                return
+            to = {key: self._of(identity) for key, identity in own.items()}
+            with torch.no_grad():
+                rule(module, saved, grad, self._units, to)
+
+        anchor = torch.zeros((), device=output.device, requires_grad=True)
+        tapped: Tensor = _Tap.apply(anchor, output, x.detach(), tell)  # type: ignore[no-untyped-call]
+        self._taps.append((name, tapped))
+        return tapped
+
+    def _general(self, name: str, module: nn.Module) -> Callable[..., Any]:
+        """The forward pass of a module without a rule: computed row by row, with a copy of its parameters for each."""
+        forward, row_by_row = module.forward, RowByRow(name, module)
+
+        def by_row(*arguments: Any, **keywords: Any) -> Any:
+            if not self._collecting():
+                return forward(*arguments, **keywords)
+            assert self._units is not None
+            self._inside += 1
+            try:
+                output, copies = row_by_row((arguments, keywords), self._units.rows)
+            finally:
+                self._inside -= 1
+            for row, of_row in enumerate(copies):
+                for weight, copy in of_row:
+                    _on_gradient(copy, self._tell_row(id(weight), row))
+            return output
+
+        return by_row
+
+    def _tell_row(self, identity: int, row: int) -> Callable[[Tensor], None]:
+        def tell(grad: Tensor) -> None:
+            if self._collected is not None and self._units is not None:
+                self._of(identity).add_of_unit(self._units.of_row(row), grad)
+
+        return tell
+
+    def _of(self, identity: int) -> Contributions:
+        assert self._collected is not None and self._units is not None
+        if identity not in self._collected:
+            weight = self.parameters[self._names[identity]]
+            self._collected[identity] = Contributions(weight, self._units.count)
+        return self._collected[identity]
+
+    def _collecting(self) -> bool:
+        return self._collected is not None and not self._inside and torch.is_grad_enabled()
+
+    # -- rows --
+
+    def _expanded(self, name: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """Position numbers are often looked up once for all rows, (1, T): each row gets its own copy of what is found.
+
+        Otherwise autograd would add the rows' gradients up before anyone could see them.
+        """
+        assert self._units is not None
+        ids = _only(arguments, keywords)
+        if ids.ndim > 1 and ids.shape[0] == 1 < self._units.rows:
+            ids = ids.expand(self._units.rows, *ids.shape[1:])
+        return (ids,), {}
+
+    def _check_rows(self, name: str, x: Tensor) -> None:
+        assert self._units is not None
+        if x.ndim == 0 or x.shape[0] != self._units.rows:
+            raise PrivacyError(
+                "privacy.no-rows",
+                f"The first dimension of what {name} is given is {tuple(x.shape)[:1] or 'missing'}, and the batch has "
+                f"{self._units.rows} rows, so the rows' gradients cannot be told apart.",
+                where=name,
+                mend="Give it one entry a row: x.expand(rows, …), or batch_first=True.",
+            )
+
+
+class _Tap(torch.autograd.Function):
+    """Changes nothing; tells what was saved and the gradient that came."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, anchor: Tensor, output: Tensor, x: Tensor, tell: Callable[[Tensor, Tensor], None]
+    ) -> Tensor:
+        ctx.save_for_backward(
+            x
+        )  # by autograd's own means, so that activation checkpointing can drop and recompute it
+        ctx.tell = tell
+        ctx.mark_dirty(output)  # the same tensor, not a view: what follows may work in place
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        ctx.tell(x, grads[0])
+        return None, grads[0], None, None
+
+
+def _only(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Tensor:
+    """The one tensor that a module with a rule is given."""
+    given: Tensor = (*arguments, *keywords.values())[0]
+    return given
+
+
+def _replace_forward(module: nn.Module, forward: Callable[..., Any]) -> Any:
+    """Sets the forward of one module, not of its class; the handle's `remove` puts the old one back."""
+    module.forward = forward
+
+    class Handle:
+        def remove(self) -> None:
+            del module.forward
+
+    return Handle()
+
+
+def _refuse_ordinary_gradient(name: str) -> Callable[[Tensor], None]:
+    def refuse(_: Tensor) -> None:
+        raise PrivacyError(
+            "privacy.unseen-use",
+            f"The parameter {name} was used outside of its module's own forward call, where its gradient for each unit "
+            "cannot be seen.",
+            where=name,
+            mend="Call the module instead of using its weight in a function, or freeze it: requires_grad_(False).",
+        )
+
+    return refuse
+
+
+def _refuse_mixers(model: nn.Module) -> None:
+    """Modules that let one row's values reach another's, or keep what they saw."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            if module.training or not module.track_running_stats:
+                raise _mixes(name, module, "norms each row by the others", "nn.GroupNorm")
+        elif isinstance(module, nn.modules.instancenorm._InstanceNorm) and module.track_running_stats:
+            raise _mixes(name, module, "keeps running averages of what it sees", "track_running_stats=False")
+
+
+def _mixes(name: str, module: nn.Module, what: str, instead: str) -> PrivacyError:
+    return PrivacyError(
+        "privacy.mixes-units",
+        f"{name or 'The model'} ({type(module).__name__}) {what}, so no unit's gradient is its own.",
+        where=name,
+        mend=f"Use {instead} instead.",
+    )
+
+
+def _on_gradient(tensor: Tensor, hook: Callable[[Tensor], None]) -> Any:
+    return tensor.register_hook(hook)  # type: ignore[no-untyped-call]

@@ -1,0 +1,182 @@
+"""From losses to the sum of clipped gradients: what a step of private training releases, before noise.
+
+Reference: Abadi et al., "Deep learning with differential privacy", CCS 2016; "auto" clipping: Bu et al., "Automatic
+clipping: differentially private deep learning made easier and stronger", NeurIPS 2023.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import PrivacyError
+from .capture import Capture
+from .contributions import Contributions
+from .units import Units
+
+Clipping = Literal["joint", "per-layer"]
+AUTO_NORM, AUTO_STABILITY = 1.0, 0.01
+# Sums in float32 round. Every factor is made smaller by this share, far above what the rounding of a few thousand
+# additions can add to a norm (2^-24 each), so that no unit moves the sum by more than the clip.
+ROUNDING = 1e-4
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """What is known of one physical batch; it says something about records, so it stays inside.
+
+    Attributes:
+        norms_U: norm of each unit's gradient before clipping.
+        factors_U: what each was multiplied by.
+        not_finite: units whose gradient was not finite and became zero.
+    """
+
+    norms_U: Tensor
+    factors_U: Tensor
+    not_finite: int
+
+
+class Clipper:
+    """Adds up clipped gradients of units over physical batches, until `take` hands over the sum.
+
+    Args:
+        model: any module.
+        clip: the largest norm of a unit's part, or "auto": each unit's gradient is brought to about that norm.
+        clipping: "joint": one norm over all parameters; "per-layer": one for each parameter, all of them together as
+            large, so that a layer's gradients can be given up before the next one's are computed.
+
+    Raises:
+        PrivacyError: the model cannot be trained privately as it is; names the module or parameter.
+    """
+
+    def __init__(
+        self, model: nn.Module, clip: float | Literal["auto"] = 1.0, clipping: Clipping = "joint"
+    ) -> None:
+        self.norm = AUTO_NORM if clip == "auto" else clip
+        self._automatic = clip == "auto"
+        self._clipping = clipping
+        self._capture = Capture(model)
+        self.parameters = self._capture.parameters
+        if not self.parameters:
+            raise PrivacyError(
+                "privacy.nothing-to-train",
+                "No parameter is trainable.",
+                mend="Set requires_grad on some of them.",
+            )
+        self._sums = {name: _zeros(weight) for name, weight in self.parameters.items()}
+        self._checked: set[tuple[object, ...]] = set()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a batch was begun whose backward pass has not come."""
+        return self._capture.collecting
+
+    def begin(self, units: Units) -> None:
+        """The next forward pass is of these rows."""
+        if self.waiting:
+            raise PrivacyError(
+                "privacy.no-backward",
+                "A physical batch had no backward pass.",
+                mend="Call private.backward(losses) for each, whatever its losses are.",
+            )
+        self._capture.begin(units)
+        self._units = units
+
+    def backward(self, losses: Tensor) -> Clipped:
+        """The one backward pass of this physical batch.
+
+        Args:
+            losses: one for each row (N,) or for each unit (U,). The loss of a row must depend on no other row, also not
+                through a denominator: not a mean over all tokens of the batch.
+
+        Raises:
+            PrivacyError: the losses are not one a row, or depend on other rows.
+        """
+        if losses.ndim != 1 or len(losses) not in (self._units.rows, self._units.count):
+            raise PrivacyError(
+                "privacy.one-loss",
+                f"The losses have the shape {tuple(losses.shape)}, and the batch has {self._units.rows} rows.",
+                mend='Give one loss a row, such as cross_entropy(…, reduction="none").mean over each row alone.',
+            )
+        self._check_coupling(losses)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        collected = self._capture.end()
+        with torch.no_grad():
+            return self._add(collected)
+
+    def take(self) -> dict[str, Tensor]:
+        """The sum of all clipped gradients since the last call, by parameter, and begins a new one."""
+        taken = self._sums
+        self._sums = {name: _zeros(weight) for name, weight in self.parameters.items()}
+        return taken
+
+    def remove(self) -> None:
+        """Takes the hooks off the model."""
+        self._capture.remove()
+
+    # -- inside --
+
+    def _add(self, collected: dict[int, Contributions]) -> Clipped:
+        found = [
+            (self._sums[name], collected[id(weight)])
+            for name, weight in self.parameters.items()
+            if id(weight) in collected
+        ]
+        device = next(iter(self._sums.values())).device
+        squares = [contributions.square_norms() for _, contributions in found]
+        total_U = torch.stack(squares).sum(0) if squares else torch.zeros(self._units.count, device=device)
+        norms_U = total_U.sqrt()
+        bad_U = ~norms_U.isfinite()
+        not_finite = int(bad_U.sum())
+        if not_finite:
+            for _, contributions in found:
+                contributions.drop(bad_U)
+            squares = [torch.where(bad_U, 0, square_U) for square_U in squares]
+        if self._clipping == "joint":
+            every = [self._factors(torch.where(bad_U, 0, norms_U), self.norm)] * len(found)
+        else:
+            share = self.norm / len(self.parameters) ** 0.5
+            every = [self._factors(square_U.sqrt(), share) for square_U in squares]
+        for (total, contributions), factors_U in zip(found, every, strict=True):
+            contributions.add_clipped(total, factors_U)
+        return Clipped(norms_U, every[0] if every else norms_U, not_finite)
+
+    def _factors(self, norms_U: Tensor, most: float) -> Tensor:
+        bound = most * (1 - ROUNDING)
+        if self._automatic:
+            return bound / (norms_U + AUTO_STABILITY)
+        return bound / norms_U.clamp(min=bound)
+
+    def _check_coupling(self, losses: Tensor) -> None:
+        """Looks, once for each shape of batch, whether the first row's loss moves with another row's values."""
+        taps = self._capture.taps()
+        shapes = (len(losses), *((name, output.shape) for name, output in taps))
+        if shapes in self._checked or self._units.count < 2 or not taps:
+            return
+        self._checked.add(shapes)
+        losses_of_first, rows_of_first = self._units.first(len(losses))
+        with self._capture.paused():
+            grads = torch.autograd.grad(
+                losses[losses_of_first].sum(),
+                [output for _, output in taps],
+                retain_graph=True,
+                allow_unused=True,
+            )
+        for (name, _), grad in zip(taps, grads, strict=True):
+            # What is not a number says nothing here: an infinite loss of another row times zero.
+            if grad is not None and bool(grad[~rows_of_first].nan_to_num(0.0).any()):
+                raise PrivacyError(
+                    "privacy.mixes-units",
+                    f"The loss of one unit depends on what {name} computes for another.",
+                    where=name,
+                    mend="Let each row's loss depend on that row alone: no norm, contrast or balance over the batch.",
+                )
+
+
+def _zeros(weight: Tensor) -> Tensor:
+    return torch.zeros(
+        weight.shape, dtype=torch.promote_types(weight.dtype, torch.float32), device=weight.device
+    )

@@ -1,0 +1,190 @@
+"""The gradient of each unit for one parameter, kept in the cheapest form until the clip factors are known.
+
+Three forms. Dense: every unit's gradient as an array. Outer: what a matrix gets, G^T A, left as its two factors (the
+"ghost"). Rows: what an embedding gets, a few rows of it. All of a parameter's uses are kept in one place, so that their
+cross terms count: a tied head and embedding, or a module that is called several times.
+
+Legend: U units, T positions of a unit, O rows and I columns of a matrix, E elements of a parameter.
+
+Reference: Li et al., "Large language models can be strong differentially private learners", ICLR 2022 (the ghost norm);
+Bu et al., "Differentially private optimization on large model at small cost", ICML 2023 (one backward pass).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# A processor does about so many operations while it passes one byte through its memory; a GPU more.
+OPERATIONS_A_BYTE = {"cpu": 5.0, "cuda": 60.0}
+# A dense gradient is written, read for its norm, and read for the sum.
+DENSE_PASSES = 3
+# A dense gradient may take this many times the memory of its two factors.
+DENSE_MEMORY = 2.0
+GRAM_ELEMENTS = 2**24  # of T x T products held at once
+
+
+def prefers_dense(positions: int, rows: int, columns: int, device: str, element_bytes: int) -> bool:
+    """Whether a matrix's gradient is cheaper as an array for each unit than as two factors and their Gram matrices.
+
+    Both need one product of the factors: here for each unit, there for all units at once. Beside it, the array passes
+    through memory, and the factors cost 2 T² (O + I) operations and stay in memory.
+    """
+    size = rows * columns
+    if size > DENSE_MEMORY * positions * (rows + columns):
+        return False
+    ghost_operations = 2 * positions**2 * (rows + columns)
+    return DENSE_PASSES * element_bytes * size * OPERATIONS_A_BYTE.get(device, 60.0) <= ghost_operations
+
+
+class Contributions:
+    """All that the units of one physical batch add to one parameter's gradient.
+
+    Args:
+        parameter: whose gradient it is.
+        units: U.
+    """
+
+    def __init__(self, parameter: Tensor, units: int) -> None:
+        self._shape = parameter.shape
+        self._units = units
+        self._dense_UE: Tensor | None = None
+        self._outers: list[tuple[Tensor, Tensor]] = []  # (A_UTI, G_UTO)
+        self._rows: list[tuple[Tensor, Tensor]] = []  # (ids_US, G_USI)
+
+    # -- what modules add --
+
+    def add_dense(self, gradient: Tensor) -> None:
+        """One array of (U, *shape); it may be kept, so the caller does not change it any more."""
+        gradient_UE = gradient.reshape(self._units, -1)
+        if self._dense_UE is None:
+            self._dense_UE = gradient_UE
+        else:
+            self._dense_UE = _at_least_float32(self._dense_UE) + gradient_UE
+
+    def add_of_unit(self, unit: int, gradient: Tensor) -> None:
+        """The gradient of one unit alone."""
+        if self._dense_UE is None:
+            self._dense_UE = gradient.new_zeros(self._units, gradient.numel())
+        self._dense_UE = _at_least_float32(self._dense_UE)
+        self._dense_UE[unit] += gradient.flatten()
+
+    def add_outer(self, A_UTI: Tensor, G_UTO: Tensor) -> None:
+        """G^T A for each unit, of a parameter of shape (O, I)."""
+        A_UTI = A_UTI.to(G_UTO.dtype)
+        rows, columns = self._shape
+        dense = prefers_dense(A_UTI.shape[1], rows, columns, G_UTO.device.type, G_UTO.element_size())
+        if dense or self._dense_UE is not None:
+            self.add_dense(torch.bmm(G_UTO.transpose(1, 2), A_UTI))
+        else:
+            self._outers.append((A_UTI, G_UTO))
+
+    def add_rows(self, ids_US: Tensor, G_USI: Tensor) -> None:
+        """For each unit and position, one row of a parameter of shape (O, I)."""
+        self._rows.append((ids_US, G_USI))
+
+    # -- what the clip asks --
+
+    def square_norms(self) -> Tensor:
+        """The squared norm of each unit's gradient, float32 or better (U,)."""
+        self._settle()
+        if self._dense_UE is not None:
+            return _at_least_float32(self._dense_UE).square().sum(1)
+        total = torch.zeros((), device=self._device())
+        if self._outers:
+            total = total + _outer_norms(*self._outers[0])
+        if self._rows:
+            total = total + self._row_norms()
+        if self._outers and self._rows:
+            total = total + 2 * _cross(*self._outers[0], *self._rows[0])
+        return total.expand(self._units)
+
+    def add_clipped(self, total: Tensor, factors_U: Tensor) -> None:
+        """Adds the sum over units of factor times gradient to `total`, of the parameter's shape, in its precision."""
+        self._settle()
+        if self._dense_UE is not None:
+            total.view(-1).addmv_(self._dense_UE.to(total.dtype).T, factors_U.to(total.dtype))
+        for A_UTI, G_UTO in self._outers:
+            # In the total's precision also where the factors are in half: a product that ends in half precision would
+            # round the sum, and a rounded sum can move further than the clip allows.
+            weighted_UTO = G_UTO.to(total.dtype) * factors_U.to(total.dtype)[:, None, None]
+            total.addmm_(weighted_UTO.flatten(0, 1).T, A_UTI.to(total.dtype).flatten(0, 1))
+        for ids_US, G_USI in self._rows:
+            weighted_USI = G_USI.to(total.dtype) * factors_U.to(total.dtype)[:, None, None]
+            total.index_add_(0, ids_US.flatten(), weighted_USI.flatten(0, 1))
+
+    def drop(self, bad_U: Tensor) -> None:
+        """Makes the gradient of some units zero: of those that are not finite, which no factor could mend."""
+        keep = ~bad_U
+        if self._dense_UE is not None:
+            self._dense_UE = torch.where(keep[:, None], self._dense_UE, 0)
+        self._outers = [(_kept(A, keep), _kept(G, keep)) for A, G in self._outers]
+        self._rows = [(ids, _kept(G, keep)) for ids, G in self._rows]
+
+    # -- inside --
+
+    def _settle(self) -> None:
+        """Brings all uses together: into the array if there is one, else into one pair of factors and one list of rows."""
+        if self._dense_UE is None:
+            self._outers = _joined(self._outers)
+            self._rows = _joined(self._rows)
+            return
+        for A_UTI, G_UTO in self._outers:
+            self.add_dense(torch.bmm(G_UTO.transpose(1, 2), A_UTI))
+        if self._rows:
+            dense = _at_least_float32(self._dense_UE)
+            rows, columns = self._shape
+            dense = dense.clone() if dense is self._dense_UE else dense
+            for ids_US, G_USI in self._rows:
+                place = ids_US + rows * torch.arange(self._units, device=ids_US.device)[:, None]
+                dense.view(-1, columns).index_add_(0, place.flatten(), G_USI.flatten(0, 1).to(dense.dtype))
+            self._dense_UE = dense
+        self._outers, self._rows = [], []
+
+    def _row_norms(self) -> Tensor:
+        """Rows that a unit uses several times are added up before they are squared."""
+        ((ids_US, G_USI),) = self._rows
+        units = torch.arange(self._units, device=ids_US.device)[:, None]
+        keys, place = torch.unique(ids_US * self._units + units, return_inverse=True)
+        summed = _at_least_float32(G_USI).new_zeros(len(keys), G_USI.shape[2])
+        summed.index_add_(0, place.flatten(), _at_least_float32(G_USI).flatten(0, 1))
+        norms = summed.new_zeros(self._units)
+        return norms.index_add_(0, keys % self._units, summed.square().sum(1))
+
+    def _device(self) -> torch.device:
+        return next((G.device for _, G in self._outers + self._rows), torch.device("cpu"))
+
+
+def _outer_norms(A_UTI: Tensor, G_UTO: Tensor) -> Tensor:
+    """|G^T A|² = sum of (A A^T) * (G G^T), for each unit."""
+    T = A_UTI.shape[1]
+    chunk = max(1, GRAM_ELEMENTS // T**2)
+    norms = []
+    for A, G in zip(torch.split(A_UTI, chunk), torch.split(G_UTO, chunk), strict=True):
+        A, G = _at_least_float32(A), _at_least_float32(G)
+        gram = torch.bmm(A, A.transpose(1, 2)).mul_(torch.bmm(G, G.transpose(1, 2)))
+        norms.append(gram.sum((1, 2)))
+    return torch.cat(norms).clamp_(min=0)
+
+
+def _cross(A_UTI: Tensor, G_UTO: Tensor, ids_US: Tensor, rows_USI: Tensor) -> Tensor:
+    """<G^T A, the matrix of these rows>, for each unit: the sum over s, t of G[t, ids[s]] · <A[t], rows[s]>."""
+    products = []
+    for A, G, ids, rows in zip(A_UTI, G_UTO, ids_US, rows_USI, strict=True):
+        inner_TS = _at_least_float32(A) @ _at_least_float32(rows).T
+        products.append((_at_least_float32(G[:, ids]) * inner_TS).sum())
+    return torch.stack(products)
+
+
+def _joined(pairs: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    if len(pairs) < 2:
+        return pairs
+    return [(torch.cat([first for first, _ in pairs], 1), torch.cat([second for _, second in pairs], 1))]
+
+
+def _kept(array: Tensor, keep_U: Tensor) -> Tensor:
+    return torch.where(keep_U.view(-1, *[1] * (array.ndim - 1)), array, 0)
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

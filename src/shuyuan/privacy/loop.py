@@ -1,0 +1,353 @@
+"""Private training in one's own PyTorch loop: five lines around it, and the model stays the plain module that it is."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..errors import PrivacyError
+from . import accountant
+from .clipping import Clipped, Clipper, Units
+from .clipping.clipper import Clipping
+from .noise import Noise
+from .sampling import PoissonSampler
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """What is done at every step, and so what a guarantee is about: public numbers, none of which is learned from records.
+
+    Attributes:
+        units: how many units the data has; public.
+        expected_batch: units a step on average; each is in it with probability `sampling_rate`.
+        steps: made at most.
+        noise_multiplier: the noise's deviation over the clip.
+        clip: the largest norm of one unit's part, or "auto".
+        clipping: "joint" over all parameters, or "per-layer".
+        delta: δ.
+        unit: what a unit is: "owner" or "record".
+    """
+
+    units: int
+    expected_batch: float
+    steps: int
+    noise_multiplier: float
+    clip: float | Literal["auto"]
+    clipping: Clipping
+    delta: float
+    unit: str = "record"
+
+    @property
+    def sampling_rate(self) -> float:
+        return self.expected_batch / self.units
+
+    def epsilon(self, steps: int) -> float:
+        """ε of so many steps."""
+        return accountant.epsilon(self.noise_multiplier, self.sampling_rate, steps, self.delta)
+
+
+def mechanism(
+    *,
+    units: int,
+    expected_batch: float,
+    steps: int,
+    epsilon: float | None = None,
+    noise_multiplier: float | None = None,
+    delta: float | Literal["auto"] = "auto",
+    clip: float | Literal["auto"] = 1.0,
+    clipping: Clipping = "joint",
+    unit: str = "record",
+) -> Mechanism:
+    """Fills in what is left open: δ from the number of units, and the least noise that keeps to an ε.
+
+    Raises:
+        PrivacyError: a number is out of range, or no noise is enough.
+    """
+    _check(units, expected_batch, steps, epsilon, noise_multiplier, delta, clip)
+    delta = accountant.default_delta(units) if delta == "auto" else delta
+    if noise_multiplier is None:
+        assert epsilon is not None
+        noise_multiplier = accountant.noise_multiplier_for(epsilon, expected_batch / units, steps, delta)
+    return Mechanism(units, expected_batch, steps, noise_multiplier, clip, clipping, delta, unit)
+
+
+def make_private(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    units: int | Sequence[Any] | NDArray[Any],
+    expected_batch: float,
+    steps: int,
+    epsilon: float | None = None,
+    noise_multiplier: float | None = None,
+    delta: float | Literal["auto"] = "auto",
+    clip: float | Literal["auto"] = 1.0,
+    clipping: Clipping = "joint",
+    records_per_unit: int = 1,
+    insecure_seed: int | None = None,
+) -> PrivateLoop:
+    """Makes the training of a model private: clipping, noise, sampling and accounting around an ordinary loop.
+
+    Args:
+        model: any module; its class and its weights stay as they are.
+        optimizer: any optimizer of PyTorch over the model's parameters.
+        units: how many records there are, if each is a unit; else for each record whose it is.
+        expected_batch: units a step on average.
+        steps: of the whole training; the loop ends there.
+        epsilon: what all steps together may cost; or give `noise_multiplier`.
+        noise_multiplier: the noise's deviation over the clip.
+        delta: δ; "auto" is min(1e-5, 1/(10·units)).
+        clip: the largest norm of one unit's part of a step; "auto" brings each to norm 1.
+        clipping: "joint" over all parameters, or "per-layer".
+        records_per_unit: a unit with more gives so many of them, drawn anew at each step.
+        insecure_seed: for tests alone: sampling and noise then follow from a number that others can guess.
+
+    Raises:
+        PrivacyError: the model or the numbers allow no guarantee.
+
+    Example:
+        >>> private = make_private(model, optimizer, units=len(data), expected_batch=64, steps=500, epsilon=3)
+        >>> for batch in private.batches(micro_batch=16):
+        ...     for rows in batch:
+        ...         private.backward(losses(model, data[rows]))   # one loss a row
+        ...     private.step()
+    """
+    numbers = (
+        np.arange(units) if isinstance(units, int) else np.unique(np.asarray(units), return_inverse=True)[1]
+    )
+    count = int(numbers.max()) + 1 if len(numbers) else 0
+    found = mechanism(
+        units=count,
+        expected_batch=expected_batch,
+        steps=steps,
+        epsilon=epsilon,
+        noise_multiplier=noise_multiplier,
+        delta=delta,
+        clip=clip,
+        clipping=clipping,
+        unit="record" if isinstance(units, int) else "owner",
+    )
+    secret = secrets.token_bytes(32)
+    if insecure_seed is not None:
+        secret = insecure_seed.to_bytes(32, "big")
+    return PrivateLoop(model, optimizer, found, numbers, records_per_unit, secret)
+
+
+class PrivateLoop:
+    """The private part of a training loop; `make_private` makes one.
+
+    Attributes:
+        mechanism: what is done at every step.
+        steps: made so far.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        mechanism: Mechanism,
+        unit_of_record: NDArray[np.int64],
+        records_per_unit: int,
+        secret: bytes,
+    ) -> None:
+        self.mechanism = mechanism
+        self.steps = 0
+        self._optimizer = optimizer
+        self._sampler = PoissonSampler(secret, mechanism.units, mechanism.sampling_rate)
+        self._noise = Noise(secret)
+        self._clipper = Clipper(model, mechanism.clip, mechanism.clipping)
+        self._secret = secret
+        self._stepping = False
+        self._order = np.argsort(unit_of_record, kind="stable")
+        self._starts = np.searchsorted(unit_of_record[self._order], np.arange(mechanism.units + 1))
+        self._records_per_unit = records_per_unit
+        self._check_optimizer()
+        optimizer.register_step_pre_hook(self._refuse_foreign_step)
+
+    @property
+    def epsilon(self) -> float:
+        """ε spent by the steps made so far, at the mechanism's δ."""
+        return self.mechanism.epsilon(self.steps)
+
+    def batches(self, micro_batch: int | None = None) -> Iterator[Batch]:
+        """One batch a step, to the last step.
+
+        Args:
+            micro_batch: the most records computed at once; by default the whole batch is. No unit is cut in two.
+
+        Raises:
+            PrivacyError: a batch ended without `step`.
+        """
+        if micro_batch is not None and micro_batch < self._records_per_unit:
+            raise PrivacyError(
+                "privacy.small-micro-batch",
+                f"A unit may give {self._records_per_unit} records, and micro_batch is {micro_batch}.",
+                mend="Raise micro_batch, or lower records_per_unit.",
+            )
+        while self.steps < self.mechanism.steps:
+            made = self.steps
+            yield Batch(self._clipper, list(self._physical(self.steps + 1, micro_batch)))
+            if self.steps == made:
+                raise PrivacyError(
+                    "privacy.no-step",
+                    "A batch ended without `step()`.",
+                    mend="Call private.step() once at the end of every batch, also of an empty one.",
+                )
+
+    def backward(self, losses: Tensor) -> Clipped:
+        """The backward pass of one physical batch.
+
+        Args:
+            losses: one a row (N,), each of its own row alone.
+
+        Returns:
+            Norms and clip factors, which say something about records: keep them inside.
+        """
+        return self._clipper.backward(losses)
+
+    def step(self) -> None:
+        """Adds noise, divides by the expected batch, lets the optimizer step, and notes what it cost."""
+        if self._clipper.waiting:
+            raise PrivacyError(
+                "privacy.no-backward",
+                "A physical batch had no backward pass.",
+                mend="Call private.backward(losses) for each, whatever its losses are.",
+            )
+        if self.steps >= self.mechanism.steps:
+            raise PrivacyError(
+                "privacy.spent",
+                f"All {self.mechanism.steps:,} steps that the noise was computed for are made.",
+                mend="Plan more steps before training begins; afterwards the guarantee is used up.",
+            )
+        deviation = self.mechanism.noise_multiplier * self._clipper.norm
+        for number, (name, total) in enumerate(self._clipper.take().items()):
+            noisy = self._noise.add(total, deviation, step=self.steps + 1, number=number)
+            weight = self._clipper.parameters[name]
+            weight.grad = noisy.div_(self.mechanism.expected_batch).to(weight.dtype)
+        self._stepping = True
+        try:
+            self._optimizer.step()
+        finally:
+            self._stepping = False
+        self._optimizer.zero_grad(set_to_none=True)
+        self.steps += 1
+
+    # -- inside --
+
+    def _physical(self, step: int, micro_batch: int | None) -> Iterator[tuple[NDArray[np.int64], Units]]:
+        """The records of a step in parts of at most `micro_batch`, each with the units that they belong to."""
+        rows: list[NDArray[np.int64]] = []
+        for records in self._records(step):
+            if micro_batch is not None and sum(map(len, rows)) + len(records) > micro_batch:
+                yield _together(rows)
+                rows = []
+            rows.append(records)
+        if rows:
+            yield _together(rows)
+
+    def _records(self, step: int) -> Iterator[NDArray[np.int64]]:
+        """The records that each unit of a step gives."""
+        drawn = self._sampler.draw(step)
+        choose = np.random.default_rng(self._sampler.words(step, 1, 4))
+        for unit in drawn.tolist():
+            records = self._order[self._starts[unit] : self._starts[unit + 1]]
+            if len(records) > self._records_per_unit:
+                records = np.sort(choose.choice(records, self._records_per_unit, replace=False))
+            yield records
+
+    def _check_optimizer(self) -> None:
+        """The optimizer must step exactly what the clip sees: a parameter beside it would get no noise, or no gradient."""
+        there = {id(weight) for group in self._optimizer.param_groups for weight in group["params"]}
+        for name, weight in self._clipper.parameters.items():
+            if id(weight) not in there:
+                raise PrivacyError(
+                    "privacy.not-in-optimizer",
+                    f"The parameter {name} is trainable, and the optimizer does not have it.",
+                    where=name,
+                    mend="Give it to the optimizer, or freeze it: requires_grad_(False).",
+                )
+            there.discard(id(weight))
+        for group in self._optimizer.param_groups:
+            if any(id(weight) in there and weight.requires_grad for weight in group["params"]):
+                raise PrivacyError(
+                    "privacy.unseen-parameter",
+                    "The optimizer has a trainable parameter that the model does not have.",
+                    mend="Make one model of all that is trained.",
+                )
+
+    def _refuse_foreign_step(self, *_: Any) -> None:
+        if not self._stepping:
+            raise PrivacyError(
+                "privacy.foreign-step",
+                "The optimizer was stepped by itself, without noise.",
+                mend="Call private.step() instead of optimizer.step().",
+            )
+
+
+class Batch:
+    """The records of one step: iterate over its physical batches, with a `backward` for each. It may be empty."""
+
+    def __init__(self, clipper: Clipper, parts: list[tuple[NDArray[np.int64], Units]]) -> None:
+        self._clipper = clipper
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        """Record numbers of each physical batch."""
+        for rows, units in self._parts:
+            self._clipper.begin(units)
+            yield rows
+
+
+def _together(rows: list[NDArray[np.int64]]) -> tuple[NDArray[np.int64], Units]:
+    unit_N = np.repeat(np.arange(len(rows)), [len(records) for records in rows])
+    return np.concatenate(rows), Units(torch.from_numpy(unit_N))
+
+
+def _check(
+    units: int,
+    expected_batch: float,
+    steps: int,
+    epsilon: float | None,
+    noise_multiplier: float | None,
+    delta: float | str,
+    clip: float | str,
+) -> None:
+    def refuse(key: str, given: object, wanted: str) -> PrivacyError:
+        return PrivacyError(
+            "privacy.bad-value", f"{key} = {given} is refused.", where=key, mend=f"Give {wanted}."
+        )
+
+    if units < 1:
+        raise refuse("units", units, "at least one")
+    if not 0 < expected_batch <= units:
+        raise refuse(
+            "expected_batch", expected_batch, f"a number above 0, and at most the number of units, {units:,}"
+        )
+    if steps < 1:
+        raise refuse("steps", steps, "at least 1")
+    if (epsilon is None) == (noise_multiplier is None):
+        raise PrivacyError(
+            "privacy.one-of-two",
+            "Give epsilon or noise_multiplier, and not both.",
+            where="privacy.epsilon",
+            mend="epsilon says what all steps may cost; noise_multiplier says the noise, and ε follows.",
+        )
+    if epsilon is not None and not 0 < epsilon < math.inf:
+        raise refuse("epsilon", epsilon, "a positive number")
+    if noise_multiplier is not None and not 0 <= noise_multiplier < math.inf:
+        raise refuse("noise_multiplier", noise_multiplier, "a number of 0 or more")
+    if isinstance(delta, float) and not 0 < delta < 1:
+        raise refuse("delta", delta, 'a number between 0 and 1, or "auto"')
+    if isinstance(clip, float | int) and not 0 < clip < math.inf:
+        raise refuse("clip", clip, 'a positive number, or "auto"')

@@ -1,0 +1,337 @@
+"""Norms and clipped sums equal a float64 loop over units, for every rule, for shared parameters, and for the general way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from shuyuan.privacy import Clipper, Units
+from shuyuan.privacy.clipping import contributions
+from shuyuan.privacy.clipping.clipper import ROUNDING
+
+from .reference import clipped_sum, unit_gradients
+
+
+def spread(model: nn.Module, x: Tensor) -> Tensor:
+    """A loss for each row in which every output counts differently."""
+    out = model(x).flatten(1)
+    return (out * torch.linspace(0.3, 1.7, out.shape[1], dtype=out.dtype)).sin().sum(1)
+
+
+def next_token(model: nn.Module, tokens: Tensor) -> Tensor:
+    return F.cross_entropy(model(tokens).transpose(1, 2), tokens.roll(-1, 1), reduction="none").sum(1)
+
+
+def check(
+    model: nn.Module,
+    rows: Any,
+    losses: Callable[[nn.Module, Any], Tensor] = spread,
+    units: list[int] | None = None,
+    clip: float | None = None,
+) -> None:
+    """Compares one physical batch with the reference; by default the clip is such that it cuts some units and not others."""
+    count = len(rows[0] if isinstance(rows, tuple) else rows)
+    units = units or list(range(count))
+    gradients = unit_gradients(model, losses, rows, units)
+    _, norms = clipped_sum(gradients, 1.0)
+    clip = clip or float(norms.median() * 1.01)
+    wanted, norms = clipped_sum(gradients, clip)
+    clipper = Clipper(model, clip)
+    try:
+        clipper.begin(Units(torch.tensor(units)))
+        clipped = clipper.backward(losses(model, rows))
+        found = clipper.take()
+    finally:
+        clipper.remove()
+    assert torch.allclose(clipped.norms_U.double(), norms, rtol=2e-5, atol=1e-9)
+    whole = torch.sqrt(sum((part.square().sum() for part in wanted.values()), torch.zeros(())))
+    for name, total in found.items():
+        difference = (total.double() - wanted[name]).norm()
+        assert difference <= 2 * ROUNDING * wanted[name].norm() + 2e-6 * whole, name
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 4, 5), (6, 4, 2, 5), (6, 1, 5)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear(shape: tuple[int, ...], bias: bool) -> None:
+    check(
+        nn.Sequential(nn.Linear(5, 7, bias=bias), nn.Tanh(), nn.Linear(7, 3, bias=bias)), torch.randn(shape)
+    )
+
+
+@pytest.mark.parametrize("positions", [3, 200])
+def test_linear_as_factors_and_as_an_array(positions: int) -> None:
+    """Few positions and a large matrix go by Gram matrices, many positions by arrays; both are in one model here."""
+    assert contributions.prefers_dense(200, 40, 30, "cpu", 4) and not contributions.prefers_dense(
+        3, 40, 30, "cpu", 4
+    )
+    check(nn.Sequential(nn.Linear(30, 40), nn.Tanh(), nn.Linear(40, 30)), torch.randn(5, positions, 30))
+
+
+class Lookup(nn.Module):
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.table = nn.Embedding(9, 4, **options)
+        self.head = nn.Linear(4, 9)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.table(ids).tanh())
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"padding_idx": 2}, {"max_norm": 0.5}, {"scale_grad_by_freq": False}]
+)
+def test_embedding(options: dict[str, Any]) -> None:
+    check(Lookup(**options), torch.randint(0, 9, (5, 12)), next_token)
+
+
+CONVOLUTIONS = [
+    (nn.Conv1d(4, 6, 3, stride=2, padding=1, groups=2), (5, 4, 9)),
+    (nn.Conv1d(4, 6, 3, padding="same", dilation=2), (5, 4, 9)),
+    (nn.Conv2d(4, 8, (3, 2), stride=(2, 1), padding="valid", dilation=(1, 2), groups=4), (5, 4, 9, 8)),
+    (nn.Conv2d(3, 6, 3, padding="same", bias=False), (5, 3, 7, 8)),
+    (nn.Conv2d(3, 6, 3, padding=1, padding_mode="reflect"), (5, 3, 7, 8)),
+    (nn.Conv3d(2, 4, 2, padding=1, stride=2), (4, 2, 4, 5, 6)),
+    (nn.ConvTranspose2d(3, 4, 3, stride=2), (4, 3, 5, 5)),
+]
+
+
+@pytest.mark.parametrize(("layer", "shape"), CONVOLUTIONS, ids=lambda value: str(value)[:60])
+def test_convolution(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    check(nn.Sequential(layer, nn.ReLU(inplace=True)), torch.randn(shape))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.integers(2, 4), groups=st.integers(1, 3), kernel=st.integers(1, 4), stride=st.integers(1, 3),
+    padding=st.integers(0, 2), dilation=st.integers(1, 2), size=st.integers(7, 11),
+)  # fmt: skip
+def test_any_convolution(
+    rows: int, groups: int, kernel: int, stride: int, padding: int, dilation: int, size: int
+) -> None:
+    layer = nn.Conv1d(2 * groups, 3 * groups, kernel, stride, padding, dilation, groups)
+    check(layer, torch.randn(rows, 2 * groups, size))
+
+
+NORMS = [
+    (nn.LayerNorm(8), (4, 3, 8)),
+    (nn.LayerNorm(8, bias=False), (4, 3, 8)),
+    (nn.LayerNorm((3, 8)), (4, 3, 8)),
+    (nn.LayerNorm((5, 8)), (4, 3, 5, 8)),
+    (nn.RMSNorm(8), (4, 3, 8)),
+    (nn.RMSNorm(8, eps=1e-3), (4, 8)),
+    (nn.GroupNorm(4, 8), (4, 8, 6)),
+    (nn.GroupNorm(2, 8), (4, 8, 3, 5)),
+    (nn.InstanceNorm1d(8, affine=True), (4, 8, 6)),
+]
+
+
+@pytest.mark.parametrize(("norm", "shape"), NORMS, ids=str)
+def test_norms(norm: nn.Module, shape: tuple[int, ...]) -> None:
+    for weight in norm.parameters():
+        nn.init.normal_(weight)
+    check(nn.Sequential(norm, nn.Tanh()), torch.randn(shape))
+
+
+class Tied(nn.Module):
+    """Embedding and head are one parameter, and one module is called twice."""
+
+    def __init__(self, vocabulary: int, width: int = 6) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.middle = nn.Linear(width, width)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.middle(torch.tanh(self.middle(self.embedding(ids))))))
+
+
+@pytest.mark.parametrize("vocabulary", [30, 500], ids=["as an array", "as factors"])
+def test_tied_weights_and_a_module_called_twice(vocabulary: int) -> None:
+    check(Tied(vocabulary), torch.randint(0, vocabulary, (5, 4)), next_token)
+    check(Tied(vocabulary), torch.randint(0, 3, (5, 4)), next_token)  # ids that repeat within a unit
+
+
+@pytest.mark.parametrize("units", [[0, 0, 1, 1, 2, 2], [0, 1, 0, 2, 2, 2], [2, 1, 0, 1, 1, 0], [0] * 6])
+@pytest.mark.parametrize("vocabulary", [30, 500])
+def test_units_of_several_rows_are_clipped_jointly(units: list[int], vocabulary: int) -> None:
+    check(Tied(vocabulary), torch.randint(0, vocabulary, (6, 4)), next_token, units)
+    check(
+        nn.Sequential(nn.Conv1d(2, 3, 2), nn.GroupNorm(3, 3), nn.Flatten()), torch.randn(6, 2, 5), units=units
+    )
+
+
+class Recurrent(nn.Module):
+    def __init__(self, cell: nn.RNNBase) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.cell.batch_first:
+            out, state = self.cell(x)
+        else:
+            out, state = self.cell(x.transpose(0, 1))
+            out = out.transpose(0, 1)
+        last = state[0] if isinstance(state, tuple) else state
+        return torch.cat([out.flatten(1), last.transpose(0, 1).flatten(1)], 1)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        nn.RNN(5, 6, batch_first=True, bidirectional=True),
+        nn.GRU(5, 6, num_layers=2),
+        nn.LSTM(5, 6, batch_first=True),
+        nn.LSTM(5, 6, batch_first=True, num_layers=4),
+    ],
+    ids=str,
+)
+def test_recurrent_layers(cell: nn.RNNBase) -> None:
+    check(Recurrent(cell), torch.randn(4, 3, 5))
+
+
+class Loop(nn.Module):
+    def __init__(self, cell: nn.RNNCellBase) -> None:
+        super().__init__()
+        self.cell = cell
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state: Any = None
+        for step in range(x.shape[1]):
+            state = self.cell(x[:, step], state)
+        return self.head(state[0] if isinstance(state, tuple) else state)
+
+
+@pytest.mark.parametrize("cell", [nn.RNNCell(5, 6), nn.GRUCell(5, 6), nn.LSTMCell(5, 6)], ids=str)
+def test_recurrent_cells(cell: nn.RNNCellBase) -> None:
+    check(Loop(cell), torch.randn(4, 3, 5))
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, batch_first: bool) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=batch_first)
+        self.first = batch_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x if self.first else x.transpose(0, 1)
+        out, weights = self.attention(x, x, x)
+        return torch.cat([(out if self.first else out.transpose(0, 1)).flatten(1), weights.flatten(1)], 1)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_multihead_attention(batch_first: bool) -> None:
+    check(SelfAttention(batch_first), torch.randn(4, 3, 8))
+    check(SelfAttention(batch_first), torch.randn(4, 4, 8))  # as many positions as rows
+
+
+def test_encoder_layer() -> None:
+    check(nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), torch.randn(4, 3, 8))
+
+
+class Scaled(nn.Module):
+    """A parameter of its own beside a module's: the general way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start = nn.Parameter(torch.randn(1, 1, 8))
+        self.scale = nn.Parameter(torch.randn(8))
+        self.inner = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(torch.cat([self.start.expand(len(x), -1, -1), x * self.scale], 1))
+
+
+def test_parameters_of_its_own() -> None:
+    check(Scaled(), torch.randn(4, 3, 8))
+    check(nn.Sequential(nn.Linear(8, 8), Scaled()), torch.randn(4, 3, 8), units=[0, 1, 1, 0])
+
+
+def test_frozen_parameters_stay_out() -> None:
+    model = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5))
+    model[0].weight.requires_grad_(False)
+    check(model, torch.randn(4, 5))
+    model[1].requires_grad_(False)
+    check(model, torch.randn(4, 5))
+
+
+def test_a_parameter_that_is_not_used_gets_nothing() -> None:
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.used(x)
+
+    check(Half(), torch.randn(4, 3))
+
+
+def test_sums_add_up_over_physical_batches() -> None:
+    model, rows = Tied(30), torch.randint(0, 30, (8, 4))
+    wanted, _ = clipped_sum(unit_gradients(model, next_token, rows, list(range(8))), 0.5)
+    clipper = Clipper(model, 0.5)
+    for part in rows.split([3, 1, 4]):
+        clipper.begin(Units.one_a_row(len(part)))
+        clipper.backward(next_token(model, part))
+    for name, total in clipper.take().items():
+        assert torch.allclose(total.double(), wanted[name], rtol=3e-4, atol=1e-6)
+    assert all(not total.any() for total in clipper.take().values())
+
+
+def test_automatic_clipping_brings_every_unit_to_one_norm() -> None:
+    model, rows = nn.Linear(4, 3), torch.randn(5, 4)
+    clipper = Clipper(model, "auto")
+    clipper.begin(Units.one_a_row(5))
+    clipped = clipper.backward(spread(model, rows))
+    parts = clipped.norms_U * clipped.factors_U
+    assert bool((parts <= 1).all()) and bool((parts > 0.9).all())
+
+
+@pytest.mark.parametrize("clip", [1e-3, 1.0, "auto"])
+def test_no_unit_moves_the_sum_by_more_than_the_clip(clip: Any) -> None:
+    """Add one unit: the sum moves by at most the clip, whatever the unit holds."""
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+    rows = torch.cat([torch.randn(6, 4), 1e4 * torch.ones(1, 4)])
+    sums = []
+    for part in (rows, rows[:-1]):
+        clipper = Clipper(model, clip)
+        clipper.begin(Units.one_a_row(len(part)))
+        clipper.backward(100 * spread(model, part))
+        sums.append(clipper.take())
+        clipper.remove()
+    moved = torch.sqrt(
+        sum(((sums[0][name] - sums[1][name]).double().square().sum() for name in sums[0]), torch.zeros(()))
+    )
+    assert moved <= clipper.norm
+
+
+def test_a_unit_that_is_not_finite_becomes_zero_and_is_counted() -> None:
+    for model in (nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3)), Tied(500), Tied(30)):
+        tokens = isinstance(model, Tied)
+        rows = torch.randint(0, 30, (3, 4)) if tokens else torch.randn(3, 4)
+        losses = next_token if tokens else spread
+        clipper = Clipper(model, 1.0)
+        clipper.begin(Units.one_a_row(2))
+        clipper.backward(losses(model, rows[[0, 2]]))
+        wanted = clipper.take()
+        clipper.begin(Units.one_a_row(3))
+        clipped = clipper.backward(losses(model, rows) * torch.tensor([1.0, torch.inf, 1.0]))
+        assert clipped.not_finite == 1
+        for name, total in clipper.take().items():
+            assert torch.allclose(total, wanted[name], rtol=1e-4, atol=1e-6)
+        clipper.remove()
