@@ -12,6 +12,7 @@ Nothing heavy is imported before it is needed.
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["load", "plan", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """`shuyuan.privacy`, for people with their own PyTorch loop, without a second import."""
+    if name == "privacy":
+        return import_module(".privacy", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def run(

@@ -6,16 +6,17 @@ import importlib.metadata
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from . import __version__, data, evaluate, hardware, planning, report, train, vault
 from . import recipe as recipes
-from .errors import MachineError, RecipeError, RunError
+from .errors import MachineError, RecipeError, RunError, VaultError
 from .inference import Engine
 from .models import hub
+from .privacy.ledger import LEDGER_FILE, spent
 from .progress import Progress, Stop
 from .recipe import Recipe
 from .runs import LOCK_FILE, RECIPE_FILE, Run, not_prepared, not_trained
@@ -228,7 +229,7 @@ def train_model(job: Job) -> None:
     manifest = _prepared(job)
     if job.recipe.train.steps is None or not job.recipe.resolved:
         resolved = train.resolve(job.recipe, manifest, hardware.detect(), job.progress)
-        job.recipe = resolved.replace(resolved=_circumstances(manifest))
+        job.recipe = resolved.replace(resolved=_circumstances(manifest) | _mechanism(resolved, manifest))
         job.store.write_open(RECIPE_FILE, job.recipe.as_toml().encode())
     card = report.model_card(job.recipe, manifest)
     with job.stop.gently():
@@ -313,7 +314,11 @@ def verify(target: str | Path, key: str | None = None, expect: str | None = None
             )
     problems, head = ([], None) if found else vault.verify_run(run, key, expect)
     named = [{"file": problem.file, "what": problem.what} for problem in found + problems]
-    return {"ok": not named, "problems": named, "epsilon_recomputed": None, "head": head}
+    epsilon = None
+    if not found:
+        with suppress(VaultError, RunError), look(target, key) as job:
+            epsilon = _recomputed(job)
+    return {"ok": not named, "problems": named, "epsilon_recomputed": epsilon, "head": head}
 
 
 class LoadedRun:
@@ -345,6 +350,13 @@ class LoadedRun:
         return "".join(self.stream(prompt, **settings))
 
 
+def _recomputed(job: Job) -> float | None:
+    """ε from the ledger's lines alone; None where there is no ledger."""
+    if not job.store.exists(LEDGER_FILE):
+        return None
+    return spent(job.store.journal(LEDGER_FILE).entries()).epsilon
+
+
 # ---- helpers -------------------------------------------------------------------------------------------------------
 
 
@@ -353,6 +365,11 @@ def _prepared(job: Job) -> data.Manifest:
     if manifest is None:
         raise not_prepared(job.run.path)
     return manifest
+
+
+def _mechanism(recipe: Recipe, manifest: data.Manifest) -> dict[str, Any]:
+    """What each step of a private run will do: computed once, after the steps are known and before the first."""
+    return {"privacy": asdict(train.mechanism_of(recipe, manifest))} if recipe.privacy else {}
 
 
 def _circumstances(manifest: data.Manifest) -> dict[str, Any]:

@@ -19,13 +19,13 @@ from .errors import RecipeError
 
 # What DESIGN promises and this version does not have yet. A recipe that asks for it is refused, never half obeyed.
 UNAVAILABLE = {
-    "privacy": "private training",
     "audit": "the privacy audit",
     "compress": "compression",
     "evaluate": "further evaluation tasks",
     "train.lora": "LoRA fine-tuning",
 }
 BUILT_IN_SOURCES = ("stdlib", "digits")
+OWNED_SOURCES = ("stdlib",)  # built in, and they know their owners
 PERSONAL_DATA = ("email", "phone", "national-id", "card", "iban", "ip", "url-credentials")
 SIZES = {"tiny": (4, 128), "small": (6, 256), "medium": (8, 512), "large": (12, 768)}  # name: (layers, width)
 
@@ -302,6 +302,65 @@ class Train(Section):
         return self
 
 
+class Privacy(Section):
+    """Differential privacy: leave the table out and training is not private, and every output says so."""
+
+    epsilon: float | None = Field(
+        None, gt=0, le=1000, description="ε: what the whole training may cost. Give it or `noise_multiplier`."
+    )
+    noise_multiplier: float | None = Field(
+        None, gt=0, le=10_000, description="The noise's deviation over the clip; ε then follows from it."
+    )
+    delta: float | Auto = Field("auto", description="δ. auto: min(1e-5, 1/(10 · units)).")
+    unit: Literal["owner", "record"] = Field(
+        "owner", description="What is protected: an owner with all records, or one record."
+    )
+    clip: float | Auto = Field(
+        1.0, description="The largest norm of one unit's part of a step. auto: each is brought to norm 1."
+    )
+    clipping: Literal["joint", "per-layer"] = Field(
+        "joint",
+        description="joint: one norm over all parameters. per-layer: one for each, which takes less memory.",
+    )
+    records_per_unit: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="The most records that a unit gives to a step; all of them are clipped jointly.",
+    )
+    allow: list[Literal["tokenizer", "plateau"]] = Field(
+        [],
+        description="Leaks accepted by name, which the guarantee does not cover and the ledger lists: a tokenizer learned "
+        "from the records; a plateau schedule, which follows the validation loss.",
+    )
+    insecure_seed: int | None = Field(
+        None,
+        ge=0,
+        lt=2**63,
+        description="For tests alone: sampling and noise follow from this number, which anybody can guess.",
+    )
+
+    @field_validator("delta")
+    @classmethod
+    def _a_chance(cls, delta: float | str) -> float | str:
+        if isinstance(delta, float) and not 0 < delta < 1:
+            raise ValueError("must lie between 0 and 1")
+        return delta
+
+    @field_validator("clip")
+    @classmethod
+    def _a_norm(cls, clip: float | str) -> float | str:
+        if isinstance(clip, float) and not 0 < clip < 1e6:
+            raise ValueError("must be above 0 and below a million")
+        return clip
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Privacy:
+        if (self.epsilon is None) == (self.noise_multiplier is None):
+            raise ValueError("epsilon: give it or noise_multiplier, one of the two")
+        return self
+
+
 class Vault(Section):
     """Sealing: leave the table out and the run is open."""
 
@@ -341,12 +400,38 @@ class Recipe(Section):
     tokenizer: Tokenizer = Field(Tokenizer(), description=Tokenizer.__doc__)
     model: Model = Field(Model(), description=Model.__doc__)
     train: Train = Field(Train(), description=Train.__doc__)
+    privacy: Privacy | None = Field(None, description=Privacy.__doc__)
     vault: Vault | None = Field(None, description=Vault.__doc__)
     report: Report = Field(Report(), description=Report.__doc__)
     resolved: dict[str, Any] = Field(
         {},
         description="Filled in by Shuyuan: versions of libraries, the data's keyed fingerprint, the machine.",
     )
+
+    @model_validator(mode="after")
+    def _private(self) -> Recipe:
+        """What would steer training by records outside of the mechanism, or leave the unit undefined."""
+        if self.privacy is None:
+            return self
+        allow = self.privacy.allow
+        if self.train.schedule == "plateau" and "plateau" not in allow:
+            raise ValueError(
+                'train.schedule: plateau follows the validation loss, which privacy does not cover; allow = ["plateau"] accepts that'
+            )
+        if self.train.precision == "fp16":
+            raise ValueError(
+                "train.precision: fp16 scales by what the gradients are, which privacy does not cover"
+            )
+        if self.tokenizer.from_ is None and self.tokenizer.kind != "byte" and "tokenizer" not in allow:
+            raise ValueError(
+                f"tokenizer.kind: {self.tokenizer.kind} is learned from the records, which privacy does not cover; "
+                'use byte or a public one with tokenizer.from; privacy.allow = ["tokenizer"] accepts the leak'
+            )
+        if self.privacy.unit == "owner" and self.data.owner is None and self.data.source not in OWNED_SOURCES:
+            raise ValueError(
+                'privacy.unit: "owner" needs data.owner, the column that says whom a record is about; or take unit = "record"'
+            )
+        return self
 
     def as_toml(self) -> str:
         """The recipe as TOML, every key that has a value written out."""

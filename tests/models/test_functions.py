@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shuyuan.models import functions
-from shuyuan.models.functions import attend_causal, cross_entropy_sum, rms_norm, rotary_tables, rotate
+from shuyuan.models.functions import attend_causal, cross_entropy, rms_norm, rotary_tables, rotate
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -91,7 +91,7 @@ def test_loss_and_gradient_are_cross_entropys(
     targets = torch.randint(0, 11, (20,), generator=torch.Generator().manual_seed(1))
     targets[::4] = -100
     ours, theirs = (logits.clone().requires_grad_() for _ in range(2))
-    loss = cross_entropy_sum(ours, targets)
+    loss = cross_entropy(ours, targets).sum()
     right = F.cross_entropy(theirs.float(), targets, reduction="sum")
     (loss / 7).backward()
     (right / 7).backward()
@@ -106,7 +106,7 @@ def test_loss_and_gradient_are_cross_entropys(
 
 def test_nothing_to_learn_is_a_loss_of_zero() -> None:
     logits = normal(4, 7).requires_grad_()
-    loss = cross_entropy_sum(logits, torch.full((4,), -100))
+    loss = cross_entropy(logits, torch.full((4,), -100)).sum()
     loss.backward()
     assert loss == 0 and logits.grad is not None and not logits.grad.any()
 
@@ -120,7 +120,7 @@ def test_loss_keeps_no_float32_copy_of_the_logits() -> None:
 
     logits = normal(64, 32, dtype=torch.bfloat16).requires_grad_()
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        cross_entropy_sum(logits, torch.zeros(64, dtype=torch.int64))
+        cross_entropy(logits, torch.zeros(64, dtype=torch.int64))
     assert not [
         tensor for tensor in kept if tensor.dtype == torch.float32 and tensor.numel() >= logits.numel()
     ]

@@ -50,7 +50,17 @@ def _show(out: Any, plan: dict[str, Any]) -> None:
     table.add_row("peak memory", interval(plan["peak_bytes"], lambda value: quantity(value, "bytes")))
     table.add_row("storage", quantity(plan["storage_bytes"], "bytes"))
     table.add_row("fits", "yes" if plan["fits"] else "no")
-    table.add_row("privacy", "none asked")
+    table.add_row("privacy", _promise(plan["privacy"]))
     out.print(table)
     for line in plan["advice"] + plan["notes"]:
         out.print(f"- {line}", markup=False)
+
+
+def _promise(privacy: dict[str, Any] | None) -> str:
+    if privacy is None:
+        return "none asked"
+    return (
+        f"ε = {privacy['epsilon']:.3g}, δ = {privacy['delta']:.1g} for each {privacy['unit']} of {privacy['units']:,}; noise "
+        f"multiplier {privacy['noise_multiplier']:.3g}, {privacy['steps']:,} steps of {privacy['expected_batch']:g} on average "
+        f"(sampling rate {privacy['sampling_rate']:.3g})"
+    )

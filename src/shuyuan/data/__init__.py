@@ -1,6 +1,6 @@
 """From the recipe's source to shards of tokens: read, clean, mask, remove duplicates, split by owner, encode.
 
-Other rooms use `prepare`, `load_manifest`, `load_tokenizer`, `Windows`, and the types `Manifest`, `Split`, `ShardFacts`
+Other rooms use `prepare`, `load_manifest`, `load_tokenizer`, `Windows`, `UnitRows`, and the types `Manifest`, `Split`, `ShardFacts`
 and `Tokenizer`.
 """
 
@@ -17,6 +17,7 @@ from .manifest import (
 from .masking import Masker
 from .prepare import load_tokenizer, prepare
 from .tokenizer import Tokenizer, byte_tokenizer, char_tokenizer, learn_bpe
+from .units import UnitRows
 
 __all__ = [
     "MANIFEST_FILE",
@@ -28,6 +29,7 @@ __all__ = [
     "Split",
     "Tokenizer",
     "TokenizerFacts",
+    "UnitRows",
     "Windows",
     "byte_tokenizer",
     "char_tokenizer",

@@ -107,28 +107,28 @@ def _at_least_float32(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def cross_entropy_sum(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
-    """The summed cross entropy, in float32, a few tokens at a time; a target of -100 adds nothing.
+def cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
+    """The cross entropy of each target (N,), in float32, a few tokens at a time; that of a target of -100 is zero.
 
     No float32 copy of the logits outlives its chunk: backward computes the probabilities again. On a CPU the chunks
     stay in its cache, which makes it 3.5 times faster than one F.cross_entropy (4096 tokens of 4096 bfloat16 logits,
     forward and backward: 21 against 74 ms).
     """
-    loss: Tensor = _CrossEntropySum.apply(logits_NV, targets_N)  # type: ignore[no-untyped-call]
-    return loss
+    losses_N: Tensor = _CrossEntropy.apply(logits_NV, targets_N)  # type: ignore[no-untyped-call]
+    return losses_N
 
 
-class _CrossEntropySum(torch.autograd.Function):
+class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits_NV: Tensor, targets_N: Tensor) -> Tensor:
         ctx.save_for_backward(logits_NV, targets_N)
         chunk = _chunk(logits_NV)
         pairs = zip(torch.split(logits_NV, chunk), torch.split(targets_N, chunk), strict=True)
         losses = [
-            F.cross_entropy(logits.float(), targets, reduction="sum", ignore_index=LEARN_NOTHING)
+            F.cross_entropy(logits.float(), targets, reduction="none", ignore_index=LEARN_NOTHING)
             for logits, targets in pairs
         ]
-        return torch.stack(losses).sum()
+        return torch.cat(losses)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import ShuyuanError
 from .config import TransformerConfig
-from .functions import attend_causal, cross_entropy_sum, rms_norm, rotary_tables, rotate
+from .functions import attend_causal, cross_entropy, rms_norm, rotary_tables, rotate
 
 if TYPE_CHECKING:
     from .cache import Cache
@@ -99,8 +99,12 @@ class Transformer(nn.Module):
         Returns:
             A float32 scalar; divide it by the number of learned targets for the mean.
         """
+        return self.losses(tokens_BT, targets_BT).sum()
+
+    def losses(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        """The cross entropy, in nats, of each target: float32 (B, T), zero where the target is -100."""
         logits_NV = self(tokens_BT).flatten(0, 1)
-        return cross_entropy_sum(logits_NV, targets_BT.flatten())
+        return cross_entropy(logits_NV, targets_BT.flatten()).view(targets_BT.shape)
 
 
 class Stack(nn.Module):

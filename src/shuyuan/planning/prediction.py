@@ -9,8 +9,9 @@ from typing import Any
 from ..data import Manifest
 from ..errors import RecipeError
 from ..hardware import Hardware, Rates, assumed_rates
+from ..privacy.ledger import stated
 from ..recipe import Budget, Recipe
-from ..train.resolve import Costs, fill_in, stage_seconds, steps_of, steps_within
+from ..train.resolve import Costs, fill_in, mechanism_of, stage_seconds, steps_of, steps_within
 from .advice import to_fit
 from .cost import planned_model, train_flops_per_token
 from .estimate import estimated_manifest
@@ -41,7 +42,8 @@ class Plan:
         items: the parts of the expected peak, in bytes.
         notes: what was guessed, and from what.
         price: None: no rate is known.
-        privacy: None: training is not private.
+        privacy: {epsilon, delta, noise_multiplier, clip, unit, units, sampling_rate, expected_batch, steps, accountant} at the
+            end of training; None if it is not private.
     """
 
     parameters: int
@@ -54,8 +56,8 @@ class Plan:
     advice: list[str]
     items: dict[str, int]
     notes: list[str]
+    privacy: dict[str, Any] | None = None
     price: None = None
-    privacy: None = None
 
     def to_json(self) -> dict[str, Any]:
         """As `shuyuan plan --json` prints it."""
@@ -117,7 +119,16 @@ def plan(recipe: Recipe, hardware: Hardware, rates: Rates | None, manifest: Mani
         else to_fit(recipe, hardware.memory_bytes, lambda other: _memory(other, known, hardware).peak),
         items=memory.items,
         notes=notes,
+        privacy=_privacy(recipe.replace(**{"train.steps": steps}), manifest),
     )
+
+
+def _privacy(recipe: Recipe, manifest: Manifest) -> dict[str, Any] | None:
+    """The guarantee at the end of training."""
+    if recipe.privacy is None:
+        return None
+    mechanism = mechanism_of(recipe, manifest)
+    return stated(mechanism, mechanism.steps)
 
 
 def _memory(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> Memory:

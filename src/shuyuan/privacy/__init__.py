@@ -1,16 +1,26 @@
-"""Differential privacy: clipping, noise, sampling and accounting.
+"""Differential privacy: clipping, noise, sampling, accounting and the ledger.
 
-Other rooms may use `make_private` and `mechanism`, and for a training loop of their own `Clipper`, `Units`, `Noise`,
-`PoissonSampler` and the module `accountant`.
+Other rooms may use `make_private` in a loop of one's own; `Mechanism`, `mechanism` and the module `accountant`, which load
+no torch; and for a training loop `Clipper`, `Units`, `Noise`, `PoissonSampler`.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from . import accountant
-from .clipping import Clipper, Units
-from .loop import Mechanism, PrivateLoop, make_private, mechanism
-from .noise import Noise
+from .mechanism import Mechanism, mechanism
 from .sampling import PoissonSampler
+from .stream import derive
+
+if TYPE_CHECKING:
+    from .clipping import Clipped, Clipper, Units
+    from .loop import PrivateLoop, make_private
+    from .noise import Noise
 
 __all__ = [
+    "Clipped",
     "Clipper",
     "Mechanism",
     "Noise",
@@ -18,6 +28,23 @@ __all__ = [
     "PrivateLoop",
     "Units",
     "accountant",
+    "derive",
     "make_private",
     "mechanism",
 ]
+
+_HOMES = {
+    "Clipped": ".clipping",
+    "Clipper": ".clipping",
+    "Units": ".clipping",
+    "PrivateLoop": ".loop",
+    "make_private": ".loop",
+    "Noise": ".noise",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Loads torch only when gradients or noise are asked for: the plan needs nothing but the accountant."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,9 +16,21 @@ from typing import Any
 from ..errors import PrivacyError
 
 ACCOUNTANT = "PLD"
+Part = tuple[float, float, int]  # noise multiplier, sampling rate, steps
 LEAST_NOISE, MOST_NOISE = 1e-2, 1e4
 INTERVAL = 1e-4
-NO_PROTECTION = 200.0  # an ε above it promises nothing, and its exact value would take gigabytes
+RENYI_ORDERS = [
+    *range(2, 33),
+    40,
+    48,
+    64,
+    96,
+    128,
+    256,
+    512,
+    1024,
+]  # whole ones: their sums are short and exact
+NO_PROTECTION = 5000.0  # an ε above it promises nothing, and is not worth a closer look
 PRECISION = 1e-3  # relative, of the noise multiplier that is searched for
 
 
@@ -27,7 +39,6 @@ def default_delta(units: int) -> float:
     return min(1e-5, 1 / (10 * units))
 
 
-@functools.lru_cache(maxsize=1024)
 def epsilon(
     noise_multiplier: float, sampling_rate: float, steps: int, delta: float, interval: float = INTERVAL
 ) -> float:
@@ -43,17 +54,25 @@ def epsilon(
     Returns:
         An upper bound, infinite without noise.
     """
-    if steps == 0:
+    return composed(((noise_multiplier, sampling_rate, steps),), delta, interval)
+
+
+@functools.lru_cache(maxsize=1024)
+def composed(parts: tuple[Part, ...], delta: float, interval: float = INTERVAL) -> float:
+    """ε of steps of several kinds together: (noise multiplier, sampling rate, steps) of each. Otherwise as `epsilon`."""
+    parts = tuple(part for part in parts if part[2])
+    if not parts:
         return 0.0
-    if noise_multiplier == 0:
+    if any(noise_multiplier == 0 for noise_multiplier, _, _ in parts):
         return math.inf
-    rough = _renyi_epsilon(noise_multiplier, sampling_rate, steps, delta)
+    rough = _renyi_epsilon(parts, delta)
     if rough > NO_PROTECTION:
         return rough
     from dp_accounting.pld import PLDAccountant
 
     accountant = PLDAccountant(_neighbours(), max(interval, INTERVAL * rough / 10))
-    accountant.compose(_event(noise_multiplier, sampling_rate, steps))
+    for part in parts:
+        accountant.compose(_event(*part))
     return min(rough, float(accountant.get_epsilon(delta)))
 
 
@@ -63,7 +82,7 @@ def noise_multiplier_for(target: float, sampling_rate: float, steps: int, delta:
     Raises:
         PrivacyError: no noise is enough.
     """
-    high = _least(1.0, lambda noise: _renyi_epsilon(noise, sampling_rate, steps, delta) <= target, 1.1)
+    high = _least(1.0, lambda noise: _renyi_epsilon(((noise, sampling_rate, steps),), delta) <= target, 1.1)
     if high > MOST_NOISE:
         raise PrivacyError(
             "privacy.out-of-reach",
@@ -91,12 +110,13 @@ def _least(start: float, enough: Callable[[float], bool], precision: float) -> f
     return high
 
 
-def _renyi_epsilon(noise_multiplier: float, sampling_rate: float, steps: int, delta: float) -> float:
+def _renyi_epsilon(parts: tuple[Part, ...], delta: float) -> float:
     """A rougher upper bound by Rényi divergences (Mironov, CSF 2017), which takes neither time nor memory."""
     from dp_accounting.rdp import RdpAccountant
 
-    accountant = RdpAccountant(neighboring_relation=_neighbours())
-    accountant.compose(_event(noise_multiplier, sampling_rate, steps))
+    accountant = RdpAccountant(RENYI_ORDERS, _neighbours())
+    for part in parts:
+        accountant.compose(_event(*part))
     return float(accountant.get_epsilon(delta))
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -14,69 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import PrivacyError
-from . import accountant
 from .clipping import Clipped, Clipper, Units
-from .clipping.clipper import Clipping
+from .mechanism import Clipping, Mechanism, mechanism
 from .noise import Noise
 from .sampling import PoissonSampler
-
-
-@dataclass(frozen=True)
-class Mechanism:
-    """What is done at every step, and so what a guarantee is about: public numbers, none of which is learned from records.
-
-    Attributes:
-        units: how many units the data has; public.
-        expected_batch: units a step on average; each is in it with probability `sampling_rate`.
-        steps: made at most.
-        noise_multiplier: the noise's deviation over the clip.
-        clip: the largest norm of one unit's part, or "auto".
-        clipping: "joint" over all parameters, or "per-layer".
-        delta: δ.
-        unit: what a unit is: "owner" or "record".
-    """
-
-    units: int
-    expected_batch: float
-    steps: int
-    noise_multiplier: float
-    clip: float | Literal["auto"]
-    clipping: Clipping
-    delta: float
-    unit: str = "record"
-
-    @property
-    def sampling_rate(self) -> float:
-        return self.expected_batch / self.units
-
-    def epsilon(self, steps: int) -> float:
-        """ε of so many steps."""
-        return accountant.epsilon(self.noise_multiplier, self.sampling_rate, steps, self.delta)
-
-
-def mechanism(
-    *,
-    units: int,
-    expected_batch: float,
-    steps: int,
-    epsilon: float | None = None,
-    noise_multiplier: float | None = None,
-    delta: float | Literal["auto"] = "auto",
-    clip: float | Literal["auto"] = 1.0,
-    clipping: Clipping = "joint",
-    unit: str = "record",
-) -> Mechanism:
-    """Fills in what is left open: δ from the number of units, and the least noise that keeps to an ε.
-
-    Raises:
-        PrivacyError: a number is out of range, or no noise is enough.
-    """
-    _check(units, expected_batch, steps, epsilon, noise_multiplier, delta, clip)
-    delta = accountant.default_delta(units) if delta == "auto" else delta
-    if noise_multiplier is None:
-        assert epsilon is not None
-        noise_multiplier = accountant.noise_multiplier_for(epsilon, expected_batch / units, steps, delta)
-    return Mechanism(units, expected_batch, steps, noise_multiplier, clip, clipping, delta, unit)
 
 
 def make_private(
@@ -312,42 +251,3 @@ class Batch:
 def _together(rows: list[NDArray[np.int64]]) -> tuple[NDArray[np.int64], Units]:
     unit_N = np.repeat(np.arange(len(rows)), [len(records) for records in rows])
     return np.concatenate(rows), Units(torch.from_numpy(unit_N))
-
-
-def _check(
-    units: int,
-    expected_batch: float,
-    steps: int,
-    epsilon: float | None,
-    noise_multiplier: float | None,
-    delta: float | str,
-    clip: float | str,
-) -> None:
-    def refuse(key: str, given: object, wanted: str) -> PrivacyError:
-        return PrivacyError(
-            "privacy.bad-value", f"{key} = {given} is refused.", where=key, mend=f"Give {wanted}."
-        )
-
-    if units < 1:
-        raise refuse("units", units, "at least one")
-    if not 0 < expected_batch <= units:
-        raise refuse(
-            "expected_batch", expected_batch, f"a number above 0, and at most the number of units, {units:,}"
-        )
-    if steps < 1:
-        raise refuse("steps", steps, "at least 1")
-    if (epsilon is None) == (noise_multiplier is None):
-        raise PrivacyError(
-            "privacy.one-of-two",
-            "Give epsilon or noise_multiplier, and not both.",
-            where="privacy.epsilon",
-            mend="epsilon says what all steps may cost; noise_multiplier says the noise, and ε follows.",
-        )
-    if epsilon is not None and not 0 < epsilon < math.inf:
-        raise refuse("epsilon", epsilon, "a positive number")
-    if noise_multiplier is not None and not 0 <= noise_multiplier < math.inf:
-        raise refuse("noise_multiplier", noise_multiplier, "a number of 0 or more")
-    if isinstance(delta, float) and not 0 < delta < 1:
-        raise refuse("delta", delta, 'a number between 0 and 1, or "auto"')
-    if isinstance(clip, float | int) and not 0 < clip < math.inf:
-        raise refuse("clip", clip, 'a positive number, or "auto"')

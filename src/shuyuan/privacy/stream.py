@@ -17,6 +17,13 @@ MOST_STEPS, MOST_NUMBERS = 2**48, 2**32
 _ZEROS = bytes(2**20)
 
 
+def derive(secret: bytes, purpose: str) -> bytes:
+    """32 bytes for a purpose, from which neither the secret nor what others get follows (HKDF, RFC 5869)."""
+    return HKDF(hashes.SHA256(), SECRET_BYTES, salt=None, info=b"shuyuan/1/" + purpose.encode()).derive(
+        secret
+    )
+
+
 class Stream:
     """Reads the bits of a secret.
 
@@ -32,8 +39,7 @@ class Stream:
     def __init__(self, secret: bytes, purpose: str) -> None:
         if len(secret) != SECRET_BYTES:
             raise ValueError(f"the secret has {len(secret)} bytes, not {SECRET_BYTES}")
-        derived = HKDF(hashes.SHA256(), 32, salt=None, info=b"shuyuan/1/" + purpose.encode()).derive(secret)
-        self._cipher = algorithms.AES(derived)
+        self._cipher = algorithms.AES(derive(secret, purpose))
 
     def words(self, step: int, number: int, count: int) -> NDArray[np.uint64]:
         """`count` words of 64 bits from the beginning of a place."""

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import RunError
+from ..privacy import Mechanism
+from ..privacy.ledger import stated
 from ..recipe import Recipe
 from ..runs import LOCK_FILE, Run
 from ..vault import Store
@@ -178,11 +180,19 @@ def summary(run: Run, store: Store) -> dict[str, Any]:
         "seconds": progress["seconds"],
         "peak_bytes": progress["peak_bytes"],
         "loss": loss,
-        "privacy": None,
+        "privacy": guarantee(facts),
         "variants": {ORIGINAL: original} if facts.trained else {},
         "scores": {facts.recipe.task: facts.scores} if facts.scores else {},
         "sealed": facts.sealed,
     }
+
+
+def guarantee(facts: Facts) -> dict[str, Any] | None:
+    """ε and all that it depends on, after the steps made so far; None if training is not private, or not yet resolved."""
+    table = facts.recipe.resolved.get("privacy")
+    if table is None:
+        return None
+    return stated(Mechanism(**table), trained_so_far(facts)["steps"] or 0)
 
 
 def trained_so_far(facts: Facts) -> dict[str, Any]:

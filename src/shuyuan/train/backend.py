@@ -14,11 +14,15 @@ OVERFLOW = "the fp16 loss scale was too high"  # part of how loss scaling works,
 
 @dataclass(frozen=True)
 class Batch:
-    """Sequences for one step: token ids and the next ones, both int64 (B, T); -100 where nothing is to be learned."""
+    """Sequences for one step: token ids and the next ones, both int64 (B, T); -100 where nothing is to be learned.
+
+    In private training also the unit of each row (B,), in rising order; there may be no row at all.
+    """
 
     step: int
     inputs_BT: NDArray[np.int64]
     targets_BT: NDArray[np.int64]
+    unit_B: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,14 @@ class Figures:
         gradient_norm: before clipping.
         tokens: targets in the batch.
         skipped: why the weights were left as they were; None if they learned.
+        not_finite: units whose gradient was not finite and counted as zero; in private training alone.
     """
 
     loss: float
     gradient_norm: float
     tokens: int
     skipped: str | None = None
+    not_finite: int = 0
 
 
 class Backend(Protocol):

@@ -40,6 +40,7 @@ class State:
         seconds: time spent training, over all sessions.
         peak_bytes: the most memory used, over all sessions.
         skipped: steps that left the weights alone; `skipped_in_row`: those just now.
+        not_finite: units whose gradient was not finite, in private training.
         rollbacks: times the run went back; each halves `rate_factor`, which multiplies the learning rate.
         safe_step: the checkpoint that a rollback returns to. Safe points follow from the step alone, so that the
             moment at which other checkpoints fall never changes the result.
@@ -55,6 +56,7 @@ class State:
     peak_bytes: int = 0
     skipped: int = 0
     skipped_in_row: int = 0
+    not_finite: int = 0
     rollbacks: int = 0
     rate_factor: float = 1.0
     safe_step: int = 0
@@ -87,6 +89,7 @@ class Driver:
         progress: shows the steps.
         stop: when set, the run saves and ends after the current step.
         clock: seconds; only differences matter.
+        saving: told the step before its state is written; what it returns is shown and logged.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class Driver:
         progress: Progress,
         stop: threading.Event,
         clock: Callable[[], float] = time.monotonic,
+        saving: Callable[[int], dict[str, float]] = lambda _: {},
     ) -> None:
         if train.steps is None or train.learning_rate == "auto":
             raise ValueError("the recipe is not resolved")
@@ -120,6 +124,8 @@ class Driver:
         self._progress = progress
         self._stop = stop
         self._clock = clock
+        self._saving = saving
+        self._shown: dict[str, float] = {}
 
     def run(self, **facts: Any) -> State:
         """Trains to the last step; there is a checkpoint of it when this returns.
@@ -202,19 +208,21 @@ class Driver:
         state = self.state
         state.skipped_in_row = 0
         state.tokens += figures.tokens
-        if state.step > self._tail_begins:
+        state.not_finite += figures.not_finite
+        if state.step > self._tail_begins and figures.tokens:
             state.tail_loss += figures.loss
             state.tail_steps += 1
         self._logged_tokens += figures.tokens
         speed = self._logged_tokens / max(self._logged_seconds, 1e-9)
-        self._stage.advance(1, loss=figures.loss, lr=rate, tok_s=speed)
+        loss = {"loss": figures.loss} if figures.tokens else {}  # a private batch may be empty
+        self._stage.advance(1, **loss, lr=rate, tok_s=speed, **self._shown)
         if state.step % self._log_every and state.step not in (1, self.steps):
             return
         self._measure()
         self._background.log(
             "train.step",
             step=state.step,
-            loss=figures.loss,
+            **loss,
             learning_rate=rate,
             gradient_norm=figures.gradient_norm,
             tokens=state.tokens,
@@ -257,10 +265,14 @@ class Driver:
             self.state.safe_step = self.state.step
         self._measure()
         self.state.schedule = self._schedule.state()
+        self._shown = self._saving(self.state.step)
         self._checkpoints.save(self.state.step, asdict(self.state), self._backend.state())
         self._saved_step, self._saved_at = self.state.step, self._clock()
         self._background.log(
-            "train.checkpoint", step=self.state.step, seconds=round(self._saved_at - begun, 3)
+            "train.checkpoint",
+            step=self.state.step,
+            seconds=round(self._saved_at - begun, 3),
+            **self._shown,
         )
 
     def _measure(self) -> None:

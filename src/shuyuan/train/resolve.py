@@ -17,6 +17,7 @@ import numpy as np
 from ..data import Manifest
 from ..hardware import Hardware, choose_precision, measured_rates
 from ..models import TransformerConfig, config_for
+from ..privacy import Mechanism, mechanism
 from ..progress import Progress
 from ..recipe import Budget, Recipe, Train
 from .backend import Batch
@@ -31,6 +32,7 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
 # At width 256, and the power of width: muon's optimum is flat (2e-3 to 4e-3 within 0.015 nats at 256), adamw's falls
 # with width (3e-3 was best at 128, 1.5e-3 at 256). Measured on the source text of Python; docs/lab-notes.md.
 LEARNING_RATES = {"muon": (3e-3, -0.25), "adamw": (1.5e-3, -1.0), "sgd": (0.3, 0.0)}
+PRIVATE_BATCHES = 4  # times as many sequences a step in private training
 FEW_STEPS = 50  # a run of fewer learns little, and says so
 
 
@@ -99,10 +101,49 @@ def fill_in(
     )
 
 
+def mechanism_of(recipe: Recipe, manifest: Manifest) -> Mechanism:
+    """What each step of a private run does; the noise follows from ε and the number of steps.
+
+    Args:
+        recipe: resolved, with a [privacy] table.
+        manifest: says how many units the training split has; once it stands in the resolved recipe, that is used.
+
+    Raises:
+        PrivacyError: there are fewer units than a batch has, or no noise is enough.
+    """
+    privacy, steps, batch_size = recipe.privacy, recipe.train.steps, recipe.train.batch_size
+    assert privacy is not None and steps is not None and batch_size != "auto"
+    if "privacy" in recipe.resolved:
+        return Mechanism(**recipe.resolved["privacy"])
+    return mechanism(
+        units=units_of(recipe, manifest),
+        expected_batch=batch_size,
+        steps=steps,
+        epsilon=privacy.epsilon,
+        noise_multiplier=privacy.noise_multiplier,
+        delta=privacy.delta,
+        clip=privacy.clip,
+        clipping=privacy.clipping,
+        unit=privacy.unit,
+    )
+
+
+def units_of(recipe: Recipe, manifest: Manifest) -> int:
+    """How many units the training split has."""
+    assert recipe.privacy is not None
+    split = manifest.splits["train"]
+    return split.owners if recipe.privacy.unit == "owner" else split.records
+
+
 def choose_batch(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> int:
-    """Sequences a step: about BATCH_TOKENS tokens, and never more than the training split has windows."""
+    """Sequences a step: about BATCH_TOKENS tokens, and never more than the training split has windows.
+
+    In private training, units a step on average: more of them, since the noise is the same for many as for few.
+    """
     wanted = round(BATCH_TOKENS[hardware.device] / recipe.model.context)
     there = manifest.splits["train"].tokens // recipe.model.context
+    if recipe.privacy is not None:
+        wanted, there = PRIVATE_BATCHES * wanted, units_of(recipe, manifest)
     return max(1, min(wanted, there))
 
 
@@ -162,6 +203,7 @@ def calibrate(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: 
     """
     from ..models import Transformer
     from .precision import repeatable
+    from .private import PrivateBackend
     from .torch_backend import TorchBackend
 
     train = recipe.train
@@ -172,13 +214,18 @@ def calibrate(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: 
 
     def batch(size: int) -> Batch:
         tokens_BT = random.integers(0, manifest.vocab_size, (size, recipe.model.context + 1))
-        return Batch(0, tokens_BT[:, :-1].copy(), tokens_BT[:, 1:].copy())
+        return Batch(0, tokens_BT[:, :-1].copy(), tokens_BT[:, 1:].copy(), np.arange(size))
 
     share = CALIBRATION_SHARE * Budget.parse(train.budget).amount
     seconds = min(max(share, CALIBRATION_SECONDS[0]), CALIBRATION_SECONDS[1])
     with progress.stage("calibrate", seconds, "s") as stage, repeatable(hardware.cores, 0, train.precision):
         config = config_for(recipe.model, manifest.vocab_size)
-        backend = TorchBackend(Transformer(config, 0), train, hardware)
+        model = Transformer(config, 0)
+        if recipe.privacy is None:
+            backend = TorchBackend(model, train, hardware)
+        else:
+            trial = mechanism(units=batch_size, expected_batch=batch_size, steps=1, noise_multiplier=1.0)
+            backend = PrivateBackend(model, train, hardware, trial, bytes(32))
         made_up = batch(batch_size)
         step = _time(lambda: backend.step(made_up, rate), seconds, stage.advance)
         windows = validation_windows(recipe, manifest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +15,7 @@ from ..data import Manifest, Windows, load_manifest, load_tokenizer
 from ..errors import TrainError
 from ..hardware import Hardware, detect
 from ..models import Transformer, TransformerConfig, hub
+from ..privacy.ledger import LEDGER_FILE, Ledger
 from ..progress import Progress
 from ..recipe import Recipe
 from ..runs import not_prepared
@@ -24,7 +25,8 @@ from .checkpoints import Checkpoints
 from .driver import Driver, State
 from .memory import forget_peak
 from .precision import repeatable
-from .resolve import validation_windows
+from .private import PrivateBackend, erase_secret, private_batches, run_secret
+from .resolve import mechanism_of, validation_windows
 from .torch_backend import TorchBackend
 
 MODEL_FOLDER = "model"
@@ -86,6 +88,7 @@ def train(
     checkpoints = Checkpoints(store, _identity(recipe, manifest), _circumstances(hardware), recipe.train.keep)
     there = checkpoints.steps()
     if there and there[-1] == recipe.train.steps and store.exists(MODEL_FOLDER):
+        erase_secret(store)  # a kill may have come between the model and this
         return _result(State(**checkpoints.state(there[-1])))
     with repeatable(hardware.cores, recipe.seed, recipe.train.precision):
         return _train(recipe, store, manifest, hardware, checkpoints, progress, stop, card)
@@ -103,26 +106,24 @@ def _train(
 ) -> TrainResult:
     forget_peak()
     model = _starting_model(recipe, manifest)
-    backend = TorchBackend(model, recipe.train, hardware)
-    windows = Windows(store, manifest, "train", recipe.model.context)
-    batch_size = recipe.train.batch_size
-    assert isinstance(batch_size, int)  # resolved
-
-    def sample(step: int) -> Batch:
-        return Batch(step, *windows.batch(step - 1, batch_size, recipe.seed))
-
     journal = store.journal(METRICS_FILE)
     validation = list(_validation(recipe, store, manifest))
-    driver = Driver(recipe.train, backend, sample, validation, checkpoints, journal, progress, stop)
+    parts = _private_parts if recipe.privacy else _parts
+    backend, sample, saving, done = parts(recipe, store, manifest, hardware, model)
+    driver = Driver(
+        recipe.train, backend, sample, validation, checkpoints, journal, progress, stop, saving=saving
+    )
     state = driver.run(
         parameters=backend.parameters,
-        tokens_per_step=batch_size * recipe.model.context,
+        tokens_per_step=_batch_size(recipe) * recipe.model.context,
         precision=recipe.train.precision,
         device=hardware.device,
     )
     result = _result(state)
+    done()
     with store.folder(MODEL_FOLDER) as folder:
         hub.save(folder, model, load_tokenizer(store).to_json(), card or _short_card(recipe, result))
+    erase_secret(store)
     journal.append(
         {
             "event": "train.end",
@@ -136,6 +137,46 @@ def _train(
         }
     )
     return result
+
+
+# What a run trains with: a backend, the batch of each step, what to do before a state is written, and after the last step.
+Parts = tuple[TorchBackend, Callable[[int], Batch], Callable[[int], dict[str, float]], Callable[[], None]]
+
+
+def _parts(recipe: Recipe, store: Store, manifest: Manifest, hardware: Hardware, model: Transformer) -> Parts:
+    windows = Windows(store, manifest, "train", recipe.model.context)
+    size = _batch_size(recipe)
+
+    def sample(step: int) -> Batch:
+        return Batch(step, *windows.batch(step - 1, size, recipe.seed))
+
+    return TorchBackend(model, recipe.train, hardware), sample, lambda _: {}, lambda: None
+
+
+def _private_parts(
+    recipe: Recipe, store: Store, manifest: Manifest, hardware: Hardware, model: Transformer
+) -> Parts:
+    assert recipe.privacy is not None
+    mechanism = mechanism_of(recipe, manifest)
+    secret = run_secret(store, recipe, _identity(recipe, manifest))
+    backend = PrivateBackend(model, recipe.train, hardware, mechanism, secret)
+    ledger = Ledger(store.journal(LEDGER_FILE), mechanism, secret)
+    ledger.allow(recipe.privacy.allow)
+
+    def saving(step: int) -> dict[str, float]:
+        ledger.steps(1, step)
+        return {"epsilon": mechanism.epsilon(step)}
+
+    def done() -> None:
+        backend.close()
+        ledger.release(MODEL_FOLDER)
+
+    return backend, private_batches(store, manifest, recipe, mechanism, secret), saving, done
+
+
+def _batch_size(recipe: Recipe) -> int:
+    assert isinstance(recipe.train.batch_size, int)  # resolved
+    return recipe.train.batch_size
 
 
 def _starting_model(recipe: Recipe, manifest: Manifest) -> Transformer:
@@ -179,6 +220,7 @@ def _identity(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
     data = hashlib.sha256(shards.encode()).hexdigest()
     identity = {"seed": recipe.seed, "task": recipe.task, "data": data}
     identity |= {f"model.{key}": value for key, value in table["model"].items()}
+    identity |= {f"privacy.{key}": value for key, value in (table["privacy"] or {}).items()}
     return identity | {f"train.{key}": value for key, value in table["train"].items() if key not in FREE_KEYS}
 
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import PrivacyError
+from ..mechanism import Clipping
 from .capture import Capture
 from .contributions import Contributions
 from .units import Units
 
-Clipping = Literal["joint", "per-layer"]
 AUTO_NORM, AUTO_STABILITY = 1.0, 0.01
 # Sums in float32 round. Every factor is made smaller by this share, far above what the rounding of a few thousand
 # additions can add to a norm (2^-24 each), so that no unit moves the sum by more than the clip.

@@ -1,0 +1,180 @@
+"""Private training: the mechanism that a recipe asks for, the secret that it draws from, and the steps themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import hardware as machines
+from ..data import Manifest, UnitRows
+from ..errors import PrivacyError
+from ..privacy import Clipper, Mechanism, Noise, PoissonSampler, Units, derive
+from ..recipe import Recipe, Train
+from ..vault import Store
+from .backend import Batch, Figures
+from .torch_backend import TorchBackend
+
+SECRET_FILE = "privacy-secret.json"
+COLUMNS = 32  # a physical batch is cut to its longest row, in steps of so many tokens
+
+
+class PrivateBackend(TorchBackend):
+    """Trains a model with clipped and noised sums of its units' gradients.
+
+    Whatever the gradients are, a step is made: none is skipped, scaled or repeated for what the records hold.
+
+    Args:
+        model: as for `TorchBackend`, with `losses` for each target.
+        train: the recipe's section, resolved.
+        hardware: where it runs.
+        mechanism: what a step does.
+        secret: 32 bytes, from which the noise follows.
+    """
+
+    def __init__(
+        self, model: Any, train: Train, hardware: machines.Hardware, mechanism: Mechanism, secret: bytes
+    ) -> None:
+        super().__init__(model, train, hardware)
+        self._mechanism = mechanism
+        self._clipper = Clipper(self.model, mechanism.clip, mechanism.clipping)
+        self._noise = Noise(secret)
+        self._losses: Callable[[Tensor, Tensor], Tensor] = model.losses
+
+    def step(self, batch: Batch, learning_rate: float) -> Figures:
+        """One step, also with an empty batch. The figures tell of records: they stay inside.
+
+        Args:
+            batch: with the unit of each row.
+            learning_rate: for all parameters.
+        """
+        self.model.train()
+        total, targets, bad = 0.0, 0, 0
+        for part in physical(batch, self._micro_batch):
+            loss, count, not_finite = self._backward(part)
+            total, targets, bad = total + loss, targets + count, bad + not_finite
+        norm = self._set_gradients(batch.step)
+        self._optimizers.step(learning_rate)
+        self.model.zero_grad(set_to_none=True)
+        return Figures(total / targets if targets else math.nan, norm, targets, not_finite=bad)
+
+    def close(self) -> None:
+        """Takes the hooks off the model."""
+        self._clipper.remove()
+
+    def _backward(self, part: Batch) -> tuple[float, int, int]:
+        """Adds the clipped gradients of one physical batch; (sum of losses, targets, units that were not finite)."""
+        assert part.unit_B is not None
+        inputs_BT, targets_BT = self._put(part.inputs_BT), self._put(part.targets_BT)
+        units = Units(self._put(part.unit_B))
+        self._clipper.begin(units)
+        with self._precision.autocast():
+            losses_BT = self._losses(inputs_BT, targets_BT)
+        # A unit's loss is the mean over its own targets: a denominator of the whole batch would tie units together.
+        learned_B = (targets_BT >= 0).sum(1)
+        learned_U = torch.zeros(units.count, dtype=torch.int64, device=self.device)
+        learned_U.index_add_(0, self._put(part.unit_B), learned_B)
+        losses_B = losses_BT.sum(1) / learned_U[self._put(part.unit_B)].clamp(min=1)
+        clipped = self._clipper.backward(losses_B)
+        finite_B = losses_B.isfinite()  # one broken unit does not hide the loss of the others
+        return losses_BT.detach()[finite_B].sum().item(), int(learned_B[finite_B].sum()), clipped.not_finite
+
+    def _set_gradients(self, step: int) -> float:
+        """Sum plus noise over the expected batch becomes each parameter's gradient; returns its norm."""
+        mechanism, square = self._mechanism, 0.0
+        deviation = mechanism.noise_multiplier * self._clipper.norm
+        for number, (name, total) in enumerate(self._clipper.take().items()):
+            noisy = self._noise.add(total, deviation, step=step, number=number).div_(mechanism.expected_batch)
+            square += float(noisy.square().sum())
+            weight = self._clipper.parameters[name]
+            weight.grad = noisy.to(weight.dtype)
+        return math.sqrt(square)
+
+
+def physical(batch: Batch, micro_batch: int) -> Iterator[Batch]:
+    """The rows of a batch in parts of at most `micro_batch`, without cutting a unit in two unless it has more rows."""
+    assert batch.unit_B is not None
+    _, sizes = np.unique(batch.unit_B, return_counts=True)
+    first = last = 0
+    for size in [*sizes.tolist(), math.inf]:
+        if last > first and last - first + size > micro_batch:
+            yield _part(batch, slice(first, last))
+            first = last
+        last += 0 if size == math.inf else size
+
+
+def _part(batch: Batch, rows: slice) -> Batch:
+    """Some rows, without the columns in which none of them learns anything."""
+    assert batch.unit_B is not None
+    targets_BT = batch.targets_BT[rows]
+    used = int(np.flatnonzero((targets_BT >= 0).any(0)).max(initial=0)) + 1
+    columns = min(-(-used // COLUMNS) * COLUMNS, targets_BT.shape[1])
+    unit_B = batch.unit_B[rows]
+    return Batch(
+        batch.step,
+        np.ascontiguousarray(batch.inputs_BT[rows, :columns]),
+        np.ascontiguousarray(targets_BT[:, :columns]),
+        unit_B - unit_B[0],
+    )
+
+
+def private_batches(
+    store: Store, manifest: Manifest, recipe: Recipe, mechanism: Mechanism, secret: bytes
+) -> Callable[[int], Batch]:
+    """The batch of each step, a pure function of secret and step.
+
+    Raises:
+        PrivacyError: the number of units is not the one that the mechanism was computed for.
+    """
+    privacy = recipe.privacy
+    assert privacy is not None
+    rows = UnitRows(store, manifest, recipe.model.context, privacy.unit, privacy.records_per_unit)
+    if rows.count != mechanism.units:
+        raise PrivacyError(
+            "privacy.other-units",
+            f"The shards hold {rows.count:,} units, and the mechanism was computed for {mechanism.units:,}.",
+            where=str(store.path),
+            mend="Prepare and train again in a new folder.",
+        )
+    sampler = PoissonSampler(secret, mechanism.units, mechanism.sampling_rate)
+
+    def sample(step: int) -> Batch:
+        drawn = rows.rows(sampler.draw(step), np.random.default_rng(sampler.words(step, 1, 4)))
+        return Batch(step, drawn.inputs_NT, drawn.targets_NT, drawn.unit_N)
+
+    return sample
+
+
+# ---- the secret ------------------------------------------------------------------------------------------------------
+
+
+def run_secret(store: Store, recipe: Recipe, identity: dict[str, Any]) -> bytes:
+    """The secret of this recipe and this data: made at the first start, found again at every later one.
+
+    Args:
+        store: keeps it, sealed in a sealed run, until `erase_secret`.
+        recipe: may ask for an insecure one.
+        identity: what shapes the result; another one gives another secret, so that no noise is ever used for two sums.
+    """
+    assert recipe.privacy is not None
+    if recipe.privacy.insecure_seed is not None:
+        secret = recipe.privacy.insecure_seed.to_bytes(32, "big")
+    else:
+        if not store.exists(SECRET_FILE):
+            store.write_json(SECRET_FILE, {"secret": os.urandom(32).hex()})
+        secret = bytes.fromhex(store.read_json(SECRET_FILE)["secret"])
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return derive(secret, f"run {digest}")
+
+
+def erase_secret(store: Store) -> None:
+    """Nobody can compute the noise again, and so subtract it."""
+    if store.exists(SECRET_FILE):
+        store.remove(SECRET_FILE)

@@ -1,0 +1,232 @@
+"""`make_private` around an ordinary loop: exactly the sum of clipped gradients, noise and steps that the accountant counts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import shuyuan
+from shuyuan.errors import PrivacyError
+from shuyuan.privacy import PrivateLoop, make_private
+
+from .reference import clipped_sum, unit_gradients
+
+UNITS, WIDTH = 40, 4
+
+
+def rows_and_labels() -> tuple[Tensor, Tensor]:
+    torch.manual_seed(3)
+    return torch.randn(UNITS, WIDTH), torch.randint(0, 3, (UNITS,))
+
+
+def losses(model: nn.Module, rows: Any) -> Tensor:
+    x, y = rows
+    return F.cross_entropy(model(x), y, reduction="none")
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(WIDTH, 8), nn.Tanh(), nn.Linear(8, 3))
+
+
+def private(model: nn.Module, optimizer: torch.optim.Optimizer | None = None, **changes: Any) -> PrivateLoop:
+    settings = {
+        "units": UNITS, "expected_batch": 10, "steps": 3, "noise_multiplier": 1.0, "insecure_seed": 1,
+    }  # fmt: skip
+    return make_private(model, optimizer or torch.optim.SGD(model.parameters(), 1.0), **settings | changes)
+
+
+def train(loop: PrivateLoop, model: nn.Module, micro_batch: int | None = None) -> list[list[int]]:
+    """Runs to the end and returns the records of each step."""
+    x, y = rows_and_labels()
+    seen = []
+    for batch in loop.batches(micro_batch):
+        records: list[int] = []
+        for rows in batch:
+            records += rows.tolist()
+            loop.backward(losses(model, (x[rows], y[rows])))
+        loop.step()
+        seen.append(records)
+    return seen
+
+
+def test_it_is_reached_without_another_import() -> None:
+    assert shuyuan.privacy.make_private is make_private
+
+
+def test_a_step_is_clipped_sum_plus_noise_over_the_expected_batch() -> None:
+    model = network()
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    x, y = rows_and_labels()
+    loop = private(model, steps=1, noise_multiplier=1e-9, clip=0.5)
+    (records,) = train(loop, model)
+    gradients = unit_gradients(network(), losses, (x[records], y[records]), list(range(len(records))))
+    wanted, _ = clipped_sum(gradients, 0.5)
+    for name, weight in model.named_parameters():
+        # 10, the expected batch, and not the number of rows that happened to be drawn
+        assert torch.allclose((before[name] - weight).double(), wanted[name] / 10, rtol=1e-3, atol=1e-5)
+    assert len(records) != 10
+
+
+@pytest.mark.parametrize("clip", [0.5, 2.0, "auto"])
+def test_the_noise_has_the_deviation_that_the_accountant_counts(clip: Any) -> None:
+    """With no unit in the batch, a step is noise alone: σ · clip over the expected batch. Halved noise is far outside."""
+    model = nn.Linear(300, 300)
+    before = model.weight.detach().clone()
+    loop = private(model, steps=1, noise_multiplier=1.5, expected_batch=1e-9, clip=clip)
+    assert train(loop, model) == [[]]
+    noise = (before - model.weight.detach()).double() * 1e-9
+    deviation = 1.5 * (1.0 if clip == "auto" else clip)
+    assert abs(noise.std() / deviation - 1) < 5 / math.sqrt(2 * 90_000)
+
+
+def test_an_empty_batch_steps_and_counts() -> None:
+    loop = private(model := network(), expected_batch=1e-9)
+    assert train(loop, model) == [[], [], []]
+    assert loop.steps == 3
+
+
+def test_physical_batches_change_nothing_but_the_memory() -> None:
+    whole, parts = network(), network()
+    assert train(private(whole), whole) == train(private(parts), parts, micro_batch=3)
+    for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
+        assert torch.allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "kind", [torch.optim.SGD, torch.optim.AdamW, torch.optim.Adagrad, torch.optim.RMSprop, torch.optim.NAdam]
+)
+def test_any_optimizer(kind: Any) -> None:
+    model = network()
+    before = [weight.clone() for weight in model.parameters()]
+    train(private(model, kind(model.parameters(), lr=0.1)), model)
+    assert all(not torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
+    assert type(model) is nn.Sequential
+
+
+def test_batches_are_drawn_by_coins_and_differ_in_size() -> None:
+    loop = private(model := network(), steps=60)
+    sizes = [len(records) for records in train(loop, model)]
+    expected, variance = 10, 10 * 0.75
+    assert abs(np.mean(sizes) - expected) < 5 * math.sqrt(variance / 60)
+    assert abs(np.var(sizes) / variance - 1) < 5 * math.sqrt(2 / 60)  # a shuffled loader has no spread
+
+
+def test_the_same_secret_repeats_everything_and_another_nothing() -> None:
+    first, again, other = network(), network(), network()
+    seen = train(private(first), first)
+    assert train(private(again), again) == seen
+    assert all(torch.equal(one, two) for one, two in zip(first.parameters(), again.parameters(), strict=True))
+    assert train(private(other, insecure_seed=None), other) != seen
+
+
+def test_epsilon_grows_with_the_steps_made_and_ends_at_what_was_asked() -> None:
+    loop = private(model := network(), noise_multiplier=None, epsilon=2.0, steps=4)
+    assert loop.epsilon == 0
+    train(loop, model)
+    assert 1.9 < loop.epsilon <= 2.0
+
+
+def test_owners_are_units_and_give_so_many_records() -> None:
+    owners = [f"patient {record // 4}" for record in range(UNITS)]
+    loop = private(model := network(), units=owners, expected_batch=5, records_per_unit=2, steps=5)
+    assert loop.mechanism.units == 10 and loop.mechanism.unit == "owner"
+    for records in train(loop, model, micro_batch=4):
+        _, counts = np.unique([record // 4 for record in records], return_counts=True)
+        assert (counts == 2).all()
+
+
+def test_an_owner_is_clipped_once_for_all_its_records() -> None:
+    model = network()
+    before = [weight.detach().clone() for weight in model.parameters()]
+    loop = private(
+        model,
+        units=["one"] * UNITS,
+        expected_batch=1,
+        records_per_unit=UNITS,
+        steps=1,
+        clip=1e-3,
+        noise_multiplier=1e-9,
+    )
+    train(loop, model)
+    moved = math.sqrt(
+        sum(float((a - b.detach()).square().sum()) for a, b in zip(before, model.parameters(), strict=True))
+    )
+    assert moved == pytest.approx(1e-3, rel=1e-2)
+
+
+# ---- what it refuses -------------------------------------------------------------------------------------------------
+
+
+def code(loop_or_error: Any) -> str:
+    return str(loop_or_error.value.code)
+
+
+def test_the_optimizer_alone_steps_nothing() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    private(model, optimizer)
+    with pytest.raises(PrivacyError) as caught:
+        optimizer.step()
+    assert code(caught) == "privacy.foreign-step"
+
+
+def test_more_steps_than_were_planned() -> None:
+    loop = private(model := network(), steps=1)
+    train(loop, model)
+    with pytest.raises(PrivacyError) as caught:
+        loop.step()
+    assert code(caught) == "privacy.spent"
+
+
+def test_a_batch_without_a_step_and_a_part_without_a_backward() -> None:
+    loop = private(network())
+    batches = loop.batches()
+    next(batches)
+    with pytest.raises(PrivacyError) as caught:
+        next(batches)
+    assert code(caught) == "privacy.no-step"
+    loop = private(network())
+    for _ in next(loop.batches()):
+        break
+    with pytest.raises(PrivacyError) as caught:
+        loop.step()
+    assert code(caught) == "privacy.no-backward"
+
+
+def test_a_parameter_that_only_one_side_has() -> None:
+    model = network()
+    with pytest.raises(PrivacyError) as caught:
+        private(model, torch.optim.SGD(model[0].parameters(), 0.1))
+    assert code(caught) == "privacy.not-in-optimizer"
+    beside = nn.Parameter(torch.ones(2))
+    with pytest.raises(PrivacyError) as caught:
+        private(model, torch.optim.SGD([*model.parameters(), beside], 0.1))
+    assert code(caught) == "privacy.unseen-parameter"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"units": 0}, {"expected_batch": 0}, {"expected_batch": UNITS + 1}, {"steps": 0}, {"epsilon": 3.0},
+        {"noise_multiplier": None}, {"noise_multiplier": -1.0}, {"delta": 0.0}, {"delta": 1.0}, {"clip": 0.0},
+        {"noise_multiplier": None, "epsilon": 0.0}, {"clip": math.inf},
+    ],
+)  # fmt: skip
+def test_numbers_that_make_no_sense(changes: dict[str, Any]) -> None:
+    with pytest.raises(PrivacyError) as caught:
+        private(network(), **changes)
+    assert caught.value.mend
+
+
+def test_a_micro_batch_that_would_cut_a_unit() -> None:
+    loop = private(network(), units=["one"] * UNITS, expected_batch=1, records_per_unit=3)
+    with pytest.raises(PrivacyError) as caught:
+        next(loop.batches(micro_batch=2))
+    assert code(caught) == "privacy.small-micro-batch"
