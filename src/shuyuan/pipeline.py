@@ -254,9 +254,8 @@ def evaluate_model(job: Job, *, again: bool = False) -> dict[str, Any]:
 
 
 def write_report(job: Job) -> Path:
-    """Writes report.html: whole in an open run, only what says nothing about records in a sealed one."""
-    whole = not job.store.sealed or job.recipe.report.open
-    return report.write_report(job.run, job.store, whole=whole)
+    """Writes report.html: whole in an open run, only what says nothing about records in a sealed or private one."""
+    return report.write_report(job.run, job.store, job.recipe)
 
 
 def export(job: Job, to: Path) -> Path:

@@ -427,6 +427,10 @@ class Recipe(Section):
                 f"tokenizer.kind: {self.tokenizer.kind} is learned from the records, which privacy does not cover; "
                 'use byte or a public one with tokenizer.from; privacy.allow = ["tokenizer"] accepts the leak'
             )
+        if self.report.open:
+            raise ValueError(
+                "report.open: losses, counts and samples of a private run are not covered, and stay inside"
+            )
         if self.privacy.unit == "owner" and self.data.owner is None and self.data.source not in OWNED_SOURCES:
             raise ValueError(
                 'privacy.unit: "owner" needs data.owner, the column that says whom a record is about; or take unit = "record"'

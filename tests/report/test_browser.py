@@ -45,7 +45,7 @@ def page_file(request: pytest.FixtureRequest, make_run: MakeRun) -> Path:
         "stdlib", f"/nowhere/{LONG}.txt"
     )
     run, store = make_run(sealed=sealed, changed=changed, recipe=toml)
-    return write_report(run, store, whole=not sealed)
+    return write_report(run, store, run.recipe())
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

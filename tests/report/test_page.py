@@ -61,7 +61,7 @@ class Page(HTMLParser):
 
 def test_the_page_of_an_open_run_tells_everything(make_run: MakeRun) -> None:
     run, store = make_run()
-    file = write_report(run, store, whole=True)
+    file = write_report(run, store, run.recipe())
     text = Page(file.read_text(encoding="utf-8")).text
     assert file == run.path / "report.html"
     for words in (
@@ -126,8 +126,8 @@ def test_the_whole_page_of_a_sealed_run_is_marked(make_run: MakeRun) -> None:
 
 def test_the_same_run_gives_the_same_bytes(make_run: MakeRun) -> None:
     run, store = make_run()
-    first = write_report(run, store, whole=True).read_bytes()
-    assert write_report(run, store, whole=True).read_bytes() == first
+    first = write_report(run, store, run.recipe()).read_bytes()
+    assert write_report(run, store, run.recipe()).read_bytes() == first
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -315,7 +315,7 @@ def test_a_run_that_is_really_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyP
         for line in (start_line(), *step_lines(1, 20), END):
             journal.append(line)
         assert summary(run, store)["status"] == "evaluated"
-        public = write_report(run, store, whole=False).read_text(encoding="utf-8")
+        public = write_report(run, store, run.recipe()).read_text(encoding="utf-8")
     with open_store(run, "env:KEY", writable=False) as store:
         whole = render(run, store, whole=True)
         told = summary(run, store)

@@ -21,7 +21,7 @@ def show_summary(out: Any, summary: dict[str, Any]) -> None:
     """Prints a run's summary as a table."""
     from rich.table import Table
 
-    from .screen import duration, quantity
+    from .screen import duration, promise, quantity
 
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
@@ -42,7 +42,7 @@ def show_summary(out: Any, summary: dict[str, Any]) -> None:
     if loss["train"] is not None:
         held_out = "not measured" if loss["validation"] is None else f"{loss['validation']:.3f}"
         table.add_row("loss", f"training {loss['train']:.3f}, validation {held_out} nats a token")
-    table.add_row("privacy", "none: what the model memorised is not bounded")
+    table.add_row("privacy", promise(summary["privacy"], "none: what the model memorised is not bounded"))
     table.add_row("sealed", "yes" if summary["sealed"] else "no: this run lies in the clear")
     out.print(table)
     if summary["scores"]:

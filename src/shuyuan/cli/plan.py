@@ -35,7 +35,7 @@ def plan(
 def _show(out: Any, plan: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from .screen import duration, quantity
+    from .screen import duration, promise, quantity
 
     def interval(values: dict[str, float], write: Any) -> str:
         return f"{write(values['expected'])}  ({write(values['low'])} to {write(values['high'])})"
@@ -50,17 +50,7 @@ def _show(out: Any, plan: dict[str, Any]) -> None:
     table.add_row("peak memory", interval(plan["peak_bytes"], lambda value: quantity(value, "bytes")))
     table.add_row("storage", quantity(plan["storage_bytes"], "bytes"))
     table.add_row("fits", "yes" if plan["fits"] else "no")
-    table.add_row("privacy", _promise(plan["privacy"]))
+    table.add_row("privacy", promise(plan["privacy"], "none asked"))
     out.print(table)
     for line in plan["advice"] + plan["notes"]:
         out.print(f"- {line}", markup=False)
-
-
-def _promise(privacy: dict[str, Any] | None) -> str:
-    if privacy is None:
-        return "none asked"
-    return (
-        f"ε = {privacy['epsilon']:.3g}, δ = {privacy['delta']:.1g} for each {privacy['unit']} of {privacy['units']:,}; noise "
-        f"multiplier {privacy['noise_multiplier']:.3g}, {privacy['steps']:,} steps of {privacy['expected_batch']:g} on average "
-        f"(sampling rate {privacy['sampling_rate']:.3g})"
-    )

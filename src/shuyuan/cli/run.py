@@ -75,7 +75,7 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from .screen import duration, quantity
+    from .screen import duration, promise, quantity
 
     summary, plan, manifest = facts["summary"], facts["plan"], facts["manifest"]
     scores = summary["scores"][summary["task"]]["original"]
@@ -108,7 +108,7 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
         else "no: this run lies in the clear"
     )
     table.add_row("sealed", sealed)
-    table.add_row("privacy", "none: what the model memorised is not bounded")
+    table.add_row("privacy", promise(summary["privacy"], "none: what the model memorised is not bounded"))
     table.add_row("report", str(facts["folder"] / "report.html"))
     out.print()
     out.print(table)

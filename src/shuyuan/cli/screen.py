@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
@@ -158,3 +159,15 @@ class Screen(Progress):
             )
             self._bars.start()
         return self._bars
+
+
+def promise(privacy: dict[str, Any] | None, none: str) -> str:
+    """The guarantee in one line, from `privacy` of a plan or summary; `none` where there is none."""
+    if privacy is None:
+        return none
+    epsilon = "unbounded" if privacy["epsilon"] is None else f"{privacy['epsilon']:.3g}"
+    return (
+        f"ε = {epsilon}, δ = {privacy['delta']:.1g} for each of {privacy['units']:,} {privacy['unit']}s after "
+        f"{privacy['steps']:,} steps; noise multiplier {privacy['noise_multiplier']:.3g}, sampling rate "
+        f"{privacy['sampling_rate']:.3g}, {privacy['expected_batch']:g} {privacy['unit']}s a step on average"
+    )

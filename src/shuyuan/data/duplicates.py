@@ -51,11 +51,12 @@ class Sketches:
         self._has_words_R[here] = np.diff(ends) > 0
         self.count += len(texts)
 
-    def repeats(self, order: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def repeats(self, order: NDArray[np.int64], among_R: Words | None = None) -> NDArray[np.bool_]:
         """Which records are near duplicates of one that comes before them in `order`.
 
         Args:
             order: indices of the records to compare, those to be preferred first.
+            among_R: records are compared only where this number is the same; left out, all with all.
 
         Returns:
             A flag for each record that was added; False for those outside `order`.
@@ -67,6 +68,7 @@ class Sketches:
             order = order[~found_R[order]]
             slots = np.ascontiguousarray(self._sketch_RS[order, start : start + _BAND_SLOTS])
             band = slots.view(np.uint64)[:, 0]
+            band = band if among_R is None else _mixed(band + among_R[order])
             by_key = np.argsort(band, kind="stable")
             keys, members = band[by_key], order[by_key]
             self._mark(members, np.cumsum(np.append(False, keys[1:] != keys[:-1]))[: len(keys)], found_R)
@@ -94,10 +96,13 @@ class Sketches:
         return alike
 
 
-def exact_repeats(digests_R: Words, order: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which records have the digest of one that comes before them in `order`."""
+def exact_repeats(
+    digests_R: Words, order: NDArray[np.int64], among_R: Words | None = None
+) -> NDArray[np.bool_]:
+    """Which records have the digest, and the number in `among_R`, of one that comes before them in `order`."""
     found_R = np.zeros(len(digests_R), bool)
-    _, first = np.unique(digests_R[order], return_index=True)
+    keys_R = digests_R if among_R is None else _mixed(digests_R + among_R)
+    _, first = np.unique(keys_R[order], return_index=True)
     found_R[order] = True
     found_R[order[first]] = False
     return found_R

@@ -11,7 +11,7 @@ import json
 import time
 from dataclasses import replace
 
-from ..errors import DataError
+from ..errors import DataError, PrivacyError
 from ..progress import Progress
 from ..recipe import Recipe
 from ..vault import Store
@@ -45,6 +45,13 @@ def prepare(recipe: Recipe, store: Store, progress: Progress) -> Manifest:
     begin = time.monotonic()
     masker = Masker(recipe.data.mask, recipe.data.mask_patterns, names=recipe.data.mask_names)
     records = Records(recipe)
+    if recipe.privacy is not None and records.contiguous:
+        raise PrivacyError(
+            "privacy.undivided-text",
+            "A single text has no records, so there is nothing that privacy could protect one of.",
+            where="data.source",
+            mend='Say what a record is, such as data.record = "paragraph", or give a table with a column of owners.',
+        )
     _clear(store)  # what a killed preparation left
     if records.contiguous and (recipe.data.min_chars > 1 or recipe.data.max_chars is not None):
         progress.say(

@@ -52,6 +52,7 @@ class Survey:
     def __init__(self, records: Records, recipe: Recipe, store: Store, progress: Progress) -> None:
         self._records = records
         self._data = recipe.data
+        self._private = recipe.privacy is not None
         self.skipped: Skipped = Counter()
         self.duplicates: dict[str, int] = {}
         near = recipe.data.duplicates == "near" and not records.contiguous
@@ -91,14 +92,19 @@ class Survey:
         return split_R
 
     def _keep(self, parts_R: NDArray[np.uint8], progress: Progress) -> NDArray[np.bool_]:
-        """Removes what repeats an earlier record; files given for holding out come first and are kept whole."""
+        """Removes what repeats an earlier record; files given for holding out come first and are kept whole.
+
+        In private training a record is compared with those of its own owner alone: whether one owner's record is kept must
+        not depend on what others have.
+        """
         count = len(parts_R)
         kept_R = np.ones(count, bool)
         if self._data.duplicates == "keep" or self._records.contiguous:
             return kept_R
         given_R = parts_R != TRAIN
         order = np.argsort(~given_R, kind="stable")
-        exact_R = exact_repeats(self.digests_R, order) & ~given_R
+        among_R = self.owners_R if self._private else None
+        exact_R = exact_repeats(self.digests_R, order, among_R) & ~given_R
         self.duplicates["exact"] = int(exact_R.sum())
         kept_R &= ~exact_R
         if self._sketches is not None:
@@ -108,7 +114,7 @@ class Survey:
                     f"Near duplicates are looked for among the first {NEAR_LIMIT:,} records; the others are compared exactly.",
                 )
             near_R = np.zeros(count, bool)
-            near_R[: self._sketches.count] = self._sketches.repeats(order[kept_R[order]])
+            near_R[: self._sketches.count] = self._sketches.repeats(order[kept_R[order]], among_R)
             near_R &= ~given_R
             self.duplicates["near"] = int(near_R.sum())
             kept_R &= ~near_R

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import accountant
-from .mechanism import Mechanism, mechanism
+from .mechanism import Mechanism, mechanism, mechanism_in
 from .sampling import PoissonSampler
 from .stream import derive
 
@@ -31,6 +31,7 @@ __all__ = [
     "derive",
     "make_private",
     "mechanism",
+    "mechanism_in",
 ]
 
 _HOMES = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import PrivacyError
+from ..recipe import Recipe
 from . import accountant
 
 Clipping = Literal["joint", "per-layer"]
@@ -43,6 +44,12 @@ class Mechanism:
     def epsilon(self, steps: int) -> float:
         """ε of so many steps."""
         return accountant.epsilon(self.noise_multiplier, self.sampling_rate, steps, self.delta)
+
+
+def mechanism_in(recipe: Recipe) -> Mechanism | None:
+    """The mechanism that stands in a resolved recipe; None before training, and where it is not private."""
+    table = recipe.resolved.get("privacy")
+    return None if table is None else Mechanism(**table)
 
 
 def mechanism(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import sources, wording
+from . import guarantee, sources, wording
 
 if TYPE_CHECKING:
     from ..data import Manifest
@@ -58,7 +58,7 @@ def _what(recipe: Recipe) -> str:
 def _data(recipe: Recipe, manifest: Manifest | None) -> str:
     lines = [f"Source: {wording.visible(sources.kind(recipe))}."]
     split = manifest.splits.get("train") if manifest else None
-    if split is not None and recipe.vault is None:
+    if split is not None and recipe.vault is None and recipe.privacy is None:
         lines.append(
             f"Trained on {wording.count(split.records)} records, {wording.count(split.tokens)} tokens."
         )
@@ -78,11 +78,9 @@ def _privacy(recipe: Recipe) -> str:
         if recipe.vault
         else ""
     )
-    return (
-        "## Privacy\n\n"
-        "**Not private.** No differential privacy was used. The model may have memorised passages of its training "
-        "records, and whoever can query it may get them out. How much it memorised is not bounded." + sealed
-    )
+    texts = guarantee.sentences(recipe)
+    said = "\n\n".join(" ".join(texts[language]) for language in ("en", "zh"))
+    return f"## Privacy\n\n**{guarantee.title(recipe)}.** {said}{sealed}"
 
 
 def _use(recipe: Recipe) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import RunError
-from ..privacy import Mechanism
+from ..privacy import mechanism_in
 from ..privacy.ledger import stated
 from ..recipe import Recipe
 from ..runs import LOCK_FILE, Run
@@ -189,10 +189,8 @@ def summary(run: Run, store: Store) -> dict[str, Any]:
 
 def guarantee(facts: Facts) -> dict[str, Any] | None:
     """ε and all that it depends on, after the steps made so far; None if training is not private, or not yet resolved."""
-    table = facts.recipe.resolved.get("privacy")
-    if table is None:
-        return None
-    return stated(Mechanism(**table), trained_so_far(facts)["steps"] or 0)
+    mechanism = mechanism_in(facts.recipe)
+    return None if mechanism is None else stated(mechanism, trained_so_far(facts)["steps"] or 0)
 
 
 def trained_so_far(facts: Facts) -> dict[str, Any]:

@@ -14,22 +14,27 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from ..recipe import Recipe
 from ..runs import Run
 from ..vault import Store
-from . import forecast, plots, sections, wording
+from . import forecast, guarantee, plots, sections, wording
 from .facts import REPORT_FILE, Facts, gather
 from .svg import Styles
 
+INTERNAL_FILE = "report-internal.html"
 _HERE = Path(__file__).parent
 
 
-def write_report(run: Run, store: Store, *, whole: bool) -> Path:
-    """Writes report.html, in the clear, also in a sealed run.
+def write_report(run: Run, store: Store, recipe: Recipe) -> Path:
+    """Writes report.html, in the clear, also in a sealed run; of a private run also the internal page.
+
+    The public page is whole in an open run, and where the recipe says report.open; else it tells nothing of the records. In
+    a private run losses, counts and samples are internal: they stand on a page of their own, sealed in a sealed run.
 
     Args:
         run: the run.
         store: its files, writable.
-        whole: with losses, counts and samples: for an open run, or where the recipe says report.open.
+        recipe: as resolved.
 
     Returns:
         The path of the page.
@@ -37,7 +42,11 @@ def write_report(run: Run, store: Store, *, whole: bool) -> Path:
     Raises:
         RunError, VaultError: a file of the run is there and cannot be read.
     """
+    private = recipe.privacy is not None
+    whole = not private and (not store.sealed or recipe.report.open)
     store.write_open(REPORT_FILE, render(run, store, whole=whole).encode())
+    if private:
+        store.write(INTERNAL_FILE, render(run, store, whole=True).encode())
     return run.path / REPORT_FILE
 
 
@@ -76,9 +85,11 @@ def _values(facts: Facts) -> dict[str, Any]:
     splits, scores = sections.score_table(facts)
     return {
         "facts": facts,
-        "internal": facts.sealed and facts.whole and not facts.recipe.report.open,
+        "internal": facts.whole
+        and (facts.recipe.privacy is not None or (facts.sealed and not facts.recipe.report.open)),
         "lead": sections.lead(facts),
         "headline": sections.headline(facts),
+        "privacy": {"title": guarantee.title(facts.recipe)} | guarantee.sentences(facts.recipe),
         "secrecy": {"word": word, "meaning": meaning},
         "splits": splits,
         "scores": scores,

@@ -15,9 +15,10 @@ from statistics import median
 import numpy as np
 
 from ..data import Manifest
+from ..errors import PrivacyError
 from ..hardware import Hardware, choose_precision, measured_rates
 from ..models import TransformerConfig, config_for
-from ..privacy import Mechanism, mechanism
+from ..privacy import Mechanism, mechanism, mechanism_in
 from ..progress import Progress
 from ..recipe import Budget, Recipe, Train
 from .backend import Batch
@@ -113,10 +114,16 @@ def mechanism_of(recipe: Recipe, manifest: Manifest) -> Mechanism:
     """
     privacy, steps, batch_size = recipe.privacy, recipe.train.steps, recipe.train.batch_size
     assert privacy is not None and steps is not None and batch_size != "auto"
-    if "privacy" in recipe.resolved:
-        return Mechanism(**recipe.resolved["privacy"])
-    return mechanism(
-        units=units_of(recipe, manifest),
+    units = units_of(recipe, manifest)
+    if batch_size > units:
+        raise PrivacyError(
+            "privacy.few-units",
+            f"A step would have {batch_size:,} units on average, and there are {units:,}.",
+            where="train.batch_size",
+            mend="Lower it: a tenth of the units or less is usual, since few units a step cost little ε.",
+        )
+    return mechanism_in(recipe) or mechanism(
+        units=units,
         expected_batch=batch_size,
         steps=steps,
         epsilon=privacy.epsilon,

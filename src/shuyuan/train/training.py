@@ -251,5 +251,9 @@ def _short_card(recipe: Recipe, result: TrainResult) -> str:
         f"# {recipe.name}\n\n"
         f"A language model of {result.parameters:,} parameters, trained by Shuyuan from the recipe `{recipe.name}` "
         f"for {result.steps:,} steps on {result.tokens:,} tokens.\n\n"
-        "It was trained without differential privacy: it may repeat what stands in its training records.\n"
+        + (
+            "It was trained with differential privacy; the run's ledger says how.\n"
+            if recipe.privacy
+            else "It was trained without differential privacy: it may repeat what stands in its training records.\n"
+        )
     )

@@ -1,0 +1,297 @@
+"""Private runs, from recipe to ledger: what is promised, that it is kept after a kill, and that nothing leaks beside it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shuyuan import recipe as recipes
+from shuyuan.data import UnitRows, load_manifest
+from shuyuan.errors import Interrupted, PrivacyError, RecipeError
+from shuyuan.models import Transformer, TransformerConfig
+from shuyuan.privacy import Mechanism
+from shuyuan.progress import Progress
+from shuyuan.train import mechanism_of, train
+from shuyuan.train.backend import Batch
+from shuyuan.train.private import SECRET_FILE, PrivateBackend, physical
+from shuyuan.vault import OpenStore
+
+from ..runs import shuyuan, text_of, write_recipe
+from .parts import CPU, StopAt, settings
+from .test_training import cores, kill_at_random, last_checkpoint, prepared, trained, weights
+
+__all__ = ["cores"]  # a fixture
+
+PRIVATE: dict[str, Any] = {
+    "privacy__noise_multiplier": 1.0, "privacy__unit": "record", "privacy__insecure_seed": 7, "data__duplicates": "keep",
+    "train__optimizer": "adamw",
+}  # fmt: skip
+
+
+def ledger_of(path: Path) -> list[dict[str, Any]]:
+    return list(OpenStore(path, writable=False).journal("ledger.jsonl").entries())
+
+
+# ---- the whole command -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A private run of a table with owners, all the way through."""
+    folder = tmp_path_factory.mktemp("private")
+    lines = text_of(400).splitlines()
+    rows = [json.dumps({"text": line, "who": number % 90}) for number, line in enumerate(lines)]
+    (folder / "notes.jsonl").write_text("\n".join(rows))
+    recipe = write_recipe(folder, privacy="epsilon = 3.0\nrecords_per_unit = 2")
+    text = recipe.read_text().replace(
+        'source = "notes.txt"\nrecord = "line"', 'source = "notes.jsonl"\nowner = "who"'
+    )
+    recipe.write_text(text)
+    outcome = shuyuan("run", recipe, "--out", folder / "run", "--json")
+    assert outcome.status == 0, outcome.stderr
+    (folder / "summary.json").write_text(json.dumps(outcome.json))
+    return folder / "run"
+
+
+def test_the_end_state_is_told(whole: Path) -> None:
+    privacy = json.loads((whole.parent / "summary.json").read_text())["privacy"]
+    assert privacy.keys() >= {
+        "epsilon", "delta", "noise_multiplier", "clip", "unit", "units", "sampling_rate", "steps", "accountant",
+    }  # fmt: skip
+    assert 2.9 < privacy["epsilon"] <= 3.0
+    assert (privacy["unit"], privacy["steps"], privacy["delta"]) == ("owner", 12, 1e-5)
+    assert privacy["sampling_rate"] == 4 / privacy["units"]
+    assert shuyuan("info", whole, "--json").json["privacy"] == privacy
+
+
+def test_the_plan_tells_it_before(whole: Path) -> None:
+    planned = shuyuan("plan", whole.parent / "recipe.toml", "--json").json["privacy"]
+    assert planned.keys() >= {"epsilon", "delta", "noise_multiplier", "sampling_rate", "steps", "unit"}
+    prepared_plan = shuyuan("plan", whole, "--json").json["privacy"]
+    assert prepared_plan == json.loads((whole.parent / "summary.json").read_text())["privacy"]
+    assert "ε = " in shuyuan("plan", whole).stdout
+
+
+def test_verify_recomputes_epsilon_from_the_ledger_alone(whole: Path) -> None:
+    stated = json.loads((whole.parent / "summary.json").read_text())["privacy"]["epsilon"]
+    verified = shuyuan("verify", whole, "--json").json
+    assert verified["ok"] is True
+    assert verified["epsilon_recomputed"] == pytest.approx(stated)
+    events = [entry["event"] for entry in ledger_of(whole)]
+    assert events[-1] == "release" and events.count("release") == 1
+
+
+def test_the_secret_is_erased(whole: Path) -> None:
+    assert not (whole / SECRET_FILE).exists()
+    assert not OpenStore(whole, writable=False).exists(SECRET_FILE)
+
+
+def test_the_public_page_has_the_guarantee_and_no_figure_of_the_records(whole: Path) -> None:
+    public, internal = (
+        (whole / name).read_text(encoding="utf-8") for name in ("report.html", "report-internal.html")
+    )
+    loss = json.loads((whole.parent / "summary.json").read_text())["loss"]["validation"]
+    assert f"{loss:.3f}" in internal and f"{loss:.3f}" not in public
+    assert "do not publish" in internal and "do not publish" not in public
+    for page in (public, internal, (whole / "model/README.md").read_text(encoding="utf-8")):
+        assert "Private: ε = " in page and "Not private" not in page
+        assert "one owner with all of their records" in page and "某一位当事人的全部记录" in page
+
+
+def test_the_table_of_the_run_tells_it(whole: Path) -> None:
+    assert "ε = " in shuyuan("info", whole).stdout
+
+
+# ---- the same, however often it is killed -------------------------------------------------------------------------------
+
+
+def test_killed_at_random_moments_it_ends_bit_for_bit_and_spends_once(tmp_path: Path, cores: int) -> None:
+    changes = PRIVATE | {"train__checkpoint_every": "3 steps"}
+    trained(tmp_path / "a", **changes)
+    prepared(tmp_path / "b", **changes)
+    kill_at_random(tmp_path / "b", cores, 2, 24, seed=time.time_ns())
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    assert last_checkpoint(tmp_path / "a") == last_checkpoint(tmp_path / "b")
+    from shuyuan.privacy.ledger import spent
+
+    assert spent(ledger_of(tmp_path / "a")) == spent(ledger_of(tmp_path / "b"))
+
+
+def test_a_resumed_run_draws_the_same_and_a_new_one_does_not(tmp_path: Path) -> None:
+    secure = PRIVATE | {"privacy__insecure_seed": None}
+    recipe, store = prepared(tmp_path / "a", **secure)
+    stop = threading.Event()
+    with pytest.raises(Interrupted):
+        train(recipe, store, StopAt(stop, 9), stop)
+    assert store.exists(SECRET_FILE)
+    train(recipe, store, Progress(), threading.Event())
+    assert not store.exists(SECRET_FILE)
+    trained(tmp_path / "b", **secure)
+    draws = [{entry["draws"] for entry in ledger_of(tmp_path / run) if "draws" in entry} for run in "ab"]
+    assert len(draws[0]) == len(draws[1]) == 1 and draws[0] != draws[1]
+    assert weights(tmp_path / "a") != weights(tmp_path / "b")
+
+
+def test_steps_under_another_secret_are_counted_again(tmp_path: Path) -> None:
+    from shuyuan.privacy.ledger import spent
+
+    recipe, store = prepared(tmp_path / "a", **PRIVATE | {"privacy__insecure_seed": None})
+    stop = threading.Event()
+    with pytest.raises(Interrupted):
+        train(recipe, store, StopAt(stop, 9), stop)
+    once = spent(store.journal("ledger.jsonl").entries())
+    store.remove(SECRET_FILE)
+    train(recipe, store, Progress(), threading.Event())
+    both = spent(store.journal("ledger.jsonl").entries())
+    assert both.steps >= 24 + once.steps
+    assert both.epsilon > mechanism_of(recipe, load_manifest(store)).epsilon(24)  # type: ignore[arg-type]
+
+
+# ---- a step ----------------------------------------------------------------------------------------------------------
+
+
+def backend(noise: float = 1e-9, micro_batch: int = 3, **changes: Any) -> PrivateBackend:
+    config = TransformerConfig(50, 1, 16, 2, 1, 8, 24, 8)
+    mechanism = Mechanism(100, 4.0, 10, noise, 0.5, "joint", 1e-5)
+    train = settings(batch_size=6, micro_batch=micro_batch, optimizer="sgd", weight_decay=0.0, **changes)
+    return PrivateBackend(Transformer(config, seed=1), train, CPU, mechanism, bytes(32))
+
+
+def batch_of(units: list[int], context: int = 8, seed: int = 0) -> Batch:
+    tokens = np.random.default_rng(seed).integers(0, 50, (len(units), context + 1))
+    return Batch(1, tokens[:, :-1].copy(), tokens[:, 1:].copy(), np.array(units, np.int64))
+
+
+def test_physical_batches_cut_no_unit_in_two() -> None:
+    parts = list(physical(batch_of([0, 0, 1, 2, 2, 2, 3]), 3))
+    assert [part.unit_B.tolist() for part in parts] == [[0, 0, 1], [0, 0, 0], [0]]  # type: ignore[union-attr]
+    assert [len(part.inputs_BT) for part in physical(batch_of([0, 0, 0, 1]), 2)] == [3, 1]
+    assert list(physical(batch_of([]), 3)) == []
+
+
+def test_columns_in_which_nothing_is_learned_are_left_out() -> None:
+    batch = batch_of([0, 1], 64)
+    batch.targets_BT[:, 5:] = -100
+    (part,) = physical(batch, 4)
+    assert part.inputs_BT.shape == part.targets_BT.shape == (2, 32)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 6])
+def test_physical_batches_change_nothing(micro_batch: int) -> None:
+    one, other = backend(micro_batch=6), backend(micro_batch=micro_batch)
+    for each in (one, other):
+        each.step(batch_of([0, 1, 2, 3, 4, 5]), 0.1)
+    for name, array in one.state().items():
+        assert np.allclose(array, other.state()[name], rtol=1e-4, atol=1e-6), name
+
+
+def test_an_empty_batch_is_noise_alone_and_a_step() -> None:
+    quiet, loud = backend(1e-9), backend(1.0)
+    before = {name: array.copy() for name, array in quiet.state().items()}
+    quiet.step(batch_of([]), 0.1)
+    assert all(np.allclose(array, before[name], atol=1e-7) for name, array in quiet.state().items())
+    figures = loud.step(batch_of([]), 0.1)
+    assert (figures.tokens, figures.skipped) == (0, None)
+    assert any(not np.allclose(array, before[name], atol=1e-3) for name, array in loud.state().items())
+
+
+def test_a_step_with_a_broken_unit_is_made_and_counted() -> None:
+    import torch
+
+    working = backend()
+    with torch.no_grad():
+        working.model.get_parameter("model.embed_tokens.weight")[7] = torch.inf  # units with token 7 break
+    batch = batch_of([0, 1, 2])
+    batch.inputs_BT[batch.inputs_BT == 7] = 8
+    batch.targets_BT[batch.targets_BT == 7] = 8
+    batch.inputs_BT[1, 0] = 7
+    figures = working.step(batch, 0.0)
+    assert figures.skipped is None
+    assert figures.not_finite >= 1
+
+
+# ---- units -----------------------------------------------------------------------------------------------------------
+
+
+def test_rows_hold_one_unit_each_and_at_most_so_many_records(tmp_path: Path) -> None:
+    _, store = prepared(tmp_path / "run", data__duplicates="keep")
+    manifest = load_manifest(store)
+    assert manifest is not None
+    rows = UnitRows(store, manifest, 32, "record", 1)
+    assert rows.count == manifest.splits["train"].records
+    drawn = rows.rows(np.array([0, 5, 9]), np.random.default_rng(0))
+    assert drawn.unit_N.tolist() == [0, 1, 2]
+    tokenizer = __import__("shuyuan.data", fromlist=["x"]).load_tokenizer(store)
+    for inputs, targets in zip(drawn.inputs_NT, drawn.targets_NT, strict=True):
+        learned = targets[targets >= 0]
+        assert tokenizer.decode(learned.tolist()).count("line") <= 1  # one record, or a piece of it
+        assert inputs[0] == manifest.tokenizer.end_id
+        assert (inputs[1:][targets[:-1] >= 0] == targets[:-1][targets[:-1] >= 0]).all()
+    assert rows.rows(np.array([], np.int64), np.random.default_rng(0)).inputs_NT.shape == (0, 32)
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------------
+
+
+def refused(**tables: Any) -> RecipeError:
+    table = {"data": {"source": "notes.csv", "owner": "who"}, "privacy": {"epsilon": 3.0}}
+    for name, values in tables.items():
+        table[name] = table.get(name, {}) | values
+    with pytest.raises(RecipeError) as caught:
+        recipes.from_table(table)
+    return caught.value
+
+
+def test_what_would_leak_beside_the_mechanism() -> None:
+    assert "allow" in str(refused(tokenizer={"kind": "bpe"}))
+    assert "allow" in str(refused(tokenizer={"kind": "char"}))
+    assert "allow" in str(refused(train={"schedule": "plateau"}))
+    assert "fp16" in str(refused(train={"precision": "fp16"}))
+    assert "data.owner" in str(refused(data={"owner": None}))
+    assert "report.open" in str(refused(report={"open": True}))
+    assert "epsilon" in str(refused(privacy={"noise_multiplier": 1.0}))
+
+
+def test_leaks_accepted_by_name_stand_in_the_ledger(tmp_path: Path) -> None:
+    changes = PRIVATE | {"tokenizer__kind": "char", "privacy__allow": ["tokenizer"]}
+    trained(tmp_path / "run", **changes)
+    entries = ledger_of(tmp_path / "run")
+    assert [entry["what"] for entry in entries if entry["event"] == "allowed"] == ["tokenizer"]
+    assert entries[0]["cost"] == "not covered" and "Vocabulary" in entries[0]["meaning"]
+
+
+def test_one_undivided_text_is_refused(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, privacy='epsilon = 3.0\nunit = "record"')
+    recipe.write_text(recipe.read_text().replace('record = "line"\n', ""))
+    outcome = shuyuan("run", recipe, "--out", tmp_path / "run")
+    assert outcome.status == 1 and "privacy.undivided-text" in outcome.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_duplicates_go_only_within_one_owner(tmp_path: Path) -> None:
+    lines = text_of(300).splitlines()
+    rows = [{"text": line, "who": owner} for line in lines for owner in ("a" + line[5:8], "b" + line[5:8])]
+    rows += [{"text": line, "who": "a" + line[5:8]} for line in lines]
+    (tmp_path / "notes.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for private, removed in ((True, 300), (False, 600)):
+        recipe = write_recipe(tmp_path, **({"privacy": "epsilon = 3.0"} if private else {}))
+        text = recipe.read_text().replace(
+            'source = "notes.txt"\nrecord = "line"', 'source = "notes.jsonl"\nowner = "who"'
+        )
+        recipe.write_text(text.replace("validation = 0.2", 'validation = 0.2\nduplicates = "exact"'))
+        out = tmp_path / f"run-{private}"
+        assert shuyuan("prepare", recipe, "--out", out).status == 0
+        manifest = load_manifest(OpenStore(out, writable=False))
+        assert manifest is not None and manifest.duplicates["exact"] == removed
+
+
+def test_more_units_a_step_than_there_are_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PrivacyError, match=r"train\.batch_size"):
+        recipe, store = prepared(tmp_path / "run", **PRIVATE | {"train__batch_size": 4096})
+        mechanism_of(recipe, load_manifest(store))  # type: ignore[arg-type]
