@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from shuyuan.models import Transformer, TransformerConfig
 from shuyuan.privacy import Clipper, Units
 from shuyuan.privacy.clipping import contributions
 from shuyuan.privacy.clipping.clipper import ROUNDING
@@ -335,3 +336,17 @@ def test_a_unit_that_is_not_finite_becomes_zero_and_is_counted() -> None:
         for name, total in clipper.take().items():
             assert torch.allclose(total, wanted[name], rtol=1e-4, atol=1e-6)
         clipper.remove()
+
+
+@pytest.mark.parametrize("units", [None, [0, 0, 1, 1]])
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_transformer_of_this_library(tied: bool, units: list[int] | None) -> None:
+    config = TransformerConfig(40, 2, 16, 2, 1, 8, 24, 8, tied=tied)
+    model = Transformer(config, seed=1)
+    for weight in model.parameters():
+        nn.init.normal_(weight, std=0.3)
+
+    def losses(model: nn.Module, tokens: Tensor) -> Tensor:
+        return model.losses(tokens, tokens.roll(-1, 1)).mean(1)
+
+    check(model, torch.randint(0, 40, (4, 6)), losses, units)

@@ -68,39 +68,56 @@ def rotate(x_BTHD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 # ---- with a backward of their own --------------------------------------------------------------------------
 
 
-def rms_norm(x: Tensor, weight_C: Tensor, eps: float) -> Tensor:
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """RMSNorm over the last axis, with a backward in few passes.
+
+    Args:
+        x: rows first, width C last.
+        weight: (C,), or one for each row, (rows, 1, …, C), which must be copies of one: then each copy gets the gradient of
+            its own row.
+        eps: added to the mean square.
 
     Forward and backward take half the time of F.rms_norm, which CPUs compose of a dozen small steps. Without a backward
     F.rms_norm is the faster, above all on the few numbers of one token.
     """
     if not torch.is_grad_enabled():
-        return F.rms_norm(x, weight_C.shape, weight_C.to(x.dtype), eps)
-    y: Tensor = _RMSNorm.apply(x, weight_C, eps)  # type: ignore[no-untyped-call]
+        return F.rms_norm(x, weight.shape, weight.to(x.dtype), eps)
+    y: Tensor = _RMSNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
     return y
 
 
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight_C: Tensor, eps: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=_at_least_float32(x))
         scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-        ctx.save_for_backward(x, weight_C, scale)
+        ctx.save_for_backward(x, weight, scale)
+        weight_C = weight if weight.ndim == 1 else weight[0].flatten()
         y: Tensor = (x * scale.to(x.dtype)).mul_(weight_C.to(x.dtype))
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        x, weight_C, scale = ctx.saved_tensors
+        x, weight, scale = ctx.saved_tensors
         (grad,) = grads
-        scale, weight = scale.to(x.dtype), weight_C.to(x.dtype)
+        scale = scale.to(x.dtype)
         normed = x * scale
         by_normed = grad * normed
-        grad_weight = by_normed.flatten(0, -2).sum(0, dtype=_at_least_float32(x)).to(weight_C.dtype)
+        grad_weight = _sum_to(by_normed, weight)
+        weight_C = (weight if weight.ndim == 1 else weight[0].flatten()).to(x.dtype)
         # The output does not change when x grows as a whole: the gradient has no part along x.
-        along = (by_normed @ weight).div_(x.shape[-1]).unsqueeze(-1)
-        grad_x = (grad * weight).sub_(normed.mul_(along)).mul_(scale)
+        along = (by_normed @ weight_C).div_(x.shape[-1]).unsqueeze(-1)
+        grad_x = (grad * weight_C).sub_(normed.mul_(along)).mul_(scale)
         return grad_x, grad_weight, None
+
+
+def _sum_to(x: Tensor, weight: Tensor) -> Tensor:
+    """The sum over all that a weight of (C,), or of (rows, 1, …, C), was used for, in its shape and type."""
+    if weight.ndim == 1:
+        summed = x.flatten(0, -2).sum(0, dtype=_at_least_float32(x))
+    else:
+        summed = x.flatten(1, -2).sum(1, dtype=_at_least_float32(x)) if x.ndim > 2 else x
+    return summed.view(weight.shape).to(weight.dtype)
 
 
 def _at_least_float32(x: Tensor) -> torch.dtype:

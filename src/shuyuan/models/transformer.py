@@ -204,7 +204,13 @@ class SwiGLU(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x²) + eps) · weight over the last axis, https://arxiv.org/abs/1910.07467."""
+    """x / sqrt(mean(x²) + eps) · weight over the last axis, https://arxiv.org/abs/1910.07467.
+
+    `weight_by_row` tells private training that the weight may also be one copy for each row, whose gradients are then told
+    apart by the norm's own backward.
+    """
+
+    weight_by_row = True
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()

@@ -96,6 +96,9 @@ class Capture:
     # -- hooks --
 
     def _watch(self, name: str, module: nn.Module) -> None:
+        if getattr(module, "weight_by_row", False):
+            self._watch_by_row(name, module)
+            return
         rule = rule_for(module)
         if rule is None:
             self._handles.append(_replace_forward(module, self._general(name, module)))
@@ -125,6 +128,38 @@ class Capture:
 
         self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
         self._handles.append(module.register_forward_hook(after, with_kwargs=True, always_call=True))
+
+    def _watch_by_row(self, name: str, module: nn.Module) -> None:
+        """A module that takes one copy of its weight for each row, (N, 1, …, C): autograd then tells the rows apart."""
+        held: dict[str, nn.Parameter] = {}
+
+        def before(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+            if not self._collecting():
+                return
+            assert self._units is not None
+            (x,) = arguments
+            self._check_rows(name, x)
+            weight = module._parameters["weight"]
+            assert weight is not None
+            held["weight"] = weight
+            middle = [1] * (x.ndim - 1 - weight.ndim)
+            copies = weight.detach().expand(self._units.rows, *middle, *weight.shape).requires_grad_()
+            _on_gradient(copies, self._tell_rows(id(weight)))
+            module._parameters["weight"] = copies  # type: ignore[assignment]
+
+        def after(_: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+            module._parameters.update(held)
+            held.clear()
+
+        self._handles.append(module.register_forward_pre_hook(before))
+        self._handles.append(module.register_forward_hook(after, always_call=True))
+
+    def _tell_rows(self, identity: int) -> Callable[[Tensor], None]:
+        def tell(grad_N: Tensor) -> None:
+            if self._collected is not None and self._units is not None:
+                self._of(identity).add_dense(self._units.sum(grad_N.flatten(1)))
+
+        return tell
 
     def _tapped(
         self, name: str, module: nn.Module, rule: Rule, own: dict[str, int], x: Tensor, output: Tensor

@@ -21,6 +21,7 @@ OPERATIONS_A_BYTE = {"cpu": 5.0, "cuda": 60.0}
 DENSE_PASSES = 3
 # A dense gradient may take this many times the memory of its two factors.
 DENSE_MEMORY = 2.0
+CHUNK = 2**18  # elements of a parameter summed at once
 GRAM_ELEMENTS = 2**24  # of T x T products held at once
 
 
@@ -49,13 +50,14 @@ class Contributions:
         self._shape = parameter.shape
         self._units = units
         self._dense_UE: Tensor | None = None
+        self._by_unit: Tensor | None = None  # the same, filled unit by unit
         self._outers: list[tuple[Tensor, Tensor]] = []  # (A_UTI, G_UTO)
         self._rows: list[tuple[Tensor, Tensor]] = []  # (ids_US, G_USI)
 
     # -- what modules add --
 
     def add_dense(self, gradient: Tensor) -> None:
-        """One array of (U, *shape); it may be kept, so the caller does not change it any more."""
+        """One array of (U, *shape); it becomes this object's own, to keep and to add to."""
         gradient_UE = gradient.reshape(self._units, -1)
         if self._dense_UE is None:
             self._dense_UE = gradient_UE
@@ -64,10 +66,10 @@ class Contributions:
 
     def add_of_unit(self, unit: int, gradient: Tensor) -> None:
         """The gradient of one unit alone."""
-        if self._dense_UE is None:
-            self._dense_UE = gradient.new_zeros(self._units, gradient.numel())
-        self._dense_UE = _at_least_float32(self._dense_UE)
-        self._dense_UE[unit] += gradient.flatten()
+        if self._by_unit is None:
+            exact = torch.promote_types(gradient.dtype, torch.float32)
+            self._by_unit = gradient.new_zeros(self._units, gradient.numel(), dtype=exact)
+        self._by_unit[unit] += gradient.flatten()
 
     def add_outer(self, A_UTI: Tensor, G_UTO: Tensor) -> None:
         """G^T A for each unit, of a parameter of shape (O, I)."""
@@ -89,7 +91,9 @@ class Contributions:
         """The squared norm of each unit's gradient, float32 or better (U,)."""
         self._settle()
         if self._dense_UE is not None:
-            return _at_least_float32(self._dense_UE).square().sum(1)
+            exact = torch.promote_types(self._dense_UE.dtype, torch.float32)
+            norms: Tensor = torch.linalg.vector_norm(self._dense_UE, dim=1, dtype=exact)
+            return norms.square()
         total = torch.zeros((), device=self._device())
         if self._outers:
             total = total + _outer_norms(*self._outers[0])
@@ -103,7 +107,12 @@ class Contributions:
         """Adds the sum over units of factor times gradient to `total`, of the parameter's shape, in its precision."""
         self._settle()
         if self._dense_UE is not None:
-            total.view(-1).addmv_(self._dense_UE.to(total.dtype).T, factors_U.to(total.dtype))
+            factors_U = factors_U.to(total.dtype)
+            parts = zip(
+                torch.split(total.view(-1), CHUNK), torch.split(self._dense_UE, CHUNK, 1), strict=True
+            )
+            for part, dense_UE in parts:  # no second copy of it all in the total's precision
+                part.addmv_(dense_UE.to(total.dtype).T, factors_U)
         for A_UTI, G_UTO in self._outers:
             # In the total's precision also where the factors are in half: a product that ends in half precision would
             # round the sum, and a rounded sum can move further than the clip allows.
@@ -125,6 +134,9 @@ class Contributions:
 
     def _settle(self) -> None:
         """Brings all uses together: into the array if there is one, else into one pair of factors and one list of rows."""
+        if self._by_unit is not None:
+            self.add_dense(self._by_unit)
+            self._by_unit = None
         if self._dense_UE is None:
             self._outers = _joined(self._outers)
             self._rows = _joined(self._rows)
@@ -134,7 +146,6 @@ class Contributions:
         if self._rows:
             dense = _at_least_float32(self._dense_UE)
             rows, columns = self._shape
-            dense = dense.clone() if dense is self._dense_UE else dense
             for ids_US, G_USI in self._rows:
                 place = ids_US + rows * torch.arange(self._units, device=ids_US.device)[:, None]
                 dense.view(-1, columns).index_add_(0, place.flatten(), G_USI.flatten(0, 1).to(dense.dtype))
