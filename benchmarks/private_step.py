@@ -99,7 +99,7 @@ def opacus(config: TransformerConfig, options: argparse.Namespace, precision: st
             with torch.autocast("cpu", dtype=DTYPES[precision], enabled=precision != "fp32"):
                 logits = wrapped(inputs).float()
                 loss = (
-                    criterion(logits, targets, shape=logits.shape)
+                    criterion(logits.flatten(0, 1), targets.flatten(), shape=logits.shape)
                     if ghost
                     else criterion(logits.flatten(0, 1), targets.flatten())
                 )
