@@ -56,7 +56,7 @@ def refusal(table: dict[str, Any], *changes: str) -> RecipeError:
         ({"data": {"source": "a", "mask": ["emial"]}}, "recipe.bad-value", "data.mask", "email"),
         ({"data": {"source": []}}, "recipe.bad-value", "data.source", "no file"),
         ({**SMALL, "name": "../x"}, "recipe.wrong-type", "name", "runs/NAME"),
-        ({**SMALL, "privacy": {"epsilon": 8.0}}, "recipe.unavailable", "privacy", "Take the key out"),
+        ({**SMALL, "compress": {"prune": 0.5}}, "recipe.unavailable", "compress", "Take the key out"),
         ({**SMALL, "train": {"lora": {"rank": 16}}}, "recipe.unavailable", "train.lora", "Take the key out"),
     ],
 )

@@ -253,6 +253,11 @@ def evaluate_model(job: Job, *, again: bool = False) -> dict[str, Any]:
     return evaluate.evaluate(job.recipe, job.store, _prepared(job), job.progress)
 
 
+def audit_model(job: Job, *, white_box: bool = False) -> dict[str, Any]:
+    """What planted canaries prove about ε, as `shuyuan audit --json` prints it."""
+    return evaluate.audit(job.recipe, job.store, _prepared(job), job.progress, white_box=white_box)
+
+
 def write_report(job: Job) -> Path:
     """Writes report.html: whole in an open run, only what says nothing about records in a sealed or private one."""
     return report.write_report(job.run, job.store, job.recipe)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from . import (
+    audit,
     doctor,
     evaluate,
     export,
@@ -30,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for verb in (run, plan, prepare, train, evaluate, report, generate, export, verify, info, doctor):
+for verb in (run, plan, prepare, train, evaluate, audit, report, generate, export, verify, info, doctor):
     name = verb.__name__.rpartition(".")[2]
     app.command(name=name)(getattr(verb, name))
 app.add_typer(keys.app, name="keys")

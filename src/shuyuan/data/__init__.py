@@ -5,6 +5,7 @@ and `Tokenizer`.
 """
 
 from .batches import NOTHING, Windows
+from .canaries import Canaries, load_canaries
 from .manifest import (
     MANIFEST_FILE,
     TOKENIZER_FILE,
@@ -23,6 +24,7 @@ __all__ = [
     "MANIFEST_FILE",
     "NOTHING",
     "TOKENIZER_FILE",
+    "Canaries",
     "Manifest",
     "Masker",
     "ShardFacts",
@@ -34,6 +36,7 @@ __all__ = [
     "byte_tokenizer",
     "char_tokenizer",
     "learn_bpe",
+    "load_canaries",
     "load_manifest",
     "load_tokenizer",
     "prepare",

@@ -65,7 +65,7 @@ def prepare(recipe: Recipe, store: Store, progress: Progress) -> Manifest:
         tokenizer = choose_tokenizer(recipe, survey, masker, progress)
         store.write(TOKENIZER_FILE, tokenizer.to_json().encode())
         masker.counts.clear()
-        splits = write_splits(survey, tokenizer, masker, store, progress)
+        splits = write_splits(recipe, survey, tokenizer, masker, store, progress)
         _check_windows(recipe, splits)
         if records.facts() != facts:
             raise changed_meanwhile()
@@ -145,7 +145,7 @@ def _first_change(done: Manifest, records: Records) -> str:
 
 
 def _settings(recipe: Recipe) -> str:
-    table = recipe.model_dump(mode="json", include={"task", "seed", "data", "tokenizer"})
+    table = recipe.model_dump(mode="json", include={"task", "seed", "data", "tokenizer", "audit"})
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
 
 

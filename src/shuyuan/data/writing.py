@@ -6,11 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..progress import Progress
+from ..recipe import Recipe
 from ..vault import Store
+from .canaries import Canaries, as_records, make_canaries
 from .manifest import ShardFacts, Split
 from .masking import Masker
 from .shards import SHARD_BYTES, Tokens, token_type, write_shard
-from .split import SPLITS
+from .split import SPLITS, TRAIN
 from .survey import Survey
 from .tokenizer import Tokenizer
 
@@ -42,6 +44,14 @@ class _SplitWriter:
         if self._size >= SHARD_BYTES:
             self._flush()
 
+    def add_canaries(self, canaries: Canaries) -> None:
+        """Writes the canaries that are included behind the records."""
+        records, owners = as_records(canaries, self._tokenizer.end_id, self._tokenizer.vocab_size)
+        if records:
+            self._tokens.append(np.concatenate(records))
+            self._lengths.append(np.array([len(record) for record in records]))
+            self._owners.append(owners)
+
     def _flush(self) -> None:
         if not self._tokens:
             return
@@ -64,9 +74,9 @@ class _SplitWriter:
 
 
 def write_splits(
-    survey: Survey, tokenizer: Tokenizer, masker: Masker, store: Store, progress: Progress
+    recipe: Recipe, survey: Survey, tokenizer: Tokenizer, masker: Masker, store: Store, progress: Progress
 ) -> dict[str, Split]:
-    """Masks and encodes every kept record and writes the shards of each split.
+    """Masks and encodes every kept record and writes the shards of each split; plants the canaries that are asked for.
 
     Returns:
         What was written, by split: train, validation, and test where some record is in it.
@@ -92,4 +102,9 @@ def write_splits(
         for split in range(len(writers)):
             if waiting[split]:
                 pour(split)
+    if recipe.audit.canaries:
+        count, context = recipe.audit.canaries, recipe.model.context
+        canaries = make_canaries(count, tokenizer.vocab_size, tokenizer.end_id, context)
+        canaries.save(store)
+        writers[TRAIN].add_canaries(canaries)
     return {name: writer.finish() for name, writer in zip(names, writers, strict=True)}

@@ -105,7 +105,7 @@ def _train(
     card: str | None,
 ) -> TrainResult:
     forget_peak()
-    model = _starting_model(recipe, manifest)
+    model = starting_model(recipe, manifest)
     journal = store.journal(METRICS_FILE)
     validation = list(_validation(recipe, store, manifest))
     parts = _private_parts if recipe.privacy else _parts
@@ -179,7 +179,7 @@ def _batch_size(recipe: Recipe) -> int:
     return recipe.train.batch_size
 
 
-def _starting_model(recipe: Recipe, manifest: Manifest) -> Transformer:
+def starting_model(recipe: Recipe, manifest: Manifest) -> Transformer:
     """The model before step 1: drawn from the seed, or the weights that `model.from` names."""
     if recipe.model.from_ is None:
         config = TransformerConfig.from_recipe(recipe.model, manifest.vocab_size, manifest.tokenizer.end_id)
