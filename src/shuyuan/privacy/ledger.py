@@ -87,7 +87,6 @@ class Ledger:
                 "from": first,
                 "to": last,
                 "draws": self._draws,
-                "epsilon": mechanism.epsilon(last),
             }
         )
 

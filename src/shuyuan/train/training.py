@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from .torch_backend import TorchBackend
 
 MODEL_FOLDER = "model"
 METRICS_FILE = "metrics.jsonl"
+EPSILON_MARKS = 10  # steps of a run after which ε is computed anew
 FREE_KEYS = {
     "budget",
     "checkpoint_every",
@@ -165,7 +167,12 @@ def _private_parts(
 
     def saving(step: int) -> dict[str, float]:
         ledger.steps(1, step)
-        return {"epsilon": mechanism.epsilon(step)}
+        # ε takes a second to compute, so between marks that of the next one is told: never too little.
+        mark = min(
+            mechanism.steps,
+            math.ceil(step / mechanism.steps * EPSILON_MARKS) * mechanism.steps // EPSILON_MARKS,
+        )
+        return {"epsilon": math.ceil(mechanism.epsilon(max(mark, step)) * 1000) / 1000}
 
     def done() -> None:
         backend.close()

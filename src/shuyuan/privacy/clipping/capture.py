@@ -8,7 +8,8 @@ where no tap sees it, and is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,6 +30,8 @@ class Capture:
 
     Args:
         model: any module; what it computes is not changed.
+        ready: if given, is handed a parameter's id and contributions as soon as the backward pass has told of all its uses,
+            and keeps them; what is left comes from `end`.
 
     Attributes:
         parameters: the trainable ones, each once, by name.
@@ -37,9 +40,12 @@ class Capture:
         PrivacyError: a module mixes rows, or holds a parameter that no rule can see; it is named.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, ready: Callable[[int, Contributions], None] | None = None) -> None:
         self.parameters = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self._names = {id(weight): name for name, weight in self.parameters.items()}
+        self._ready = ready
+        self._awaited: Counter[int] = Counter()  # by parameter: uses in the forward pass not yet told of
+        self._silent = False
         self._collected: Collected | None = None
         self._units: Units | None = None
         self._taps: list[tuple[str, Tensor]] = []
@@ -70,6 +76,7 @@ class Capture:
         """Starts collecting; the next forward passes are of these rows."""
         self._units = units
         self._collected = {}
+        self._awaited.clear()
         self._taps = []
 
     def taps(self) -> list[tuple[str, Tensor]]:
@@ -87,11 +94,11 @@ class Capture:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Backward passes inside tell nothing: for a look at the gradients that is not the step itself."""
-        held, self._collected = self._collected, None
+        self._silent = True
         try:
             yield
         finally:
-            self._collected = held
+            self._silent = False
 
     # -- hooks --
 
@@ -144,6 +151,7 @@ class Capture:
             held["weight"] = weight
             middle = [1] * (x.ndim - 1 - weight.ndim)
             copies = weight.detach().expand(self._units.rows, *middle, *weight.shape).requires_grad_()
+            self._awaited[id(weight)] += 1
             _on_gradient(copies, self._tell_rows(id(weight)))
             module._parameters["weight"] = copies  # type: ignore[assignment]
 
@@ -156,8 +164,9 @@ class Capture:
 
     def _tell_rows(self, identity: int) -> Callable[[Tensor], None]:
         def tell(grad_N: Tensor) -> None:
-            if self._collected is not None and self._units is not None:
+            if not self._silent and self._collected is not None and self._units is not None:
                 self._of(identity).add_dense(self._units.sum(grad_N.flatten(1)))
+                self._told([identity])
 
         return tell
 
@@ -167,15 +176,22 @@ class Capture:
         self._check_rows(name, x)
 
         def tell(saved: Tensor, grad: Tensor) -> None:
-            if self._collected is None or self._units is None:
+            if self._silent or self._collected is None or self._units is None:
                 return
             to = {key: self._of(identity) for key, identity in own.items()}
             with torch.no_grad():
                 rule(module, saved, grad, self._units, to)
+            self._told(own.values())
 
+        again = (
+            torch._C._current_graph_task_id() != -1
+        )  # in a backward pass, which recomputes what it did not keep
+        if not again:
+            self._awaited.update(own.values())
         anchor = torch.zeros((), device=output.device, requires_grad=True)
         tapped: Tensor = _Tap.apply(anchor, output, x.detach(), tell)  # type: ignore[no-untyped-call]
-        self._taps.append((name, tapped))
+        if not again:
+            self._taps.append((name, tapped))
         return tapped
 
     def _general(self, name: str, module: nn.Module) -> Callable[..., Any]:
@@ -193,6 +209,7 @@ class Capture:
                 self._inside -= 1
             for row, of_row in enumerate(copies):
                 for weight, copy in of_row:
+                    self._awaited[id(weight)] += 1
                     _on_gradient(copy, self._tell_row(id(weight), row))
             return output
 
@@ -200,10 +217,19 @@ class Capture:
 
     def _tell_row(self, identity: int, row: int) -> Callable[[Tensor], None]:
         def tell(grad: Tensor) -> None:
-            if self._collected is not None and self._units is not None:
+            if not self._silent and self._collected is not None and self._units is not None:
                 self._of(identity).add_of_unit(self._units.of_row(row), grad)
+                self._told([identity])
 
         return tell
+
+    def _told(self, identities: Iterable[int]) -> None:
+        """One use of each parameter was told of; after the last one, its contributions may be handed over."""
+        assert self._collected is not None
+        for identity in identities:
+            self._awaited[identity] -= 1
+            if self._ready is not None and self._awaited[identity] == 0:
+                self._ready(identity, self._collected.pop(identity))
 
     def _of(self, identity: int) -> Contributions:
         assert self._collected is not None and self._units is not None

@@ -30,7 +30,7 @@ class Clipped:
 
     Attributes:
         norms_U: norm of each unit's gradient before clipping.
-        factors_U: what each was multiplied by.
+        factors_U: what each was multiplied by; ones in "per-layer", where each parameter has its own.
         not_finite: units whose gradient was not finite and became zero.
     """
 
@@ -57,9 +57,10 @@ class Clipper:
     ) -> None:
         self.norm = AUTO_NORM if clip == "auto" else clip
         self._automatic = clip == "auto"
-        self._clipping = clipping
-        self._capture = Capture(model)
+        self._per_layer = clipping == "per-layer"
+        self._capture = Capture(model, self._clip_one if self._per_layer else None)
         self.parameters = self._capture.parameters
+        self._names = {id(weight): name for name, weight in self.parameters.items()}
         if not self.parameters:
             raise PrivacyError(
                 "privacy.nothing-to-train",
@@ -84,6 +85,9 @@ class Clipper:
             )
         self._capture.begin(units)
         self._units = units
+        device = next(iter(self._sums.values())).device
+        self._norms_U = torch.zeros(units.count, device=device)
+        self._bad_U = torch.zeros(units.count, dtype=torch.bool, device=device)
 
     def backward(self, losses: Tensor) -> Clipped:
         """The one backward pass of this physical batch.
@@ -120,29 +124,34 @@ class Clipper:
     # -- inside --
 
     def _add(self, collected: dict[int, Contributions]) -> Clipped:
-        found = [
-            (self._sums[name], collected[id(weight)])
-            for name, weight in self.parameters.items()
-            if id(weight) in collected
-        ]
-        device = next(iter(self._sums.values())).device
-        squares = [contributions.square_norms() for _, contributions in found]
-        total_U = torch.stack(squares).sum(0) if squares else torch.zeros(self._units.count, device=device)
-        norms_U = total_U.sqrt()
-        bad_U = ~norms_U.isfinite()
-        not_finite = int(bad_U.sum())
-        if not_finite:
-            for _, contributions in found:
-                contributions.drop(bad_U)
-            squares = [torch.where(bad_U, 0, square_U) for square_U in squares]
-        if self._clipping == "joint":
-            every = [self._factors(torch.where(bad_U, 0, norms_U), self.norm)] * len(found)
+        """Clips what the backward pass has left: everything, or in "per-layer" what could not be clipped on the way."""
+        if self._per_layer:
+            for identity, contributions in collected.items():
+                self._clip_one(identity, contributions)
+            norms_U, factors_U, bad_U = self._norms_U.sqrt(), torch.ones_like(self._norms_U), self._bad_U
         else:
-            share = self.norm / len(self.parameters) ** 0.5
-            every = [self._factors(square_U.sqrt(), share) for square_U in squares]
-        for (total, contributions), factors_U in zip(found, every, strict=True):
-            contributions.add_clipped(total, factors_U)
-        return Clipped(norms_U, every[0] if every else norms_U, not_finite)
+            squares = [contributions.square_norms() for contributions in collected.values()]
+            norms_U = torch.stack(squares).sum(0).sqrt() if squares else self._norms_U
+            bad_U = ~norms_U.isfinite()
+            factors_U = self._factors(torch.where(bad_U, 0, norms_U), self.norm)
+            for identity, contributions in collected.items():
+                if bad_U.any():
+                    contributions.drop(bad_U)
+                contributions.add_clipped(self._sums[self._names[identity]], factors_U)
+        return Clipped(norms_U, factors_U, int(bad_U.sum()))
+
+    @torch.no_grad()
+    def _clip_one(self, identity: int, contributions: Contributions) -> None:
+        """Clips one parameter's gradients by themselves, so that they can be forgotten."""
+        square_U = contributions.square_norms()
+        bad_U = ~square_U.isfinite()
+        if bad_U.any():
+            contributions.drop(bad_U)
+        share = self.norm / len(self.parameters) ** 0.5
+        factors_U = self._factors(torch.where(bad_U, 0, square_U).sqrt(), share)
+        contributions.add_clipped(self._sums[self._names[identity]], factors_U)
+        self._norms_U = self._norms_U + square_U
+        self._bad_U = self._bad_U | bad_U
 
     def _factors(self, norms_U: Tensor, most: float) -> Tensor:
         bound = most * (1 - ROUNDING)
@@ -158,13 +167,18 @@ class Clipper:
             return
         self._checked.add(shapes)
         losses_of_first, rows_of_first = self._units.first(len(losses))
+        outputs = [output for _, output in taps]
         with self._capture.paused():
-            grads = torch.autograd.grad(
-                losses[losses_of_first].sum(),
-                [output for _, output in taps],
-                retain_graph=True,
-                allow_unused=True,
-            )
+            try:
+                grads = torch.autograd.grad(
+                    losses[losses_of_first].sum(), outputs, retain_graph=True, allow_unused=True
+                )
+            except RuntimeError as error:
+                raise PrivacyError(
+                    "privacy.cannot-check",
+                    f"Whether units mix cannot be looked at ({str(error).splitlines()[0]}).",
+                    mend="Use checkpoint(…, use_reentrant=False), and keep all losses in one graph.",
+                ) from error
         for (name, _), grad in zip(taps, grads, strict=True):
             # What is not a number says nothing here: an infinite loss of another row times zero.
             if grad is not None and bool(grad[~rows_of_first].nan_to_num(0.0).any()):

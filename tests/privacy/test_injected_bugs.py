@@ -1,0 +1,95 @@
+"""Bugs put in on purpose: for each, the fast suite of this room must fail. Each runs on a changed copy of the source."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import shuyuan
+
+SOURCE = Path(shuyuan.__file__).parent
+ROOT = Path(__file__).parents[2]
+# name: (file, what stands there, what the bug makes of it, the tests that should notice)
+BUGS = {
+    "clipping off": (
+        "privacy/clipping/clipper.py", "return bound / norms_U.clamp(min=bound)", "return torch.ones_like(norms_U)",
+        "test_gradients.py",
+    ),
+    "clip twice as large": (
+        "privacy/clipping/clipper.py", "bound = most * (1 - ROUNDING)", "bound = most * 2", "test_gradients.py",
+    ),
+    "noise halved": (
+        "privacy/noise.py", "spacing = deviation * LATTICE", "spacing = deviation * LATTICE / 2", "test_loop.py",
+    ),
+    "the same noise for every parameter": (
+        "privacy/noise.py", "self._stream.words(step, number,", "self._stream.words(step, 0,", "test_noise.py",
+    ),
+    "the same noise at every step": (
+        "privacy/noise.py", "self._stream.words(step, number,", "self._stream.words(0, number,", "test_noise.py",
+    ),
+    "batches of one size instead of coins": (
+        "privacy/sampling.py", "return np.flatnonzero(words < np.uint64(int(self.rate * 2**64)))",
+        "return np.sort(np.argsort(words)[: round(self.rate * self.units)])", "test_noise.py",
+    ),
+    "divided by the batch that was drawn": (
+        "privacy/loop.py", "noisy.div_(self.mechanism.expected_batch)",
+        "noisy.div_(max(1, len(self._sampler.draw(self.steps + 1))))", "test_loop.py",
+    ),
+    "one use of a tied parameter dropped": (
+        "privacy/clipping/contributions.py", "self._rows.append((ids_US, G_USI))",
+        "self._rows.append((ids_US, G_USI * (not self._outers and self._dense_UE is None)))", "test_gradients.py",
+    ),
+    "cross terms of a tied parameter dropped": (
+        "privacy/clipping/contributions.py", "total = total + 2 * _cross(*self._outers[0], *self._rows[0])",
+        "pass", "test_gradients.py",
+    ),
+    "units not clipped jointly": (
+        "privacy/loop.py", "unit_N = np.repeat(np.arange(len(rows)), [len(records) for records in rows])",
+        "unit_N = np.arange(sum(map(len, rows)))", "test_loop.py",
+    ),
+    "broken units kept": (
+        "privacy/clipping/clipper.py", "bad_U = ~norms_U.isfinite()", "bad_U = norms_U.isnan() & False",
+        "test_gradients.py",
+    ),
+    "an empty batch makes no step": (
+        "privacy/loop.py", "        self.steps += 1\n", "        self.steps += 1\n        if not self._sampler.draw(self.steps).size: self.steps -= 1; raise SystemExit\n",
+        "test_loop.py",
+    ),
+    "removed and added told apart wrongly": (
+        "privacy/accountant.py", "dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE",
+        "dp_accounting.NeighboringRelation.REPLACE_ONE", "test_accountant.py",
+    ),
+    "half of the steps counted": (
+        "privacy/accountant.py", "dp_accounting.PoissonSampledDpEvent(sampling_rate, gaussian), steps",
+        "dp_accounting.PoissonSampledDpEvent(sampling_rate, gaussian), max(1, steps // 2)", "test_accountant.py",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", BUGS)
+def test_the_suite_notices(tmp_path: Path, bug: str) -> None:
+    file, there, instead, tests = BUGS[bug]
+    shutil.copytree(SOURCE, tmp_path / "shuyuan", ignore=shutil.ignore_patterns("__pycache__"))
+    text = (tmp_path / "shuyuan" / file).read_text(encoding="utf-8")
+    assert text.count(there) == 1, "the line that the bug changes is gone: change this test too"
+    (tmp_path / "shuyuan" / file).write_text(text.replace(there, instead), encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        str(ROOT / "tests/privacy" / tests),
+    ]
+    env = dict(os.environ, PYTHONPATH=str(tmp_path))
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout[-2000:]
+    assert "failed" in done.stdout
