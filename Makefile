@@ -17,8 +17,9 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt scripts/install.py
 	$(PYTHON) scripts/install.py $(VENV) test lint
 	@touch $@ $(VENV)/.installed
 
-demo: $(VENV)/.installed  ## plan, prepare, train, score and report on this Python's own documentation (under 5 minutes)
+demo: $(VENV)/.installed  ## plan, prepare, train, report on this Python's own documentation; then once more, privately (under 5 minutes)
 	$(BIN)/shuyuan run
+	$(BIN)/shuyuan run demo-private
 
 test: $(VENV)/.installed-dev  ## the fast tests (under 10 minutes)
 	$(BIN)/pytest -m "not slow"

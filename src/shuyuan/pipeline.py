@@ -25,6 +25,7 @@ from .train.training import METRICS_FILE
 
 PLAN_FILE = "plan.json"
 RUNS = Path("runs")
+RECIPES = Path(__file__).parent / "recipes"  # `shuyuan run NAME` finds them by name
 VERSIONED = ("torch", "tokenizers", "numpy", "cryptography", "safetensors")
 Target = str | Path | Recipe | dict[str, Any]
 
@@ -55,7 +56,11 @@ def locate(target: Target, out: str | Path | None = None, changes: Sequence[str]
         return Run(out or RUNS / recipe.name), recipe
     path = Path(target)
     if not path.is_dir():
-        recipe = recipes.load(path, list(changes))
+        built_in = RECIPES / f"{path.name}.toml"
+        if not path.exists() and str(target) == path.name and built_in.is_file():
+            recipe = recipes.load(built_in, list(changes), folder=Path.cwd())
+        else:
+            recipe = recipes.load(path, list(changes))
         return Run(out or RUNS / recipe.name), recipe
     run = Run(path)
     resolved = run.recipe()
@@ -183,6 +188,8 @@ def everything(job: Job) -> None:
     prepare(job)
     train_model(job)
     evaluate_model(job)
+    if job.recipe.audit.canaries and not job.store.exists(evaluate.AUDIT_FILE):
+        audit_model(job)
     write_report(job)
 
 

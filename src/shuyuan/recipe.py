@@ -23,8 +23,8 @@ UNAVAILABLE = {
     "evaluate": "further evaluation tasks",
     "train.lora": "LoRA fine-tuning",
 }
-BUILT_IN_SOURCES = ("stdlib", "digits")
-OWNED_SOURCES = ("stdlib",)  # built in, and they know their owners
+BUILT_IN_SOURCES = ("stdlib", "packages", "digits")
+OWNED_SOURCES = ("stdlib", "packages")  # built in, and they know their owners
 PERSONAL_DATA = ("email", "phone", "national-id", "card", "iban", "ip", "url-credentials")
 SIZES = {"tiny": (4, 128), "small": (6, 256), "medium": (8, 512), "large": (12, 768)}  # name: (layers, width)
 
@@ -77,7 +77,7 @@ class Data(Section):
     """Where the records come from and what is done to them before training."""
 
     source: str | list[str] = Field(
-        description="File, folder, glob, hf:org/name, or a built-in: stdlib, digits. Text, HTML, Python, JSON, JSONL, "
+        description="File, folder, glob, hf:org/name, or a built-in: stdlib, packages, digits. Text, HTML, Python, JSON, JSONL, "
         "CSV, TSV and Parquet; .gz and .zst of these. A relative path starts at the recipe's folder."
     )
     text: str = Field("text", description="The column (or JSON field) that holds the text of a record.")
@@ -464,11 +464,12 @@ class Recipe(Section):
 # ---- reading -------------------------------------------------------------------------------------------------------
 
 
-def load(path: str | Path, changes: list[str] | None = None) -> Recipe:
+def load(path: str | Path, changes: list[str] | None = None, folder: Path | None = None) -> Recipe:
     """Reads a recipe file, with `KEY=VALUE` changes laid over it; relative paths are made absolute.
 
     Args:
-        path: the TOML file. Its paths start at its own folder.
+        path: the TOML file.
+        folder: where its paths start; left out, in its own folder.
         changes: as given to `--set`, for example `train.budget="5M tokens"`; paths start at the current folder.
 
     Raises:
@@ -495,7 +496,7 @@ def load(path: str | Path, changes: list[str] | None = None) -> Recipe:
             "recipe.not-toml", f"The recipe is not TOML: {error}.", where=str(path), mend="Mend that line."
         ) from None
     table.setdefault("name", _name_from(path))
-    _anchor_paths(table, path.parent)
+    _anchor_paths(table, folder or path.parent)
     return from_table(table, changes, where=str(path))
 
 

@@ -16,6 +16,7 @@ from shuyuan.models import Transformer, TransformerConfig
 from shuyuan.privacy import Clipper, Units
 from shuyuan.privacy.clipping import contributions
 from shuyuan.privacy.clipping.clipper import ROUNDING
+from shuyuan.privacy.cost import prefers_dense
 
 from .reference import clipped_sum, unit_gradients
 
@@ -75,9 +76,7 @@ def test_linear(shape: tuple[int, ...], bias: bool) -> None:
 @pytest.mark.parametrize("positions", [3, 200])
 def test_linear_as_factors_and_as_an_array(positions: int) -> None:
     """Few positions and a large matrix go by Gram matrices, many positions by arrays; both are in one model here."""
-    assert contributions.prefers_dense(200, 40, 30, "cpu", 4) and not contributions.prefers_dense(
-        3, 40, 30, "cpu", 4
-    )
+    assert prefers_dense(200, 40, 30, "cpu", 4) and not prefers_dense(3, 40, 30, "cpu", 4)
     check(nn.Sequential(nn.Linear(30, 40), nn.Tanh(), nn.Linear(40, 30)), torch.randn(5, positions, 30))
 
 

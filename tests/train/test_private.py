@@ -179,7 +179,20 @@ def test_columns_in_which_nothing_is_learned_are_left_out() -> None:
     batch = batch_of([0, 1], 64)
     batch.targets_BT[:, 5:] = -100
     (part,) = physical(batch, 4)
-    assert part.inputs_BT.shape == part.targets_BT.shape == (2, 32)
+    assert part.inputs_BT.shape == part.targets_BT.shape == (2, 16)
+
+
+def test_parts_come_in_few_shapes_and_the_rows_that_fill_them_learn_nothing() -> None:
+    random = np.random.default_rng(0)
+    shapes = set()
+    for _ in range(200):
+        batch = batch_of(sorted(random.integers(0, 30, random.integers(1, 40)).tolist()), 64)
+        batch.targets_BT[:, random.integers(1, 64) :] = -100
+        parts = list(physical(batch, 16))
+        shapes |= {part.inputs_BT.shape for part in parts}
+        learned = [row for part in parts for row in part.targets_BT[(part.targets_BT >= 0).any(1)]]
+        assert len(learned) == len(batch.inputs_BT)
+    assert len(shapes) <= 16
 
 
 @pytest.mark.parametrize("micro_batch", [1, 2, 6])

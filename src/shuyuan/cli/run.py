@@ -67,6 +67,7 @@ def _facts(job: Job, summary: dict[str, Any]) -> dict[str, Any]:
         "plan": job.store.read_json(PLAN_FILE),
         "manifest": manifest,
         "sealed": len(job.store.names()) if job.store.sealed else 0,
+        "audit": job.store.read_json(evaluate.AUDIT_FILE) if job.store.exists(evaluate.AUDIT_FILE) else None,
         "samples": job.store.read_json(evaluate.SAMPLES_FILE),
     }
 
@@ -109,6 +110,12 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
     )
     table.add_row("sealed", sealed)
     table.add_row("privacy", promise(summary["privacy"], "none: what the model memorised is not bounded"))
+    if facts["audit"] is not None:
+        found = facts["audit"]
+        table.add_row(
+            "audit",
+            f"ε is at least {found['epsilon_lower']:.3g}: {found['correct']} of {found['guesses']} guesses right",
+        )
     table.add_row("report", str(facts["folder"] / "report.html"))
     out.print()
     out.print(table)

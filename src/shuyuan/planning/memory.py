@@ -12,13 +12,15 @@ from dataclasses import asdict, dataclass
 from ..data.batches import CACHED_BYTES
 from ..hardware import Hardware, Precision
 from ..models import TransformerConfig
+from ..privacy.cost import prefers_dense
 from ..recipe import Recipe
 from ..train.checkpoints import PART_BYTES
-from .cost import block_matrix_parameters
+from .cost import block_matrices, block_matrix_parameters
 
 MIB = 2**20
 # Resident memory of a process that trains next to nothing: Python, torch, its kernels, and Shuyuan's own libraries.
 PROCESS_BYTES = 385 * MIB
+ACCOUNTANT_BYTES = 100 * MIB  # the library that computes ε, and what it needs
 CUDA_CONTEXT_BYTES = 600 * MIB
 # What malloc holds beyond live tensors, as a share of what each step takes and gives back: 0.30 to 0.52 in ten real runs.
 SLACK, LEAST_SLACK, MOST_SLACK = 0.35, 0.1, 0.7
@@ -71,6 +73,8 @@ def peak_memory(recipe: Recipe, config: TransformerConfig, hardware: Hardware, t
     else:
         around, spread = _of_the_process(config, train_tokens, sum(items.values())), PROCESS_SPREAD
     items |= step | around
+    if recipe.privacy is not None and hardware.device != "cuda":
+        items["accountant"] = ACCOUNTANT_BYTES
     live = sum(items.values())
     items["allocator"] = round(SLACK * passing)
     peak = Interval(
@@ -101,8 +105,30 @@ def _of_a_step(recipe: Recipe, config: TransformerConfig, device: str) -> tuple[
     if recipe.train.batch_size != micro_batch:  # earlier micro batches have left their gradients
         at_loss["gradients"] = 4 * config.parameters
     at_update = {"gradients": 4 * config.parameters + 4 * embedding}
+    if recipe.privacy is not None:
+        at_loss |= _for_units(config, precision, micro_batch, device)
     fullest = max(at_loss, at_update, key=lambda parts: sum(parts.values()))
     return fullest, kept + copies + 2 * logits + 4 * config.parameters
+
+
+def _for_units(
+    config: TransformerConfig, precision: Precision, micro_batch: int, device: str
+) -> dict[str, int]:
+    """What private training holds beside: sums, and the gradients of all units. They grow while activations are given up,
+    but malloc keeps what those took in pieces of another size, so that both count."""
+    shapes = [(config.vocab_size, config.width, 4)]
+    shapes += [(rows, columns, _size(precision)) for rows, columns in block_matrices(config)]
+    each = sum(
+        unit_gradient_bytes(rows, columns, config.context, size, device) for rows, columns, size in shapes
+    )
+    return {"gradients": 4 * config.parameters, "gradients of units": micro_batch * each}
+
+
+def unit_gradient_bytes(rows: int, columns: int, context: int, size: int, device: str) -> int:
+    """What one unit's gradient of a matrix takes until the clip is known: an array, or its output's gradient."""
+    if prefers_dense(context, rows, columns, device, size):
+        return rows * columns * size
+    return context * rows * size
 
 
 def _of_the_process(config: TransformerConfig, train_tokens: int, state: int) -> dict[str, int]:

@@ -7,7 +7,7 @@ contexts 64 to 1024, bf16 and fp32, AdamW and Muon) on one core with AVX512-BF16
 from __future__ import annotations
 
 from ..data import Manifest
-from ..hardware import Hardware, Rates, choose_precision
+from ..hardware import Hardware, Precision, Rates, choose_precision
 from ..models import TransformerConfig
 from ..recipe import Recipe
 from ..train.resolve import SEALING_BYTES_PER_SECOND, Costs, validation_windows
@@ -23,6 +23,9 @@ MUON_EFFICIENCY = 0.85
 # What is not a product: for each byte kept for the backward pass, about this many operations at the float32 rate of the
 # processor, or this many bytes through its memory, whichever takes longer.
 OPERATIONS_A_BYTE, PASSES = 39, 6
+# Private training: a micro batch beside the plain one (benchmarks/private_step.py), and noise for each parameter.
+PRIVATE_PART = {"fp32": 1.07, "bf16": 1.14, "fp16": 1.14}
+NOISE_SECONDS = 12e-9
 UPDATE_PASSES = 2  # of weights, gradients and optimizer, in an update
 BLOCK_SECONDS, MUON_MATRIX_SECONDS = 1.3e-3, 0.25e-3  # calling torch, however small the arrays
 
@@ -49,11 +52,20 @@ def predicted_costs(
         muon = "bf16" if choose_precision("auto", hardware) == "bf16" else "fp32"
         update += muon_flops(config) / (_rate(rates, muon) * MUON_EFFICIENCY)
         update += len(list(block_matrices(config))) * MUON_MATRIX_SECONDS
+    if recipe.privacy is not None:
+        part *= PRIVATE_PART[precision_of(recipe)]
+        update += config.parameters * NOISE_SECONDS
     return Costs(
         step=batch_size // micro_batch * part + update,
         evaluation=validation_windows(recipe, manifest) / micro_batch * part / 3,  # forward only
         checkpoint=state / rates.disk_bytes_per_second + state / SEALING_BYTES_PER_SECOND,
     )
+
+
+def precision_of(recipe: Recipe) -> Precision:
+    """The precision of a filled-in recipe."""
+    assert recipe.train.precision != "auto"
+    return recipe.train.precision
 
 
 def _micro_batch_seconds(

@@ -70,7 +70,7 @@ def composed(parts: tuple[Part, ...], delta: float, interval: float = INTERVAL) 
         return rough
     from dp_accounting.pld import PLDAccountant
 
-    accountant = PLDAccountant(_neighbours(), max(interval, INTERVAL * rough / 10))
+    accountant = PLDAccountant(_neighbours(), max(interval, INTERVAL * rough))
     for part in parts:
         accountant.compose(_event(*part))
     return min(rough, float(accountant.get_epsilon(delta)))

@@ -8,6 +8,7 @@ from ..recipe import BUILT_IN_SOURCES, Recipe
 
 _BUILT_IN = {
     "stdlib": "the documentation and source text of Python",
+    "packages": "the beginnings of the source files of installed Python packages",
     "digits": "images of handwritten digits",
 }
 _PACKED = (".gz", ".zst")

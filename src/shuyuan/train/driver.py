@@ -89,7 +89,8 @@ class Driver:
         progress: shows the steps.
         stop: when set, the run saves and ends after the current step.
         clock: seconds; only differences matter.
-        saving: told the step before its state is written; what it returns is shown and logged.
+        saving: told the step before its state is written.
+        figures: of a step, to be shown beside the loss.
     """
 
     def __init__(
@@ -103,7 +104,8 @@ class Driver:
         progress: Progress,
         stop: threading.Event,
         clock: Callable[[], float] = time.monotonic,
-        saving: Callable[[int], dict[str, float]] = lambda _: {},
+        saving: Callable[[int], None] = lambda _: None,
+        figures: Callable[[int], dict[str, float]] = lambda _: {},
     ) -> None:
         if train.steps is None or train.learning_rate == "auto":
             raise ValueError("the recipe is not resolved")
@@ -125,7 +127,7 @@ class Driver:
         self._stop = stop
         self._clock = clock
         self._saving = saving
-        self._shown: dict[str, float] = {}
+        self._figures = figures
 
     def run(self, **facts: Any) -> State:
         """Trains to the last step; there is a checkpoint of it when this returns.
@@ -215,7 +217,7 @@ class Driver:
         self._logged_tokens += figures.tokens
         speed = self._logged_tokens / max(self._logged_seconds, 1e-9)
         loss = {"loss": figures.loss} if figures.tokens else {}  # a private batch may be empty
-        self._stage.advance(1, **loss, lr=rate, tok_s=speed, **self._shown)
+        self._stage.advance(1, **loss, lr=rate, tok_s=speed, **self._figures(state.step))
         if state.step % self._log_every and state.step not in (1, self.steps):
             return
         self._measure()
@@ -265,14 +267,14 @@ class Driver:
             self.state.safe_step = self.state.step
         self._measure()
         self.state.schedule = self._schedule.state()
-        self._shown = self._saving(self.state.step)
+        self._saving(self.state.step)
         self._checkpoints.save(self.state.step, asdict(self.state), self._backend.state())
         self._saved_step, self._saved_at = self.state.step, self._clock()
         self._background.log(
             "train.checkpoint",
             step=self.state.step,
             seconds=round(self._saved_at - begun, 3),
-            **self._shown,
+            **self._figures(self.state.step),
         )
 
     def _measure(self) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import hardware as machines
-from ..data import Manifest, UnitRows
+from ..data import NOTHING, Manifest, UnitRows
 from ..errors import PrivacyError
 from ..privacy import Clipper, Mechanism, Noise, PoissonSampler, Units, derive
 from ..recipe import Recipe, Train
@@ -23,7 +23,7 @@ from .backend import Batch, Figures
 from .torch_backend import TorchBackend
 
 SECRET_FILE = "privacy-secret.json"
-COLUMNS = 32  # a physical batch is cut to its longest row, in steps of so many tokens
+SHAPES = 4  # different heights, and widths, of a physical batch
 
 
 class PrivateBackend(TorchBackend):
@@ -105,24 +105,34 @@ def physical(batch: Batch, micro_batch: int) -> Iterator[Batch]:
     first = last = 0
     for size in [*sizes.tolist(), math.inf]:
         if last > first and last - first + size > micro_batch:
-            yield _part(batch, slice(first, last))
+            yield _part(batch, slice(first, last), micro_batch)
             first = last
         last += 0 if size == math.inf else size
 
 
-def _part(batch: Batch, rows: slice) -> Batch:
-    """Some rows, without the columns in which none of them learns anything."""
+def _part(batch: Batch, rows: slice, micro_batch: int) -> Batch:
+    """Some rows, in one of few shapes: without the columns in which none of them learns, and filled up with empty rows.
+
+    Libraries prepare themselves for each new shape of a product and remember it: coins and lengths would make hundreds.
+    An empty row learns nothing, so the gradient of its own made-up unit is zero.
+    """
     assert batch.unit_B is not None
-    targets_BT = batch.targets_BT[rows]
-    used = int(np.flatnonzero((targets_BT >= 0).any(0)).max(initial=0)) + 1
-    columns = min(-(-used // COLUMNS) * COLUMNS, targets_BT.shape[1])
-    unit_B = batch.unit_B[rows]
+    context = batch.targets_BT.shape[1]
+    used = int(np.flatnonzero((batch.targets_BT[rows] >= 0).any(0)).max(initial=0)) + 1
+    columns = min(_up(used, max(1, context // SHAPES)), context)
+    unit_B = batch.unit_B[rows] - batch.unit_B[rows.start]
+    empty = _up(len(unit_B), max(1, micro_batch // SHAPES)) - len(unit_B)
+    made_up = unit_B[-1] + 1 + np.arange(empty)
     return Batch(
         batch.step,
-        np.ascontiguousarray(batch.inputs_BT[rows, :columns]),
-        np.ascontiguousarray(targets_BT[:, :columns]),
-        unit_B - unit_B[0],
+        np.pad(batch.inputs_BT[rows, :columns], ((0, empty), (0, 0))),
+        np.pad(batch.targets_BT[rows, :columns], ((0, empty), (0, 0)), constant_values=NOTHING),
+        np.concatenate([unit_B, made_up]),
     )
+
+
+def _up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
 
 
 def private_batches(

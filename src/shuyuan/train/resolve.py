@@ -33,6 +33,7 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
 # At width 256, and the power of width: muon's optimum is flat (2e-3 to 4e-3 within 0.015 nats at 256), adamw's falls
 # with width (3e-3 was best at 128, 1.5e-3 at 256). Measured on the source text of Python; docs/lab-notes.md.
 LEARNING_RATES = {"muon": (3e-3, -0.25), "adamw": (1.5e-3, -1.0), "sgd": (0.3, 0.0)}
+PRIVATE_TOKENS = {"cpu": 4096, "cuda": 32_768}  # of a physical batch
 PRIVATE_BATCHES = 4  # times as many sequences a step in private training
 FEW_STEPS = 50  # a run of fewer learns little, and says so
 
@@ -167,6 +168,8 @@ def choose_micro_batch(
     config = config_for(recipe.model, manifest.vocab_size)
     room = hardware.memory_bytes / 2 - 16 * config.parameters
     each = sequence_bytes(config, precision)
+    if recipe.privacy is not None:  # the gradients of all its units are held; larger parts gain no speed
+        room = min(room, each * PRIVATE_TOKENS[hardware.device] / recipe.model.context)
     return max((size for size in divisors(batch_size) if size * each <= room), default=1)
 
 

@@ -111,9 +111,18 @@ def _train(
     journal = store.journal(METRICS_FILE)
     validation = list(_validation(recipe, store, manifest))
     parts = _private_parts if recipe.privacy else _parts
-    backend, sample, saving, done = parts(recipe, store, manifest, hardware, model)
+    backend, sample, saving, figures, done = parts(recipe, store, manifest, hardware, model)
     driver = Driver(
-        recipe.train, backend, sample, validation, checkpoints, journal, progress, stop, saving=saving
+        recipe.train,
+        backend,
+        sample,
+        validation,
+        checkpoints,
+        journal,
+        progress,
+        stop,
+        saving=saving,
+        figures=figures,
     )
     state = driver.run(
         parameters=backend.parameters,
@@ -141,8 +150,15 @@ def _train(
     return result
 
 
-# What a run trains with: a backend, the batch of each step, what to do before a state is written, and after the last step.
-Parts = tuple[TorchBackend, Callable[[int], Batch], Callable[[int], dict[str, float]], Callable[[], None]]
+# What a run trains with: a backend, the batch of each step, what to do before a state is written, figures to show beside
+# the loss, and what to do after the last step.
+Parts = tuple[
+    TorchBackend,
+    Callable[[int], Batch],
+    Callable[[int], None],
+    Callable[[int], dict[str, float]],
+    Callable[[], None],
+]
 
 
 def _parts(recipe: Recipe, store: Store, manifest: Manifest, hardware: Hardware, model: Transformer) -> Parts:
@@ -152,7 +168,7 @@ def _parts(recipe: Recipe, store: Store, manifest: Manifest, hardware: Hardware,
     def sample(step: int) -> Batch:
         return Batch(step, *windows.batch(step - 1, size, recipe.seed))
 
-    return TorchBackend(model, recipe.train, hardware), sample, lambda _: {}, lambda: None
+    return TorchBackend(model, recipe.train, hardware), sample, lambda _: None, lambda _: {}, lambda: None
 
 
 def _private_parts(
@@ -165,20 +181,17 @@ def _private_parts(
     ledger = Ledger(store.journal(LEDGER_FILE), mechanism, secret)
     ledger.allow(recipe.privacy.allow)
 
-    def saving(step: int) -> dict[str, float]:
-        ledger.steps(1, step)
-        # ε takes a second to compute, so between marks that of the next one is told: never too little.
-        mark = min(
-            mechanism.steps,
-            math.ceil(step / mechanism.steps * EPSILON_MARKS) * mechanism.steps // EPSILON_MARKS,
-        )
+    def spent(step: int) -> dict[str, float]:
+        # ε takes a moment to compute, so between marks that of the next one is told: never too little.
+        mark = math.ceil(step / mechanism.steps * EPSILON_MARKS) * mechanism.steps // EPSILON_MARKS
         return {"epsilon": math.ceil(mechanism.epsilon(max(mark, step)) * 1000) / 1000}
 
     def done() -> None:
         backend.close()
         ledger.release(MODEL_FOLDER)
 
-    return backend, private_batches(store, manifest, recipe, mechanism, secret), saving, done
+    batches = private_batches(store, manifest, recipe, mechanism, secret)
+    return backend, batches, lambda step: ledger.steps(1, step), spent, done
 
 
 def _batch_size(recipe: Recipe) -> int:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...errors import DataError
+from ...recipe import BUILT_IN_SOURCES
 from .base import Fact, Row, Skipped, Source, Wanted
 from .files import Files
 from .hub import Hub
+from .packages import Packages
 from .stdlib import Stdlib
 
 __all__ = ["Fact", "Row", "Skipped", "Source", "Wanted", "open_source"]
@@ -17,7 +19,7 @@ def open_source(spec: str | list[str], wanted: Wanted) -> Source:
     """The source that a recipe names.
 
     Args:
-        spec: a file, folder, glob, `hf:org/name[:split]`, `stdlib`, or a list of files, folders and globs.
+        spec: a file, folder, glob, `hf:org/name[:split]`, `stdlib`, `packages`, or a list of files, folders and globs.
         wanted: the columns to read and what one record of plain text is.
 
     Raises:
@@ -32,7 +34,7 @@ def open_source(spec: str | list[str], wanted: Wanted) -> Source:
                 where="data.source",
                 mend="Choose a source of text, for example: stdlib",
             )
-        if len(specs) > 1 and (name == "stdlib" or name.startswith("hf:")):
+        if len(specs) > 1 and (name in BUILT_IN_SOURCES or name.startswith("hf:")):
             raise DataError(
                 "data.mixed-list",
                 f"A list may hold files, folders and globs, not `{name}`.",
@@ -41,6 +43,8 @@ def open_source(spec: str | list[str], wanted: Wanted) -> Source:
             )
     if specs[0] == "stdlib":
         return Stdlib(wanted)
+    if specs[0] == "packages":
+        return Packages(wanted)
     if specs[0].startswith("hf:"):
         return Hub(specs[0], wanted)
     return Files([Path(name) for name in specs], wanted)

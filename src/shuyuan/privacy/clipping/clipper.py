@@ -160,12 +160,15 @@ class Clipper:
         return bound / norms_U.clamp(min=bound)
 
     def _check_coupling(self, losses: Tensor) -> None:
-        """Looks, once for each shape of batch, whether the first row's loss moves with another row's values."""
+        """Looks whether the first unit's loss moves with another row's values: once for each way through the model, and again
+        wherever something else has as many entries as there are rows, and could be taken for them."""
         taps = self._capture.taps()
-        shapes = (len(losses), *((name, output.shape) for name, output in taps))
-        if shapes in self._checked or self._units.count < 2 or not taps:
+        rows = self._units.rows
+        mistakable = [output.shape for _, output in taps if rows in output.shape[1:]]
+        way = (len(losses) == rows, *(name for name, _ in taps), *mistakable)
+        if way in self._checked or self._units.count < 2 or not taps:
             return
-        self._checked.add(shapes)
+        self._checked.add(way)
         losses_of_first, rows_of_first = self._units.first(len(losses))
         outputs = [output for _, output in taps]
         with self._capture.paused():
