@@ -448,7 +448,7 @@ def test_bf16_autocast_keeps_norms_factors_and_sums_in_float32(vocabulary: int) 
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = next_token(model, rows)
     clipped = clipper.backward(losses.float())
-    assert clipped.norms_U.dtype == clipped.factors_U.dtype == torch.float32
+    assert {clipped.norms_U.dtype, clipped.factors_U.dtype} <= {torch.float32, torch.float64}
     gradients = unit_gradients(model, next_token, rows, list(range(6)))
     wanted, norms = clipped_sum(gradients, 0.5)
     assert torch.allclose(clipped.norms_U.double(), norms, rtol=0.05)
@@ -474,3 +474,82 @@ def test_in_bf16_no_unit_moves_the_sum_by_more_than_the_clip(vocabulary: int) ->
         ((sums[0][name] - sums[1][name]).double().square().sum() for name in sums[0]), torch.zeros(())
     )
     assert float(moved) ** 0.5 <= 0.01
+
+
+# ---- what nearly cancels -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("clip", [1.0, "auto"])
+@pytest.mark.parametrize("length", [1e2, 1e4, 1e6])
+def test_a_unit_whose_positions_nearly_cancel_is_clipped_all_the_same(clip: Any, length: float) -> None:
+    """Two long inputs, nearly alike, with opposite gradients: the Gram matrices' terms cancel down to nothing."""
+    model = nn.Linear(400, 300, bias=False)
+    x = torch.randn(1, 1, 400) * length / 20
+    rows = torch.cat([x, x + torch.randn_like(x) * 1e-2], 1)
+    direction = torch.randn(300)
+    clipper = Clipper(model, clip)
+    clipper.begin(Units.one_a_row(1))
+    out = model(rows)
+    clipper.backward(((out[:, 0] - out[:, 1]) * direction).sum(1))
+    assert not prefers_dense(2, 300, 400, "cpu", 4)
+    moved = clipper.take()["weight"].double().norm()
+    assert moved <= clipper.norm
+
+
+def test_a_tied_parameter_whose_uses_nearly_cancel_keeps_every_unit() -> None:
+    model = Tied(500)
+    with torch.no_grad():
+        model.embedding.weight.mul_(50)
+    for clipping in ("joint", "per-layer"):
+        clipper = Clipper(model, 1.0, clipping)  # type: ignore[arg-type]
+        clipper.begin(Units.one_a_row(60))
+        clipped = clipper.backward(next_token(model, torch.randint(0, 500, (60, 3))))
+        assert clipped.not_finite == 0
+        assert all(bool(total.isfinite().all()) for total in clipper.take().values())
+        clipper.remove()
+
+
+def test_backward_inside_autocast_is_as_exact_as_outside() -> None:
+    model, rows = Tied(500, 32), torch.randint(0, 500, (6, 8))
+    found = []
+    for inside in (True, False):
+        clipper = Clipper(model, 0.5)
+        clipper.begin(Units.one_a_row(6))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            losses = next_token(model, rows).float()
+            if inside:
+                clipper.backward(losses)
+        if not inside:
+            clipper.backward(losses)
+        found.append(clipper.take())
+        clipper.remove()
+    for name in found[0]:
+        assert torch.equal(found[0][name], found[1][name]), name
+
+
+class Masked(nn.Module):
+    """A module without a rule that is given a table shared by all rows, here and there with as many entries as rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1], dtype=x.dtype)
+        return self.attention(x, x, x, attn_mask=mask)[0]
+
+
+def test_a_shared_table_with_as_many_entries_as_rows_stays_shared() -> None:
+    model = Masked()
+    weights = dict(model.attention.named_parameters())
+    clipper = Clipper(model, 1e9)
+    for rows in (3, 5, 4, 1):  # five rows of five positions
+        x = torch.randn(rows, 5, 8)
+        clipper.begin(Units.one_a_row(rows))
+        clipper.backward(spread(model, x))
+        found = clipper.take()
+        copy = Masked()
+        copy.load_state_dict(model.state_dict())
+        wanted = torch.autograd.grad(spread(copy, x).sum(), list(copy.attention.parameters()))
+        for name, grad in zip(weights, wanted, strict=True):
+            assert torch.allclose(found[f"attention.{name}"], grad, rtol=1e-3, atol=1e-4), name

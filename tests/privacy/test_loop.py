@@ -230,3 +230,94 @@ def test_a_micro_batch_that_would_cut_a_unit() -> None:
     with pytest.raises(PrivacyError) as caught:
         next(loop.batches(micro_batch=2))
     assert code(caught) == "privacy.small-micro-batch"
+
+
+def test_a_batch_can_be_iterated_once() -> None:
+    loop = private(network())
+    batch = next(loop.batches())
+    x, y = rows_and_labels()
+    for rows in batch:
+        loop.backward(losses(loop._clipper._capture._model, (x[rows], y[rows])))
+    with pytest.raises(PrivacyError) as caught:
+        next(iter(batch))
+    assert code(caught) == "privacy.batch-again"
+
+
+def test_a_loop_that_was_broken_off_begins_its_step_anew() -> None:
+    whole, broken = network(), network()
+    first, second = private(whole), private(broken)
+    x, y = rows_and_labels()
+    for rows in next(second.batches(micro_batch=4)):  # a notebook's cell, stopped before the step
+        second.backward(losses(broken, (x[rows], y[rows])))
+        break
+    train(first, whole), train(second, broken)
+    assert all(
+        torch.equal(one, other) for one, other in zip(whole.parameters(), broken.parameters(), strict=True)
+    )
+
+
+def test_after_an_optimizer_that_failed_the_noise_is_never_used_again() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 1.0)
+    loop = private(model, optimizer)
+    x, y = rows_and_labels()
+    for rows in next(loop.batches()):
+        loop.backward(losses(model, (x[rows], y[rows])))
+    step = optimizer.step
+    optimizer.step = lambda *_: (_ for _ in ()).throw(RuntimeError("out of memory"))  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError):
+        loop.step()
+    optimizer.step = step  # type: ignore[method-assign]
+    assert loop.steps == 1
+    with pytest.raises(PrivacyError) as caught:
+        loop.step()
+    assert code(caught) == "privacy.no-backward"
+
+
+def test_a_layer_that_is_unfrozen_later_or_has_an_old_gradient_is_refused() -> None:
+    model = network()
+    model[0].requires_grad_(False)
+    loop = private(model, torch.optim.SGD(model.parameters(), 0.1))
+    model[0].requires_grad_(True)
+    with pytest.raises(PrivacyError) as caught:
+        train(loop, model)
+    assert code(caught) == "privacy.other-parameters"
+    model = network()
+    losses(model, rows_and_labels()).sum().backward()
+    model[0].requires_grad_(False)
+    with pytest.raises(PrivacyError) as caught:
+        private(model, torch.optim.SGD(model.parameters(), 0.1))
+    assert code(caught) == "privacy.unseen-parameter"
+
+
+def test_a_layer_that_is_added_to_the_optimizer_later_is_refused() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    loop = private(model, optimizer)
+    optimizer.add_param_group({"params": nn.Linear(3, 3).parameters()})
+    with pytest.raises(PrivacyError) as caught:
+        train(loop, model)
+    assert code(caught) == "privacy.unseen-parameter"
+
+
+@pytest.mark.parametrize("units", [np.int64(UNITS), np.arange(UNITS)[:, None]])
+def test_units_as_arrays_of_numpy(units: Any) -> None:
+    assert private(network(), units=units).mechanism.units == UNITS
+
+
+@pytest.mark.parametrize(
+    "changes", [{"units": ["a", None] * 20}, {"records_per_unit": 0}, {"delta": 1}, {"clip": 0}]
+)
+def test_more_that_makes_no_sense(changes: dict[str, Any]) -> None:
+    with pytest.raises(PrivacyError) as caught:
+        private(network(), **changes)
+    assert caught.value.mend
+
+
+def test_after_close_model_and_optimizer_are_ordinary_again() -> None:
+    model = nn.Sequential(nn.Linear(WIDTH, 3), nn.Flatten())
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    private(model, optimizer).close()
+    losses(model, rows_and_labels()).sum().backward()
+    optimizer.step()
+    assert model[0].weight.grad is not None

@@ -78,9 +78,19 @@ def test_without_noise_the_sum_stays() -> None:
 
 
 def test_the_extreme_words_give_finite_numbers() -> None:
-    ends = np.array([0, 2**64 - 1, 0, 2**64 - 1], np.uint64)
+    ends = np.array([0, 2**64 - 1, 0, 2**64 - 1, 0, 2**64 - 1], np.uint64)
     assert bool(gaussians(ends).isfinite().all())
-    assert gaussians(np.array([0, 0], np.uint64))[0] == pytest.approx(math.sqrt(2 * 53 * math.log(2)))
+    assert gaussians(np.array([0, 0, 0], np.uint64))[0] == pytest.approx(math.sqrt(2 * 128 * math.log(2)))
+
+
+def test_far_from_zero_draws_lie_closer_than_the_lattice() -> None:
+    """With 53 bits, neighbouring radii near six deviations would lie further apart than the lattice's steps."""
+    high, low = 2**36, np.arange(1000, dtype=np.uint64) * np.uint64(2**54)  # about 1e-8 of (0, 1]
+    words = np.concatenate([np.full(1000, high, np.uint64), low, np.zeros(1000, np.uint64)])
+    radii = gaussians(words)[:1000]
+    assert radii[0] > 6
+    steps = (radii[:-1] - radii[1:]).abs()
+    assert steps.max() < LATTICE
 
 
 def test_the_stream_is_aes_256_in_counter_mode() -> None:

@@ -164,3 +164,52 @@ def test_after_a_failed_forward_pass_the_parameters_are_back() -> None:
         model(torch.randn(3, 5))
     assert all(isinstance(weight, nn.Parameter) for weight in (model[0].weight, model[0].bias))
     assert len(list(model.parameters())) == 4
+
+
+def test_a_norm_that_is_set_to_training_later() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(4, affine=False).eval(), nn.Linear(4, 4))
+    clipper = Clipper(model, 1.0)
+    model.train()
+    with pytest.raises(PrivacyError) as caught:
+        clipper.begin(Units.one_a_row(3))
+    assert caught.value.code == "privacy.mixes-units"
+
+
+class Remembering(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean.mul_(0.9).add_(x.mean(0), alpha=0.1)
+        return self.inner(x)
+
+
+def test_a_buffer_that_keeps_what_it_sees() -> None:
+    assert refused("privacy.changed-buffer", Remembering(), torch.randn(3, 4)).where == "mean"
+
+
+class MixingLater(nn.Module):
+    """Leaves the first row alone and mixes the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.inner(x)
+        return torch.cat([y[:1], y[1:] - y[1:].mean(0)])
+
+
+def test_mixing_that_spares_the_first_row() -> None:
+    refused("privacy.mixes-units", MixingLater(), torch.randn(5, 4))
+
+
+def test_a_contrast_over_a_module_without_a_rule() -> None:
+    model, x = nn.LSTM(4, 3, batch_first=True), torch.randn(4, 2, 4)
+    clipper = Clipper(model, 1.0)
+    clipper.begin(Units.one_a_row(4))
+    y = model(x)[0][:, -1]
+    with pytest.raises(PrivacyError, match="depends on"):
+        clipper.backward(F.cross_entropy(y @ y.T, torch.arange(4), reduction="none"))

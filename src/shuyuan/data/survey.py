@@ -53,6 +53,7 @@ class Survey:
         self._records = records
         self._data = recipe.data
         self._private = recipe.privacy is not None
+        self._one_record = recipe.privacy is not None and recipe.privacy.unit == "record"
         self.skipped: Skipped = Counter()
         self.duplicates: dict[str, int] = {}
         near = recipe.data.duplicates == "near" and not records.contiguous
@@ -104,6 +105,10 @@ class Survey:
         given_R = parts_R != TRAIN
         order = np.argsort(~given_R, kind="stable")
         among_R = self.owners_R if self._private else None
+        if (
+            self._one_record
+        ):  # a record is compared with its equals alone: nearly alike ones would decide over each other
+            among_R = self.owners_R + self.digests_R
         exact_R = exact_repeats(self.digests_R, order, among_R) & ~given_R
         self.duplicates["exact"] = int(exact_R.sum())
         kept_R &= ~exact_R

@@ -58,6 +58,13 @@ def audit(
             where=str(store.path),
             mend="Start a new run with [audit] canaries = 1000.",
         )
+    if len(canaries.included_M) < 2:
+        raise RunError(
+            "run.few-canaries",
+            "One canary shows nothing.",
+            where="audit.canaries",
+            mend="Start a new run with [audit] canaries = 1000.",
+        )
     if not store.exists("model"):
         raise not_trained(store.path)
     device = detect().device
@@ -157,12 +164,13 @@ def _extraction(model: Transformer, canaries: Canaries, end_id: int, progress: P
     """How many canaries a greedy continuation of their first tokens brings back whole, of those put in and of those left out."""
     model.eval()
     tokens = torch.from_numpy(canaries.tokens_MT)
+    prompt = min(PROMPT, tokens.shape[1] // 2)
     whole = np.zeros(len(tokens), bool)
     with progress.stage("try to extract them", len(tokens), "canaries") as stage:
         for start in range(0, len(tokens), BATCH):
             secret = tokens[start : start + BATCH].to(next(model.parameters()).device)
-            said = torch.nn.functional.pad(secret[:, :PROMPT], (1, 0), value=end_id)
-            for _ in range(secret.shape[1] - PROMPT):
+            said = torch.nn.functional.pad(secret[:, :prompt], (1, 0), value=end_id)
+            for _ in range(secret.shape[1] - prompt):
                 said = torch.cat([said, model(said)[:, -1:].argmax(-1)], 1)
             whole[start : start + BATCH] = (said[:, 1:] == secret).all(1).cpu().numpy()
             stage.advance(len(secret))

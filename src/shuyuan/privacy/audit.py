@@ -55,7 +55,7 @@ def audit(scores_M: NDArray[np.float64], included_M: NDArray[np.bool_], delta: f
     order = np.argsort(scores_M, kind="stable")
     found = []
     for share in SHARES:
-        half = max(1, round(share * len(order) / 2))
+        half = min(len(order) // 2, max(1, round(share * len(order) / 2)))
         correct = int(included_M[order[-half:]].sum() + (~included_M[order[:half]]).sum())
         found.append(_verdict(len(order), 2 * half, correct, delta, each))
     return max(found, key=lambda verdict: verdict.epsilon_lower)

@@ -19,5 +19,5 @@ def prefers_dense(positions: int, rows: int, columns: int, device: str, element_
     size = rows * columns
     if size > DENSE_MEMORY * positions * (rows + columns):
         return False
-    ghost_operations = 2 * positions**2 * (rows + columns)
+    ghost_operations = 4 * positions**2 * (rows + columns)  # in float64, which takes twice as long
     return DENSE_PASSES * element_bytes * size * OPERATIONS_A_BYTE.get(device, 60.0) <= ghost_operations

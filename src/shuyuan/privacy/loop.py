@@ -59,9 +59,14 @@ def make_private(
         ...         private.backward(losses(model, data[rows]))   # one loss a row
         ...     private.step()
     """
-    numbers = (
-        np.arange(units) if isinstance(units, int) else np.unique(np.asarray(units), return_inverse=True)[1]
-    )
+    numbers, by_record = _numbered(units)
+    if records_per_unit < 1:
+        raise PrivacyError(
+            "privacy.bad-value",
+            f"records_per_unit = {records_per_unit} is refused.",
+            where="records_per_unit",
+            mend="Give at least 1.",
+        )
     count = int(numbers.max()) + 1 if len(numbers) else 0
     found = mechanism(
         units=count,
@@ -72,7 +77,7 @@ def make_private(
         delta=delta,
         clip=clip,
         clipping=clipping,
-        unit="record" if isinstance(units, int) else "owner",
+        unit="record" if by_record else "owner",
     )
     secret = secrets.token_bytes(32)
     if insecure_seed is not None:
@@ -109,7 +114,8 @@ class PrivateLoop:
         self._starts = np.searchsorted(unit_of_record[self._order], np.arange(mechanism.units + 1))
         self._records_per_unit = records_per_unit
         self._check_optimizer()
-        optimizer.register_step_pre_hook(self._refuse_foreign_step)
+        self._batch: Batch | None = None
+        self._guard = optimizer.register_step_pre_hook(self._refuse_foreign_step)
 
     @property
     def epsilon(self) -> float:
@@ -133,7 +139,9 @@ class PrivateLoop:
             )
         while self.steps < self.mechanism.steps:
             made = self.steps
-            yield Batch(self._clipper, list(self._physical(self.steps + 1, micro_batch)))
+            self._clipper.discard()  # what a loop that was broken off in the middle of a batch has left
+            self._batch = Batch(self._clipper, list(self._physical(self.steps + 1, micro_batch)))
+            yield self._batch
             if self.steps == made:
                 raise PrivacyError(
                     "privacy.no-step",
@@ -154,21 +162,25 @@ class PrivateLoop:
 
     def step(self) -> None:
         """Adds noise, divides by the expected batch, lets the optimizer step, and notes what it cost."""
-        if self._clipper.waiting:
-            raise PrivacyError(
-                "privacy.no-backward",
-                "A physical batch had no backward pass.",
-                mend="Call private.backward(losses) for each, whatever its losses are.",
-            )
         if self.steps >= self.mechanism.steps:
             raise PrivacyError(
                 "privacy.spent",
                 f"All {self.mechanism.steps:,} steps that the noise was computed for are made.",
                 mend="Plan more steps before training begins; afterwards the guarantee is used up.",
             )
+        if self._batch is None or not self._batch.done:
+            raise PrivacyError(
+                "privacy.no-backward",
+                "Not every physical batch of this step had its backward pass.",
+                mend="Take the next batch from private.batches(), and call private.backward(losses) for each of its parts.",
+            )
+        self._check_optimizer()
+        self._batch = None
+        # Counted first: whatever fails from here on, the noise of this step is never added to another sum.
+        self.steps += 1
         deviation = self.mechanism.noise_multiplier * self._clipper.norm
         for number, (name, total) in enumerate(self._clipper.take().items()):
-            noisy = self._noise.add(total, deviation, step=self.steps + 1, number=number)
+            noisy = self._noise.add(total, deviation, step=self.steps, number=number)
             weight = self._clipper.parameters[name]
             weight.grad = noisy.div_(self.mechanism.expected_batch).to(weight.dtype)
         self._stepping = True
@@ -176,8 +188,12 @@ class PrivateLoop:
             self._optimizer.step()
         finally:
             self._stepping = False
-        self._optimizer.zero_grad(set_to_none=True)
-        self.steps += 1
+            self._optimizer.zero_grad(set_to_none=True)
+
+    def close(self) -> None:
+        """Takes all hooks away: model and optimizer are ordinary ones again."""
+        self._clipper.remove()
+        self._guard.remove()
 
     # -- inside --
 
@@ -215,11 +231,14 @@ class PrivateLoop:
                 )
             there.discard(id(weight))
         for group in self._optimizer.param_groups:
-            if any(id(weight) in there and weight.requires_grad for weight in group["params"]):
+            if any(
+                id(weight) in there and (weight.requires_grad or weight.grad is not None)
+                for weight in group["params"]
+            ):
                 raise PrivacyError(
                     "privacy.unseen-parameter",
-                    "The optimizer has a trainable parameter that the model does not have.",
-                    mend="Make one model of all that is trained.",
+                    "The optimizer has a parameter that the clip does not see, and would step it without noise.",
+                    mend="Make one model of all that is trained, set requires_grad first, and clear old gradients.",
                 )
 
     def _refuse_foreign_step(self, *_: Any) -> None:
@@ -232,20 +251,52 @@ class PrivateLoop:
 
 
 class Batch:
-    """The records of one step: iterate over its physical batches, with a `backward` for each. It may be empty."""
+    """The records of one step: iterate once over its physical batches, with a `backward` for each. It may be empty."""
 
     def __init__(self, clipper: Clipper, parts: list[tuple[NDArray[np.int64], Units]]) -> None:
         self._clipper = clipper
         self._parts = parts
+        self._given = 0
 
     def __len__(self) -> int:
         return len(self._parts)
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        """Record numbers of each physical batch."""
+        """Record numbers of each physical batch.
+
+        Raises:
+            PrivacyError: the batch was iterated over before: its units would be added twice.
+        """
+        if self._given:
+            raise PrivacyError(
+                "privacy.batch-again",
+                "This batch was iterated over before; its units would count twice.",
+                mend="Keep the record numbers if you need them again, or take the batch anew from private.batches().",
+            )
         for rows, units in self._parts:
             self._clipper.begin(units)
+            self._given += 1
             yield rows
+
+    @property
+    def done(self) -> bool:
+        """Whether every physical batch was given out and went backward."""
+        return self._given == len(self._parts) and not self._clipper.waiting
+
+
+def _numbered(units: int | Sequence[Any] | NDArray[Any]) -> tuple[NDArray[np.int64], bool]:
+    """The unit's number of each record, and whether each record is a unit of its own."""
+    if isinstance(units, int | np.integer):
+        return np.arange(int(units)), True
+    try:
+        return np.unique(np.asarray(units).reshape(-1), return_inverse=True)[1], False
+    except TypeError:
+        raise PrivacyError(
+            "privacy.bad-units",
+            "The units cannot be told apart: some are missing, or of different kinds.",
+            where="units",
+            mend="Give a number or a name for every record.",
+        ) from None
 
 
 def _together(rows: list[NDArray[np.int64]]) -> tuple[NDArray[np.int64], Units]:

@@ -110,7 +110,7 @@ def _check(
         raise refuse("epsilon", epsilon, "a positive number")
     if noise_multiplier is not None and not 0 <= noise_multiplier < math.inf:
         raise refuse("noise_multiplier", noise_multiplier, "a number of 0 or more")
-    if isinstance(delta, float) and not 0 < delta < 1:
+    if not isinstance(delta, str) and not 0 < delta < 1:
         raise refuse("delta", delta, 'a number between 0 and 1, or "auto"')
-    if isinstance(clip, float | int) and not 0 < clip < math.inf:
+    if not isinstance(clip, str) and not 0 < clip < math.inf:
         raise refuse("clip", clip, 'a positive number, or "auto"')

@@ -4,9 +4,9 @@ Why a lattice: floats near a number lie at uneven distances, so the low bits of 
 there (Mironov, "On significance of the least significant bits for differential privacy", CCS 2012; against training: Jin
 et al., "Are we there yet? Timing and floating-point attacks on differential privacy systems", S&P 2022). Here the sum is
 rounded to multiples of a step of 2^-28 noise deviations, and so is the noise, and they are added exactly: every outcome
-can come from every sum. The noise is drawn in float64 from 53-bit uniforms (Box and Muller 1958) and rounded to the
-lattice, so that each multiple is hit by a great many draws; it ends at 8.5 deviations, which all but 2^-53 of true
-Gaussians do as well. Rounding the sum moves it by at most half a step an element; `SLACK` of the clip pays for that.
+can come from every sum. The noise is drawn in float64 (Box and Muller 1958), its radius from a uniform number of 128
+bits, so that also far from zero its draws lie closer than the lattice; it is rounded to the lattice. Rounding the sum moves
+it by at most half a step an element; the clip's `ROUNDING` pays for that.
 """
 
 from __future__ import annotations
@@ -48,22 +48,30 @@ class Noise:
         if deviation == 0:
             return total.clone()
         flat = total.detach().reshape(-1).cpu()
-        words = self._stream.words(step, number, len(flat) + len(flat) % 2)
+        words = self._stream.words(step, number, words_for(len(flat)))
         noisy = torch.empty_like(flat)
         spacing = deviation * LATTICE
         for start in range(0, len(flat), CHUNK):
             part = flat[start : start + CHUNK]
-            count = len(part) + len(part) % 2
-            lattice = gaussians(words[start : start + count]).mul_(1 / LATTICE).round_()[: len(part)]
+            first = words_for(start)
+            drawn = gaussians(words[first : first + words_for(len(part))])
+            lattice = drawn.mul_(1 / LATTICE).round_()[: len(part)]
             lattice += (part.double() / spacing).round_()  # whole numbers below 2^53 add up exactly
             noisy[start : start + CHUNK] = lattice.mul_(spacing)
         return noisy.view(total.shape).to(total.device)
 
 
+def words_for(count: int) -> int:
+    """Random words that so many numbers take: three a pair."""
+    return 3 * (-(-count // 2))
+
+
 def gaussians(words: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> Tensor:
-    """Standard normal numbers in float64, one for each of an even count of random words."""
-    half = len(words) // 2
-    uniform = torch.from_numpy((words >> np.uint64(11)).view(np.int64)).double()
-    radius = uniform[:half].add_(1).mul_(2.0**-53).log_().mul_(-2).sqrt_()  # of (0, 1], whose log is finite
-    angle = uniform[half:].mul_(2.0**-52 * math.pi)
+    """Standard normal numbers in float64: two for every three random words."""
+    pairs = len(words) // 3
+    high, low, turn = (words[part * pairs : (part + 1) * pairs] for part in range(3))
+    # (high + low · 2^-64) · 2^-64: of full relative precision, however small. Zero would have no logarithm.
+    uniform = torch.from_numpy(high * 2.0**-64 + (low + 1.0) * 2.0**-128).clamp_(max=1.0)
+    radius = uniform.log_().mul_(-2).sqrt_()
+    angle = torch.from_numpy((turn >> np.uint64(11)).view(np.int64)).double().mul_(2.0**-52 * math.pi)
     return torch.cat([radius * angle.cos(), radius * angle.sin()])

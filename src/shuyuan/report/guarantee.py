@@ -25,7 +25,7 @@ def title(recipe: Recipe) -> str:
     if mechanism is None:
         return "Not private" if recipe.privacy is None else "To be private"
     epsilon = mechanism.epsilon(mechanism.steps)
-    return f"Private: ε = {epsilon:.3g}, δ = {mechanism.delta:.1g} for each {mechanism.unit}"
+    return f"Private: ε = {_up(epsilon)}, δ = {_up(mechanism.delta)} for each {mechanism.unit}"
 
 
 def sentences(recipe: Recipe) -> dict[str, list[str]]:
@@ -49,7 +49,7 @@ def _english(recipe: Recipe, mechanism: Mechanism) -> list[str]:
     lines = [
         f"Whatever anyone concludes from the released files about {_UNITS[mechanism.unit]['en']}, they would have concluded "
         f"nearly as often had those records never been there: the chances differ by at most {_times(epsilon)} times "
-        f"(ε = {epsilon:.3g}), but for a probability of δ = {mechanism.delta:.1g}.",
+        f"(ε = {_up(epsilon)}), but for a probability of δ = {_up(mechanism.delta)}.",
         "This covers model/, compressed/ and the public report, for neighbours that differ by one unit added or removed, "
         "with the number of units public; losses, scores, counts and samples computed from private records are not covered "
         "and stay inside.",
@@ -65,7 +65,7 @@ def _chinese(recipe: Recipe, mechanism: Mechanism) -> list[str]:
     epsilon = mechanism.epsilon(mechanism.steps)
     lines = [
         f"无论谁从公布的文件中得出关于{_UNITS[mechanism.unit]['zh']}的什么结论，假如这些记录从未参与训练，他得出同样结论的"
-        f"可能性也几乎一样：两者最多相差 {_times(epsilon)} 倍（ε = {epsilon:.3g}），例外的概率不超过 δ = {mechanism.delta:.1g}。",
+        f"可能性也几乎一样：两者最多相差 {_times(epsilon)} 倍（ε = {_up(epsilon)}），例外的概率不超过 δ = {_up(mechanism.delta)}。",
         "这一保证涵盖 model/、compressed/ 和公开报告；相邻数据集相差增加或删除一个单位，单位总数视为公开；"
         "由私有记录算出的损失、分数、计数和样例不在保证之内，只留在内部。",
     ]
@@ -77,7 +77,17 @@ def _chinese(recipe: Recipe, mechanism: Mechanism) -> list[str]:
 
 
 def _times(epsilon: float) -> str:
-    """e to the ε, as people read numbers."""
+    """e to the ε, as people read numbers, never too small."""
     if epsilon > 20:
-        return "more than 100 million"
-    return f"{math.exp(epsilon):,.2f}" if epsilon < 2 else f"{math.exp(epsilon):,.0f}"
+        return f"10^{math.ceil(epsilon / math.log(10))}"
+    return (
+        f"{math.ceil(math.exp(epsilon) * 100) / 100:,.2f}"
+        if epsilon < 2
+        else f"{math.ceil(math.exp(epsilon)):,}"
+    )
+
+
+def _up(value: float) -> str:
+    """Three digits of an upper bound, rounded up."""
+    digits = 2 - math.floor(math.log10(value)) if value > 0 else 0
+    return f"{math.ceil(round(value * 10**digits, 9)) / 10**digits:.3g}"

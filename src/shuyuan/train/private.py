@@ -23,7 +23,7 @@ from .backend import Batch, Figures
 from .torch_backend import TorchBackend
 
 SECRET_FILE = "privacy-secret.json"
-SHAPES = 4  # different heights, and widths, of a physical batch
+SHAPES = 4  # different heights of a physical batch
 
 
 class PrivateBackend(TorchBackend):
@@ -99,7 +99,7 @@ class PrivateBackend(TorchBackend):
 
 
 def physical(batch: Batch, micro_batch: int) -> Iterator[Batch]:
-    """The rows of a batch in parts of at most `micro_batch`, without cutting a unit in two unless it has more rows."""
+    """The rows of a batch in parts of at most `micro_batch`; a unit with more rows is a part of its own, and never cut."""
     assert batch.unit_B is not None
     _, sizes = np.unique(batch.unit_B, return_counts=True)
     first = last = 0
@@ -111,22 +111,20 @@ def physical(batch: Batch, micro_batch: int) -> Iterator[Batch]:
 
 
 def _part(batch: Batch, rows: slice, micro_batch: int) -> Batch:
-    """Some rows, in one of few shapes: without the columns in which none of them learns, and filled up with empty rows.
+    """Some rows, filled up with empty ones to one of few heights.
 
-    Libraries prepare themselves for each new shape of a product and remember it: coins and lengths would make hundreds.
-    An empty row learns nothing, so the gradient of its own made-up unit is zero.
+    Libraries prepare themselves for each new shape of a product and remember it, and coins would make many. All rows stay
+    as long as the context: were they cut to the longest, one unit could change how the others are computed and rounded. An
+    empty row learns nothing, so the gradient of its own made-up unit is zero.
     """
     assert batch.unit_B is not None
-    context = batch.targets_BT.shape[1]
-    used = int(np.flatnonzero((batch.targets_BT[rows] >= 0).any(0)).max(initial=0)) + 1
-    columns = min(_up(used, max(1, context // SHAPES)), context)
     unit_B = batch.unit_B[rows] - batch.unit_B[rows.start]
     empty = _up(len(unit_B), max(1, micro_batch // SHAPES)) - len(unit_B)
     made_up = unit_B[-1] + 1 + np.arange(empty)
     return Batch(
         batch.step,
-        np.pad(batch.inputs_BT[rows, :columns], ((0, empty), (0, 0))),
-        np.pad(batch.targets_BT[rows, :columns], ((0, empty), (0, 0)), constant_values=NOTHING),
+        np.pad(batch.inputs_BT[rows], ((0, empty), (0, 0))),
+        np.pad(batch.targets_BT[rows], ((0, empty), (0, 0)), constant_values=NOTHING),
         np.concatenate([unit_B, made_up]),
     )
 
@@ -165,19 +163,30 @@ def private_batches(
 # ---- the secret ------------------------------------------------------------------------------------------------------
 
 
-def run_secret(store: Store, recipe: Recipe, identity: dict[str, Any]) -> bytes:
+def run_secret(store: Store, recipe: Recipe, identity: dict[str, Any], *, begun: bool) -> bytes:
     """The secret of this recipe and this data: made at the first start, found again at every later one.
 
     Args:
         store: keeps it, sealed in a sealed run, until `erase_secret`.
         recipe: may ask for an insecure one.
         identity: what shapes the result; another one gives another secret, so that no noise is ever used for two sums.
+        begun: whether some steps are made, and others are still to be made.
+
+    Raises:
+        PrivacyError: steps were made, and the secret is gone.
     """
     assert recipe.privacy is not None
     if recipe.privacy.insecure_seed is not None:
         secret = recipe.privacy.insecure_seed.to_bytes(32, "big")
     else:
         if not store.exists(SECRET_FILE):
+            if begun:
+                raise PrivacyError(
+                    "privacy.secret-lost",
+                    "Steps were made with a secret that is gone; with another one, more would be spent than was promised.",
+                    where=str(store.path),
+                    mend="Begin a new run in another folder; the ledger of this one keeps what it spent.",
+                )
             store.write_json(SECRET_FILE, {"secret": os.urandom(32).hex()})
         secret = bytes.fromhex(store.read_json(SECRET_FILE)["secret"])
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

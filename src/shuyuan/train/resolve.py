@@ -81,6 +81,13 @@ def fill_in(
 ) -> Recipe:
     """Batch size, micro batch, precision and learning rate: a pure function of the arguments, which never measures."""
     precision = choose_precision(recipe.train.precision, hardware, progress)
+    if recipe.privacy is not None and precision == "fp16":
+        precision = "fp32"
+        if progress is not None:
+            progress.say(
+                "train.private-fp32",
+                "Private training is done in fp32: fp16 needs a scale that follows the records.",
+            )
     batch_size, micro_batch = recipe.train.batch_size, recipe.train.micro_batch
     if batch_size == "auto":
         batch_size = choose_batch(recipe, manifest, hardware)
@@ -192,6 +199,10 @@ def steps_of(budget: Budget, recipe: Recipe, manifest: Manifest) -> int:
     batch_size = recipe.train.batch_size
     assert isinstance(batch_size, int)  # filled in
     amount = budget.amount
+    if (
+        budget.unit == "epochs" and recipe.privacy is not None
+    ):  # how long records are is private, how many units is not
+        return max(1, math.ceil(amount * units_of(recipe, manifest) / batch_size))
     if budget.unit == "epochs":
         amount *= manifest.splits["train"].tokens
     if budget.unit != "steps":

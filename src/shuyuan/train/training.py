@@ -111,7 +111,7 @@ def _train(
     journal = store.journal(METRICS_FILE)
     validation = list(_validation(recipe, store, manifest))
     parts = _private_parts if recipe.privacy else _parts
-    backend, sample, saving, figures, done = parts(recipe, store, manifest, hardware, model)
+    backend, sample, saving, figures, done = parts(recipe, store, manifest, hardware, model, checkpoints)
     driver = Driver(
         recipe.train,
         backend,
@@ -161,7 +161,9 @@ Parts = tuple[
 ]
 
 
-def _parts(recipe: Recipe, store: Store, manifest: Manifest, hardware: Hardware, model: Transformer) -> Parts:
+def _parts(
+    recipe: Recipe, store: Store, manifest: Manifest, hardware: Hardware, model: Transformer, _: Checkpoints
+) -> Parts:
     windows = Windows(store, manifest, "train", recipe.model.context)
     size = _batch_size(recipe)
 
@@ -172,11 +174,18 @@ def _parts(recipe: Recipe, store: Store, manifest: Manifest, hardware: Hardware,
 
 
 def _private_parts(
-    recipe: Recipe, store: Store, manifest: Manifest, hardware: Hardware, model: Transformer
+    recipe: Recipe,
+    store: Store,
+    manifest: Manifest,
+    hardware: Hardware,
+    model: Transformer,
+    checkpoints: Checkpoints,
 ) -> Parts:
     assert recipe.privacy is not None
     mechanism = mechanism_of(recipe, manifest)
-    secret = run_secret(store, recipe, _identity(recipe, manifest))
+    made = checkpoints.steps()
+    begun = bool(made) and 0 < made[-1] != recipe.train.steps
+    secret = run_secret(store, recipe, _identity(recipe, manifest), begun=begun)
     backend = PrivateBackend(model, recipe.train, hardware, mechanism, secret)
     ledger = Ledger(store.journal(LEDGER_FILE), mechanism, secret)
     ledger.allow(recipe.privacy.allow)

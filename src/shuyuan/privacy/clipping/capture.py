@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
 
 from ...errors import PrivacyError
 from .contributions import Contributions
@@ -46,11 +47,13 @@ class Capture:
         self._ready = ready
         self._awaited: Counter[int] = Counter()  # by parameter: uses in the forward pass not yet told of
         self._silent = False
+        self._buffers: dict[str, tuple[int, int]] = {}
         self._collected: Collected | None = None
         self._units: Units | None = None
         self._taps: list[tuple[str, Tensor]] = []
         self._inside = 0  # depth of modules that go the general way: what is in them is theirs
         self._handles: list[Any] = []
+        self._model = model
         _refuse_mixers(model)
         for name, module in model.named_modules():
             own = [weight for weight in module.parameters(recurse=False) if weight.requires_grad]
@@ -73,7 +76,20 @@ class Capture:
         return self._collected is not None
 
     def begin(self, units: Units) -> None:
-        """Starts collecting; the next forward passes are of these rows."""
+        """Starts collecting; the next forward passes are of these rows.
+
+        Raises:
+            PrivacyError: the model has changed since it was looked at: a mode, or what is trainable.
+        """
+        _refuse_mixers(self._model)
+        trainable = {id(weight) for weight in self._model.parameters() if weight.requires_grad}
+        if trainable != self._names.keys():
+            raise PrivacyError(
+                "privacy.other-parameters",
+                "Parameters were added, frozen or unfrozen since the model was made private.",
+                mend="Set requires_grad first, and then make the model private; hooks are put on once.",
+            )
+        self._buffers = {name: (id(buffer), buffer._version) for name, buffer in self._model.named_buffers()}
         self._units = units
         self._collected = {}
         self._awaited.clear()
@@ -88,6 +104,14 @@ class Capture:
         collected = self._collected
         if collected is None or self._units is None:
             raise RuntimeError("nothing was begun")
+        for name, buffer in self._model.named_buffers():
+            if self._buffers.get(name) != (id(buffer), buffer._version):
+                raise PrivacyError(
+                    "privacy.changed-buffer",
+                    f"The buffer {name} was changed by the records, outside of the mechanism.",
+                    where=name,
+                    mend="Use a module that keeps nothing of what it sees: no running averages, no codebooks.",
+                )
         self._collected, self._units, self._taps = None, None, []
         return collected
 
@@ -211,6 +235,9 @@ class Capture:
                 for weight, copy in of_row:
                     self._awaited[id(weight)] += 1
                     _on_gradient(copy, self._tell_row(id(weight), row))
+            if torch._C._current_graph_task_id() == -1:
+                rows_first = zip(tree_flatten(output)[0], row_by_row.out_dims, strict=False)
+                self._taps += [(name, value) for value, dim in rows_first if dim == 0 and value.requires_grad]
             return output
 
         return by_row
@@ -228,6 +255,13 @@ class Capture:
         assert self._collected is not None
         for identity in identities:
             self._awaited[identity] -= 1
+            if self._ready is not None and self._awaited[identity] < 0:
+                raise PrivacyError(
+                    "privacy.told-again",
+                    f"{self._names[identity]} was clipped by itself, and then used again in the backward pass.",
+                    where=self._names[identity],
+                    mend='Use checkpoint(…, use_reentrant=False), or clipping = "joint".',
+                )
             if self._ready is not None and self._awaited[identity] == 0:
                 self._ready(identity, self._collected.pop(identity))
 

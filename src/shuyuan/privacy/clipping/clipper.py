@@ -83,9 +83,10 @@ class Clipper:
                 "A physical batch had no backward pass.",
                 mend="Call private.backward(losses) for each, whatever its losses are.",
             )
+        device = next(iter(self._sums.values())).device
+        units = units.to(device)
         self._capture.begin(units)
         self._units = units
-        device = next(iter(self._sums.values())).device
         self._norms_U = torch.zeros(units.count, device=device)
         self._bad_U = torch.zeros(units.count, dtype=torch.bool, device=device)
 
@@ -105,11 +106,19 @@ class Clipper:
                 f"The losses have the shape {tuple(losses.shape)}, and the batch has {self._units.rows} rows.",
                 mend='Give one loss a row, such as cross_entropy(…, reduction="none").mean over each row alone.',
             )
-        self._check_coupling(losses)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
-        collected = self._capture.end()
-        with torch.no_grad():
-            return self._add(collected)
+        # Whoever calls this inside autocast means the forward pass: norms, factors and sums are float32 or better.
+        with torch.autocast(losses.device.type, enabled=False):
+            self._check_coupling(losses)
+            losses.sum().backward()  # type: ignore[no-untyped-call]
+            collected = self._capture.end()
+            with torch.no_grad():
+                return self._add(collected)
+
+    def discard(self) -> None:
+        """Forgets sums, and a batch that was begun: of a step that was broken off."""
+        if self.waiting:
+            self._capture.end()
+        self.take()
 
     def take(self) -> dict[str, Tensor]:
         """The sum of all clipped gradients since the last call, by parameter, and begins a new one."""
@@ -160,7 +169,7 @@ class Clipper:
         return bound / norms_U.clamp(min=bound)
 
     def _check_coupling(self, losses: Tensor) -> None:
-        """Looks whether the first unit's loss moves with another row's values: once for each way through the model, and again
+        """Looks whether the losses of half of the units move with the rows of the other half: once for each way through the model, and again
         wherever something else has as many entries as there are rows, and could be taken for them."""
         taps = self._capture.taps()
         rows = self._units.rows
@@ -169,12 +178,12 @@ class Clipper:
         if way in self._checked or self._units.count < 2 or not taps:
             return
         self._checked.add(way)
-        losses_of_first, rows_of_first = self._units.first(len(losses))
+        losses_of_half, rows_of_half = self._units.half(len(losses))
         outputs = [output for _, output in taps]
         with self._capture.paused():
             try:
                 grads = torch.autograd.grad(
-                    losses[losses_of_first].sum(), outputs, retain_graph=True, allow_unused=True
+                    losses[losses_of_half].sum(), outputs, retain_graph=True, allow_unused=True
                 )
             except RuntimeError as error:
                 raise PrivacyError(
@@ -184,7 +193,7 @@ class Clipper:
                 ) from error
         for (name, _), grad in zip(taps, grads, strict=True):
             # What is not a number says nothing here: an infinite loss of another row times zero.
-            if grad is not None and bool(grad[~rows_of_first].nan_to_num(0.0).any()):
+            if grad is not None and bool(grad[~rows_of_half].nan_to_num(0.0).any()):
                 raise PrivacyError(
                     "privacy.mixes-units",
                     f"The loss of one unit depends on what {name} computes for another.",

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..cost import prefers_dense
 
+CANCELLED = 2.0**-10
 CHUNK = 2**18  # elements of a parameter summed at once
 GRAM_ELEMENTS = 2**24  # of T x T products held at once
 
@@ -77,14 +78,18 @@ class Contributions:
             exact = torch.promote_types(self._dense_UE.dtype, torch.float32)
             norms: Tensor = torch.linalg.vector_norm(self._dense_UE, dim=1, dtype=exact)
             return norms.square()
-        total = torch.zeros((), device=self._device())
-        if self._outers:
-            total = total + _outer_norms(*self._outers[0])
-        if self._rows:
-            total = total + self._row_norms()
+        total = torch.zeros(self._units, dtype=torch.float64, device=self._device())
+        at_most = torch.zeros_like(total)  # the norm if nothing cancelled
+        for A_UTI, G_UTO in self._outers:
+            total = total + _outer_norms(A_UTI, G_UTO)
+            at_most = at_most + (_lengths(A_UTI) * _lengths(G_UTO)).sum(1)
+        for ids_US, G_USI in self._rows:
+            total = total + self._row_norms(ids_US, G_USI)
+            at_most = at_most + _lengths(G_USI).sum(1)
         if self._outers and self._rows:
             total = total + 2 * _cross(*self._outers[0], *self._rows[0])
-        return total.expand(self._units)
+        # Where parts nearly cancel, the sum below keeps their rounding; so no norm counts as less than a share of them.
+        return total.clamp(min=0) + (CANCELLED * at_most).square()
 
     def add_clipped(self, total: Tensor, factors_U: Tensor) -> None:
         """Adds the sum over units of factor times gradient to `total`, of the parameter's shape, in its precision."""
@@ -135,13 +140,12 @@ class Contributions:
             self._dense_UE = dense
         self._outers, self._rows = [], []
 
-    def _row_norms(self) -> Tensor:
+    def _row_norms(self, ids_US: Tensor, G_USI: Tensor) -> Tensor:
         """Rows that a unit uses several times are added up before they are squared."""
-        ((ids_US, G_USI),) = self._rows
         units = torch.arange(self._units, device=ids_US.device)[:, None]
         keys, place = torch.unique(ids_US * self._units + units, return_inverse=True)
-        summed = _at_least_float32(G_USI).new_zeros(len(keys), G_USI.shape[2])
-        summed.index_add_(0, place.flatten(), _at_least_float32(G_USI).flatten(0, 1))
+        summed = torch.zeros(len(keys), G_USI.shape[2], dtype=torch.float64, device=G_USI.device)
+        summed.index_add_(0, place.flatten(), G_USI.double().flatten(0, 1))
         norms = summed.new_zeros(self._units)
         return norms.index_add_(0, keys % self._units, summed.square().sum(1))
 
@@ -150,24 +154,29 @@ class Contributions:
 
 
 def _outer_norms(A_UTI: Tensor, G_UTO: Tensor) -> Tensor:
-    """|G^T A|² = sum of (A A^T) * (G G^T), for each unit."""
+    """|G^T A|² = sum of (A A^T) * (G G^T), for each unit; in float64, since large terms may cancel."""
     T = A_UTI.shape[1]
     chunk = max(1, GRAM_ELEMENTS // T**2)
     norms = []
     for A, G in zip(torch.split(A_UTI, chunk), torch.split(G_UTO, chunk), strict=True):
-        A, G = _at_least_float32(A), _at_least_float32(G)
+        A, G = A.double(), G.double()
         gram = torch.bmm(A, A.transpose(1, 2)).mul_(torch.bmm(G, G.transpose(1, 2)))
         norms.append(gram.sum((1, 2)))
-    return torch.cat(norms).clamp_(min=0)
+    return torch.cat(norms)
 
 
 def _cross(A_UTI: Tensor, G_UTO: Tensor, ids_US: Tensor, rows_USI: Tensor) -> Tensor:
     """<G^T A, the matrix of these rows>, for each unit: the sum over s, t of G[t, ids[s]] · <A[t], rows[s]>."""
     products = []
     for A, G, ids, rows in zip(A_UTI, G_UTO, ids_US, rows_USI, strict=True):
-        inner_TS = _at_least_float32(A) @ _at_least_float32(rows).T
-        products.append((_at_least_float32(G[:, ids]) * inner_TS).sum())
+        inner_TS = A.double() @ rows.double().T
+        products.append((G[:, ids].double() * inner_TS).sum())
     return torch.stack(products)
+
+
+def _lengths(x_UTC: Tensor) -> Tensor:
+    """The norm at each position (U, T), float64."""
+    return torch.linalg.vector_norm(x_UTC, dim=-1, dtype=torch.float64)  # type: ignore[no-any-return]
 
 
 def _joined(pairs: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:

@@ -26,13 +26,17 @@ class RowByRow:
     Args:
         name: for errors.
         module: with all modules inside it.
+
+    Attributes:
+        out_dims: along which dimension each output counts the rows; empty before the first call with several rows.
     """
 
     def __init__(self, name: str, module: nn.Module) -> None:
         self._name = name
         self._module = module
         self._trainable = [(key, weight) for key, weight in module.named_parameters() if weight.requires_grad]
-        self._out_dims: list[int | None] | None = None
+        self._dims: dict[tuple[int, ...], list[int | None]] = {}  # by how many dimensions is given what
+        self.out_dims: list[int | None] = []
 
     def __call__(self, given: Given, rows: int) -> tuple[Any, Copies]:
         """The module's output for all rows, and the copies: in the backward pass their gradients are those of the rows.
@@ -52,19 +56,25 @@ class RowByRow:
                 "is given a packed sequence, in which rows are mixed", "Pad the rows instead."
             )
         dims = [_row_dim(self._module, value, place, rows) for place, value in enumerate(values)]
+        kind = tuple(value.ndim if isinstance(value, Tensor) else -1 for value in values)
+        # What was shared once is shared, also when it happens to have as many entries as there are rows.
+        before = self._dims.get(kind, dims)
+        dims = [dim if dim == once else None for dim, once in zip(dims, before, strict=True)]
         if all(dim is None for dim in dims):
             raise self._refusal(
                 f"is given nothing with {rows} rows, so that its parameters serve all rows at once",
                 "Give it one entry a row, put its parameters into a module that sees the batch, or freeze them.",
             )
-        if self._out_dims is None:
-            self._out_dims = self._compared(values, spec, dims, rows)
+        if rows > 1:
+            self._dims[kind] = dims
+            if not self.out_dims:
+                self.out_dims = self._compared(values, spec, dims, rows)
         copies: Copies = []
         outputs = []
         for row in range(rows):
             copies.append([(weight, weight.detach().requires_grad_()) for _, weight in self._trainable])
             outputs.append(self._one(values, spec, dims, row, [copy for _, copy in copies[-1]]))
-        return _joined(outputs, self._out_dims), copies
+        return (outputs[0] if rows == 1 else _joined(outputs, self.out_dims)), copies
 
     def _one(
         self, values: list[Any], spec: TreeSpec, dims: list[int | None], row: int, weights: list[Tensor]
@@ -89,6 +99,11 @@ class RowByRow:
             arguments, keywords = tree_unflatten(values, spec)
             whole, _ = tree_flatten(self._module(*arguments, **keywords))
             outputs = [self._one(values, spec, dims, row, weights) for row in range(rows)]
+        except RuntimeError as error:
+            raise self._refusal(
+                f"cannot be computed row by row ({str(error).splitlines()[0]})",
+                "Give what is shared by all rows no dimension that could be taken for them, in the first batch at least.",
+            ) from error
         finally:
             for module, mode in modes:
                 module.training = mode

@@ -41,10 +41,16 @@ class Units:
         """Every row is a unit of its own."""
         return cls(torch.arange(rows, device=device))
 
-    def first(self, losses: int) -> tuple[Tensor, Tensor]:
-        """Which of so many losses (one a row, or one a unit) are the first unit's, and which rows (N,) are."""
-        rows_N = self._unit_N == 0
-        return (rows_N if losses == self.rows else torch.arange(losses, device=rows_N.device) == 0), rows_N
+    def half(self, losses: int) -> tuple[Tensor, Tensor]:
+        """Which of so many losses (one a row, or one a unit) are of every second unit, and which rows (N,) are."""
+        rows_N = self._unit_N % 2 == 0
+        return (
+            rows_N if losses == self.rows else torch.arange(losses, device=rows_N.device) % 2 == 0
+        ), rows_N
+
+    def to(self, device: torch.device) -> Units:
+        """The same on another device."""
+        return self if self._unit_N.device == device else Units(self._unit_N.to(device))
 
     def of_row(self, row: int) -> int:
         """The unit of a row."""
