@@ -8,6 +8,7 @@ from ..privacy import Mechanism, mechanism_in
 from ..privacy.ledger import ALLOWED
 from ..recipe import Recipe
 
+RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 NONE = {
     "en": "No differential privacy was used. The model may have memorised passages of its training records, and whoever can "
     "query it may get them out. How much it memorised is not bounded.",
@@ -90,4 +91,9 @@ def _times(epsilon: float) -> str:
 def _up(value: float) -> str:
     """Three digits of an upper bound, rounded up."""
     digits = 2 - math.floor(math.log10(value)) if value > 0 else 0
-    return f"{math.ceil(round(value * 10**digits, 9)) / 10**digits:.3g}"
+    upper = math.ceil(round(value * 10**digits, 9)) / 10**digits
+    if upper >= 1e-3:
+        return f"{upper:.3g}"
+    factor, power = f"{upper:.2e}".split("e")
+    ten = f"10{str(int(power)).translate(RAISED)}"
+    return ten if float(factor) == 1 else f"{float(factor):g} × {ten}"
