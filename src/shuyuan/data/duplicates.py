@@ -96,6 +96,12 @@ class Sketches:
         return alike
 
 
+def forget_tables() -> None:
+    """Gives back the tables that shingles are computed with: up to a hundred megabytes that training would be charged with."""
+    for table in (_kinds, _values, _powers):
+        table.cache_clear()
+
+
 def exact_repeats(
     digests_R: Words, order: NDArray[np.int64], among_R: Words | None = None
 ) -> NDArray[np.bool_]:

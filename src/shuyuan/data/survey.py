@@ -19,7 +19,7 @@ from ..errors import DataError
 from ..progress import Progress
 from ..recipe import Data, Recipe
 from ..vault import Store
-from .duplicates import NEAR_LIMIT, Sketches, exact_repeats
+from .duplicates import NEAR_LIMIT, Sketches, exact_repeats, forget_tables
 from .records import Record, Records
 from .sources import Skipped
 from .split import TRAIN, Lottery, by_owner, by_place
@@ -74,6 +74,7 @@ class Survey:
         self.bytes_R, self.chars_R = np.asarray(notes.bytes), np.asarray(notes.chars)
         self.split_R = self._split(np.asarray(notes.draws), np.asarray(notes.parts))
         self.kept_R = self._keep(np.asarray(notes.parts), progress)
+        forget_tables()
 
     def _hold(self, batch: list[Record]) -> None:
         if self._texts is not None:
