@@ -10,7 +10,8 @@ import pytest
 from shuyuan import recipe as recipes
 from shuyuan.privacy import Mechanism
 from shuyuan.recipe import Recipe
-from shuyuan.report.guarantee import _times, _up, sentences, title
+from shuyuan.report.guarantee import _times, sentences, title
+from shuyuan.report.wording import upper
 
 
 def private(**changes: Any) -> Recipe:
@@ -31,7 +32,7 @@ def private(**changes: Any) -> Recipe:
     ],
 )
 def test_bounds_are_rounded_up(value: float, text: str) -> None:
-    assert _up(value) == text
+    assert upper(value) == text
 
 
 @pytest.mark.parametrize(("epsilon", "text"), [(0.1, "1.11"), (3.0, "21"), (8.0, "2,981"), (25.0, "10^11")])

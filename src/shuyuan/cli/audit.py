@@ -38,6 +38,8 @@ def audit(
 def _show(out: Any, found: dict[str, Any]) -> None:
     from rich.table import Table
 
+    from ..report import wording
+
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
@@ -46,7 +48,10 @@ def _show(out: Any, found: dict[str, Any]) -> None:
         "measured", f"ε is at least {found['epsilon_lower']:.3g}, with {found['confidence']:.0%} confidence"
     )
     table.add_row(
-        "promised", "nothing" if upper is None else f"ε is at most {upper:.3g} at δ = {found['delta']:.1g}"
+        "promised",
+        "nothing"
+        if upper is None
+        else f"ε is at most {wording.upper(upper)} at δ = {wording.upper(found['delta'])}",
     )
     table.add_row(
         "guesses",

@@ -165,9 +165,11 @@ def promise(privacy: dict[str, Any] | None, none: str) -> str:
     """The guarantee in one line, from `privacy` of a plan or summary; `none` where there is none."""
     if privacy is None:
         return none
-    epsilon = "unbounded" if privacy["epsilon"] is None else f"{privacy['epsilon']:.3g}"
+    from ..report.wording import upper
+
+    epsilon = "unbounded" if privacy["epsilon"] is None else upper(privacy["epsilon"])
     return (
-        f"ε = {epsilon}, δ = {privacy['delta']:.1g} for each of {privacy['units']:,} {privacy['unit']}s after "
+        f"ε = {epsilon}, δ = {upper(privacy['delta'])} for each of {privacy['units']:,} {privacy['unit']}s after "
         f"{privacy['steps']:,} steps; noise multiplier {privacy['noise_multiplier']:.3g}, sampling rate "
         f"{privacy['sampling_rate']:.3g}, {privacy['expected_batch']:g} {privacy['unit']}s a step on average"
     )

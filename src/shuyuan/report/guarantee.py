@@ -7,8 +7,8 @@ import math
 from ..privacy import Mechanism, mechanism_in
 from ..privacy.ledger import ALLOWED
 from ..recipe import Recipe
+from . import wording
 
-RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 NONE = {
     "en": "No differential privacy was used. The model may have memorised passages of its training records, and whoever can "
     "query it may get them out. How much it memorised is not bounded.",
@@ -26,7 +26,7 @@ def title(recipe: Recipe) -> str:
     if mechanism is None:
         return "Not private" if recipe.privacy is None else "To be private"
     epsilon = mechanism.epsilon(mechanism.steps)
-    return f"Private: ε = {_up(epsilon)}, δ = {_up(mechanism.delta)} for each {mechanism.unit}"
+    return f"Private: ε = {wording.upper(epsilon)}, δ = {wording.upper(mechanism.delta)} for each {mechanism.unit}"
 
 
 def sentences(recipe: Recipe) -> dict[str, list[str]]:
@@ -50,7 +50,7 @@ def _english(recipe: Recipe, mechanism: Mechanism) -> list[str]:
     lines = [
         f"Whatever anyone concludes from the released files about {_UNITS[mechanism.unit]['en']}, they would have concluded "
         f"nearly as often had those records never been there: the chances differ by at most {_times(epsilon)} times "
-        f"(ε = {_up(epsilon)}), but for a probability of δ = {_up(mechanism.delta)}.",
+        f"(ε = {wording.upper(epsilon)}), but for a probability of δ = {wording.upper(mechanism.delta)}.",
         "This covers model/, compressed/ and the public report, for neighbours that differ by one unit added or removed, "
         "with the number of units public; losses, scores, counts and samples computed from private records are not covered "
         "and stay inside.",
@@ -66,7 +66,7 @@ def _chinese(recipe: Recipe, mechanism: Mechanism) -> list[str]:
     epsilon = mechanism.epsilon(mechanism.steps)
     lines = [
         f"无论谁从公布的文件中得出关于{_UNITS[mechanism.unit]['zh']}的什么结论，假如这些记录从未参与训练，他得出同样结论的"
-        f"可能性也几乎一样：两者最多相差 {_times(epsilon)} 倍（ε = {_up(epsilon)}），例外的概率不超过 δ = {_up(mechanism.delta)}。",
+        f"可能性也几乎一样：两者最多相差 {_times(epsilon)} 倍（ε = {wording.upper(epsilon)}），例外的概率不超过 δ = {wording.upper(mechanism.delta)}。",
         "这一保证涵盖 model/、compressed/ 和公开报告；相邻数据集相差增加或删除一个单位，单位总数视为公开；"
         "由私有记录算出的损失、分数、计数和样例不在保证之内，只留在内部。",
     ]
@@ -86,14 +86,3 @@ def _times(epsilon: float) -> str:
         if epsilon < 2
         else f"{math.ceil(math.exp(epsilon)):,}"
     )
-
-
-def _up(value: float) -> str:
-    """Three digits of an upper bound, rounded up."""
-    digits = 2 - math.floor(math.log10(value)) if value > 0 else 0
-    upper = math.ceil(round(value * 10**digits, 9)) / 10**digits
-    if upper >= 1e-3:
-        return f"{upper:.3g}"
-    factor, power = f"{upper:.2e}".split("e")
-    ten = f"10{str(int(power)).translate(RAISED)}"
-    return ten if float(factor) == 1 else f"{float(factor):g} × {ten}"

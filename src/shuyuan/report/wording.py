@@ -91,3 +91,14 @@ def flops(value: Any) -> str:
         return UNKNOWN
     digits, power = f"{value:.2e}".split("e")
     return f"{digits} × 10{str(int(power)).translate(_RAISED)}"
+
+
+def upper(value: float) -> str:
+    """An upper bound in three digits, rounded up, so that no promise reads stronger than it is: 0.538, 1.43 × 10⁻⁶."""
+    digits = 2 - math.floor(math.log10(value)) if value > 0 else 0
+    rounded_up = math.ceil(round(value * 10**digits, 9)) / 10**digits
+    if rounded_up >= 1e-3:
+        return f"{rounded_up:.3g}"
+    factor, power = f"{rounded_up:.2e}".split("e")
+    ten = f"10{str(int(power)).translate(_RAISED)}"
+    return ten if float(factor) == 1 else f"{float(factor):g} × {ten}"

@@ -46,7 +46,7 @@ class Contributions:
         if self._dense_UE is None:
             self._dense_UE = gradient_UE
         else:
-            self._dense_UE = _at_least_float32(self._dense_UE) + gradient_UE
+            self._dense_UE = at_least_float32(self._dense_UE) + gradient_UE
 
     def add_of_unit(self, unit: int, gradient: Tensor) -> None:
         """The gradient of one unit alone."""
@@ -132,7 +132,7 @@ class Contributions:
         for A_UTI, G_UTO in self._outers:
             self.add_dense(torch.bmm(G_UTO.transpose(1, 2), A_UTI))
         if self._rows:
-            dense = _at_least_float32(self._dense_UE)
+            dense = at_least_float32(self._dense_UE)
             rows, columns = self._shape
             for ids_US, G_USI in self._rows:
                 place = ids_US + rows * torch.arange(self._units, device=ids_US.device)[:, None]
@@ -189,5 +189,5 @@ def _kept(array: Tensor, keep_U: Tensor) -> Tensor:
     return torch.where(keep_U.view(-1, *[1] * (array.ndim - 1)), array, 0)
 
 
-def _at_least_float32(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))

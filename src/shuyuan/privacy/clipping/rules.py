@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .contributions import Contributions
+from .contributions import Contributions, at_least_float32
 from .units import Units
 
 # (module, input, gradient of the output, units, what each parameter's gradient gets)
@@ -142,7 +142,7 @@ def layer_norm(
 ) -> None:
     """y = (x - mean) / deviation · w + b over the last dimensions."""
     assert isinstance(module, nn.LayerNorm)
-    normed = F.layer_norm(_at_least_float32(x), module.normalized_shape, eps=module.eps)
+    normed = F.layer_norm(at_least_float32(x), module.normalized_shape, eps=module.eps)
     _scale_and_shift(normed, grad, len(module.normalized_shape), units, to)
 
 
@@ -150,7 +150,7 @@ def rms_norm(module: nn.Module, x: Tensor, grad: Tensor, units: Units, to: dict[
     """y = x / root mean square · w over the last dimensions."""
     assert isinstance(module, nn.RMSNorm)
     eps = module.eps if module.eps is not None else torch.finfo(x.dtype).eps
-    normed = F.rms_norm(_at_least_float32(x), module.normalized_shape, eps=eps)
+    normed = F.rms_norm(at_least_float32(x), module.normalized_shape, eps=eps)
     _scale_and_shift(normed, grad, len(module.normalized_shape), units, to)
 
 
@@ -159,7 +159,7 @@ def group_norm(
 ) -> None:
     """y = normed by groups of channels · w + b, one for each channel."""
     assert isinstance(module, nn.GroupNorm)
-    normed = F.group_norm(_at_least_float32(x), module.num_groups, eps=module.eps)
+    normed = F.group_norm(at_least_float32(x), module.num_groups, eps=module.eps)
     _scale_and_shift(normed.transpose(1, -1), grad.transpose(1, -1), 1, units, to)
 
 
@@ -173,7 +173,7 @@ def elementwise(
     """
     weight = module.weight
     assert isinstance(weight, Tensor)
-    x = _at_least_float32(x)
+    x = at_least_float32(x)
     ones, zeros = (
         _with_weight(module, fill(weight.shape, device=x.device), x) for fill in (torch.ones, torch.zeros)
     )
@@ -184,7 +184,7 @@ def _scale_and_shift(
     normed: Tensor, grad: Tensor, dims: int, units: Units, to: dict[str, Contributions]
 ) -> None:
     """w gets grad · normed, b gets grad, summed over all but rows and the last `dims` dimensions."""
-    grad = _at_least_float32(grad)
+    grad = at_least_float32(grad)
     middle = tuple(range(1, grad.ndim - dims))
 
     def summed(x: Tensor) -> Tensor:
@@ -248,10 +248,6 @@ def _with_weight(module: nn.Module, weight: Tensor, x: Tensor) -> Tensor:
 
 def _sum(x: Tensor, dim: int) -> Tensor:
     return x.sum(dim, dtype=torch.promote_types(x.dtype, torch.float32))
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _convolutions() -> Iterator[tuple[type[nn.Module], Rule]]:
