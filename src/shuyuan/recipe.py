@@ -28,6 +28,9 @@ OWNED_SOURCES = ("stdlib", "packages")  # built in, and they know their owners
 PERSONAL_DATA = ("email", "phone", "national-id", "card", "iban", "ip", "url-credentials")
 SIZES = {"tiny": (4, 128), "small": (6, 256), "medium": (8, 512), "large": (12, 768)}  # name: (layers, width)
 
+LABELLED_TASKS = ("sentiment", "classification")
+MOST_LABELS = 65_536
+
 MOST_STEPS, MOST_SEQUENCES = 10**12, 2**24  # beyond: a digit too many, refused before anything loops over it
 
 Maskable = Literal["email", "phone", "national-id", "card", "iban", "ip", "url-credentials"]
@@ -81,6 +84,15 @@ class Data(Section):
         "CSV, TSV and Parquet; .gz and .zst of these. A relative path starts at the recipe's folder."
     )
     text: str = Field("text", description="The column (or JSON field) that holds the text of a record.")
+    label: str | None = Field(
+        None,
+        description="The column that holds the label of a record, for tasks that have labels. Left out there: label.",
+    )
+    labels: list[str] | None = Field(
+        None,
+        description='The labels that there are, in order, numbers as text: ["0", "1"]. Left out: those of the training split, '
+        "sorted.",
+    )
     record: Literal["file", "line", "paragraph"] | None = Field(
         None,
         description="What one record of plain text is. Left out: a file in a folder is one record, and a single text "
@@ -121,6 +133,17 @@ class Data(Section):
         if not source or (isinstance(source, list) and not all(source)):
             raise ValueError("names no file")
         return source
+
+    @field_validator("labels")
+    @classmethod
+    def _classes(cls, labels: list[str] | None) -> list[str] | None:
+        if labels is None:
+            return None
+        if not 2 <= len(labels) <= MOST_LABELS:
+            raise ValueError(f"must be between 2 and {MOST_LABELS:,} labels")
+        if len(set(labels)) < len(labels) or not all(label.strip() for label in labels):
+            raise ValueError("must be labels that differ, none of them empty")
+        return labels
 
     @field_validator("validation", "test")
     @classmethod
@@ -327,10 +350,11 @@ class Privacy(Section):
         le=1024,
         description="The most records that a unit gives to a step; all of them are clipped jointly.",
     )
-    allow: list[Literal["tokenizer", "plateau"]] = Field(
+    allow: list[Literal["tokenizer", "plateau", "labels"]] = Field(
         [],
         description="Leaks accepted by name, which the guarantee does not cover and the ledger lists: a tokenizer learned "
-        "from the records; a plateau schedule, which follows the validation loss.",
+        "from the records; a plateau schedule, which follows the validation loss; labels found in the records instead of "
+        "named by `data.labels`.",
     )
     insecure_seed: int | None = Field(
         None,
@@ -405,7 +429,10 @@ class Recipe(Section):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         description="The run's name; its folder is runs/NAME.",
     )
-    task: Literal["generation"] = Field("generation", description="What the model is for: generation.")
+    task: Literal["generation", "sentiment", "classification"] = Field(
+        "generation",
+        description="What the model is for: generation, or telling the label of a text (sentiment, classification).",
+    )
     seed: int = Field(1, ge=0, lt=2**63, description="Start of every random choice.")
     data: Data = Field(description=Data.__doc__)
     tokenizer: Tokenizer = Field(Tokenizer(), description=Tokenizer.__doc__)
@@ -419,6 +446,22 @@ class Recipe(Section):
         {},
         description="Filled in by Shuyuan: versions of libraries, the data's keyed fingerprint, the machine.",
     )
+
+    @model_validator(mode="after")
+    def _labelled(self) -> Recipe:
+        """Labels where the task has some, and nowhere else."""
+        if self.task not in LABELLED_TASKS:
+            for key in ("label", "labels"):
+                if getattr(self.data, key) is not None:
+                    raise ValueError(f"data.{key}: is set, and the task {self.task} has no labels")
+            return self
+        if self.data.label == self.data.text:
+            raise ValueError(f"data.label: names the column of the text, {self.data.text}")
+        if self.audit.canaries:
+            raise ValueError(
+                f"audit.canaries: planted canaries are texts to continue, which the task {self.task} has none of yet"
+            )
+        return self
 
     @model_validator(mode="after")
     def _private(self) -> Recipe:
@@ -438,6 +481,11 @@ class Recipe(Section):
             raise ValueError(
                 f"tokenizer.kind: {self.tokenizer.kind} is learned from the records, which privacy does not cover; "
                 'use byte or a public one with tokenizer.from; privacy.allow = ["tokenizer"] accepts the leak'
+            )
+        if self.task in LABELLED_TASKS and self.data.labels is None and "labels" not in allow:
+            raise ValueError(
+                "data.labels: is left out, and names found in the records are learned from them, which privacy does not cover; "
+                'name the labels, or accept the leak with privacy.allow = ["labels"]'
             )
         if self.report.open:
             raise ValueError(
@@ -525,6 +573,8 @@ def check(table: dict[str, Any], *, where: str) -> Recipe:
     start = _get(table, "model.from")
     if isinstance(start, str) and "tokenizer" not in table:
         table = table | {"tokenizer": {"from": start}}
+    if table.get("task") in LABELLED_TASKS and isinstance(table.get("data"), dict):
+        table = table | {"data": {"label": "label"} | table["data"]}
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:

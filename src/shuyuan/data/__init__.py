@@ -1,7 +1,7 @@
 """From the recipe's source to shards of tokens: read, clean, mask, remove duplicates, split by owner, encode.
 
-Other rooms use `prepare`, `load_manifest`, `load_tokenizer`, `Windows`, `UnitRows`, and the types `Manifest`, `Split`, `ShardFacts`
-and `Tokenizer`.
+Other rooms use `prepare`, `load_manifest`, `load_tokenizer`, `open_split`, `Windows`, `Rows`, `row_of`, `UnitRows`, and the types
+`Manifest`, `Split`, `ShardFacts` and `Tokenizer`.
 """
 
 from .batches import NOTHING, Windows
@@ -17,16 +17,19 @@ from .manifest import (
 )
 from .masking import Masker
 from .prepare import load_tokenizer, prepare
+from .rows import FILL, Rows, open_split, row_of
 from .tokenizer import Tokenizer, byte_tokenizer, char_tokenizer, learn_bpe
 from .units import UnitRows
 
 __all__ = [
+    "FILL",
     "MANIFEST_FILE",
     "NOTHING",
     "TOKENIZER_FILE",
     "Canaries",
     "Manifest",
     "Masker",
+    "Rows",
     "ShardFacts",
     "Split",
     "Tokenizer",
@@ -39,5 +42,7 @@ __all__ = [
     "load_canaries",
     "load_manifest",
     "load_tokenizer",
+    "open_split",
     "prepare",
+    "row_of",
 ]

@@ -69,13 +69,7 @@ class Windows:
 
         Windows come in a shuffled order, each once in an epoch; each epoch has its own order.
         """
-        place = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
-        epoch, place = np.divmod(place, self.count)
-        windows = np.empty_like(place)
-        for number in np.unique(epoch):
-            inside = epoch == number
-            windows[inside] = shuffled(place[inside], self.count, seed, int(number))
-        return self._windows(windows)
+        return self._windows(at_step(step, batch_size, self.count, seed))
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """The whole split from its beginning, every target once; the last batch may be smaller."""
@@ -116,6 +110,17 @@ class Windows:
             name = self._shards[number].name
             self._open[number] = Shard(self._files.enter_context(self._store.open(name)), name)
         return self._open[number]
+
+
+def at_step(step: int, batch_size: int, count: int, seed: int) -> NDArray[np.int64]:
+    """Which of `count` things a step sees: in a shuffled order, each once in an epoch, in each epoch another order."""
+    place = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
+    epoch, place = np.divmod(place, count)
+    things = np.empty_like(place)
+    for number in np.unique(epoch):
+        inside = epoch == number
+        things[inside] = shuffled(place[inside], count, seed, int(number))
+    return things
 
 
 def shuffled(place: NDArray[np.int64], count: int, seed: int, epoch: int) -> NDArray[np.int64]:

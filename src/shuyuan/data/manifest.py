@@ -35,11 +35,12 @@ class Split:
 
 @dataclass(frozen=True)
 class TokenizerFacts:
-    """The tokenizer of the run: kind (byte, char, bpe), SHA-256 of its tokenizer.json, and its end token."""
+    """The tokenizer of the run: kind (byte, char, bpe), SHA-256 of its tokenizer.json, its end token and its start token."""
 
     kind: str
     sha256: str
     end_id: int
+    start_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Manifest:
         settings: digest of what the recipe said about data and tokenizer.
         fingerprint: keyed digest of the records read; only the holder of the run's key can compute it.
         seconds: how long preparation took.
+        labels: the labels in the order of their classes; none for a task that has none.
         text_bytes: of all splits together.
     """
 
@@ -72,6 +74,7 @@ class Manifest:
     settings: str = ""
     fingerprint: str = ""
     seconds: float = 0.0
+    labels: list[str] = field(default_factory=list)
 
     @property
     def text_bytes(self) -> int:

@@ -15,10 +15,11 @@ from ..errors import DataError, PrivacyError
 from ..progress import Progress
 from ..recipe import Recipe
 from ..vault import Store
-from .manifest import MANIFEST_FILE, TOKENIZER_FILE, Manifest, Split, TokenizerFacts, load_manifest
+from .enough import check_enough, check_written
+from .manifest import MANIFEST_FILE, TOKENIZER_FILE, Manifest, TokenizerFacts, load_manifest
 from .masking import Masker
 from .records import Records
-from .split import SPLITS
+from .rows import Rows
 from .survey import Survey, changed_meanwhile
 from .tokenizer import Tokenizer
 from .vocabulary import choose_tokenizer
@@ -61,19 +62,22 @@ def prepare(recipe: Recipe, store: Store, progress: Progress) -> Manifest:
     try:
         facts = records.facts()
         survey = Survey(records, recipe, store, progress)
-        _check_enough(recipe, survey)
+        check_enough(recipe, survey)
         tokenizer = choose_tokenizer(recipe, survey, masker, progress)
         store.write(TOKENIZER_FILE, tokenizer.to_json().encode())
         masker.counts.clear()
         splits = write_splits(recipe, survey, tokenizer, masker, store, progress)
-        _check_windows(recipe, splits)
+        check_written(recipe, survey, splits)
         if records.facts() != facts:
             raise changed_meanwhile()
         manifest = Manifest(
             splits=splits,
             vocab_size=tokenizer.vocab_size,
             tokenizer=TokenizerFacts(
-                tokenizer.kind, hashlib.sha256(tokenizer.to_json().encode()).hexdigest(), tokenizer.end_id
+                tokenizer.kind,
+                hashlib.sha256(tokenizer.to_json().encode()).hexdigest(),
+                tokenizer.end_id,
+                tokenizer.start_id,
             ),
             skipped=dict(survey.skipped),
             masked=dict(masker.counts),
@@ -83,12 +87,15 @@ def prepare(recipe: Recipe, store: Store, progress: Progress) -> Manifest:
             settings=_settings(recipe),
             fingerprint=survey.fingerprint(store.derive_key("fingerprint")),
             seconds=round(time.monotonic() - begin, 3),
+            labels=survey.labels,
         )
         store.write_json(MANIFEST_FILE, manifest.to_json())
     except BaseException:
         _clear(store)
         raise
     _say(manifest, progress)
+    if manifest.labels:
+        _say_cut(manifest, store, recipe.model.context, progress)
     return manifest
 
 
@@ -146,53 +153,13 @@ def _first_change(done: Manifest, records: Records) -> str:
 
 def _settings(recipe: Recipe) -> str:
     table = recipe.model_dump(mode="json", include={"task", "seed", "data", "tokenizer", "audit"})
+    for key in (
+        "label",
+        "labels",
+    ):  # left out where they are: runs from before these keys are still what they were
+        if table["data"][key] is None:
+            del table["data"][key]
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
-
-
-# ---- too little ----------------------------------------------------------------------------------------------------
-
-
-def _asked(recipe: Recipe) -> list[str]:
-    return [*SPLITS[:2], *(SPLITS[2:] if recipe.data.test is not None else [])]
-
-
-def _check_enough(recipe: Recipe, survey: Survey) -> None:
-    """Refuses before the long work what cannot fill one window a split: no tokenizer makes more tokens than bytes."""
-    count = len(survey.split_R)
-    removed = int((~survey.kept_R).sum())
-    if not count:
-        left_out = ", ".join(f"{number:,} {reason}" for reason, number in survey.skipped.items())
-        raise DataError(
-            "data.empty",
-            f"The source gives no record{f' ({left_out} left out)' if left_out else ''}.",
-            where="data.source",
-            mend="Check `data.source`, `data.text` and the length limits.",
-        )
-    for number, name in enumerate(SPLITS):
-        here = (survey.split_R == number) & survey.kept_R
-        most = int(survey.bytes_R[here].sum() + here.sum())
-        if name in _asked(recipe) and most < recipe.model.context:
-            raise _too_little(
-                name, f"at most {most:,}", recipe, f" Of {count:,} records, {removed:,} are duplicates."
-            )
-
-
-def _check_windows(recipe: Recipe, splits: dict[str, Split]) -> None:
-    for name in _asked(recipe):
-        if splits[name].tokens < recipe.model.context:
-            raise _too_little(
-                name, f"{splits[name].tokens:,}", recipe, f" It has {splits[name].records:,} records."
-            )
-
-
-def _too_little(split: str, tokens: str, recipe: Recipe, more: str) -> DataError:
-    key = "data.source" if split == "train" else f"data.{split}"
-    return DataError(
-        "data.too-little",
-        f"The {split} split has {tokens} tokens, less than one window of model.context = {recipe.model.context}.{more}",
-        where=key,
-        mend="Add records, hold out another share, cut text into smaller records (`data.record`), or lower `model.context`.",
-    )
 
 
 # ---- what is said --------------------------------------------------------------------------------------------------
@@ -207,3 +174,12 @@ def _say(manifest: Manifest, progress: Progress) -> None:
         found = [f"{count:,} {what}" for what, count in sorted(counts.items()) if count]
         if found:
             progress.say(code, f"{verb}: {', '.join(found)}.")
+
+
+def _say_cut(manifest: Manifest, store: Store, context: int, progress: Progress) -> None:
+    cut = sum(Rows(store, manifest, name, context).cut for name in manifest.splits)
+    if cut:
+        progress.say(
+            "data.cut",
+            f"{cut:,} of {manifest.records:,} records are longer than model.context = {context:,} and are cut.",
+        )

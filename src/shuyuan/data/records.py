@@ -14,11 +14,21 @@ from .split import TEST, TRAIN, VALIDATION
 
 
 class Record(NamedTuple):
-    """A clean record: its text, its owner (None: itself), and which of the recipe's sources it comes from."""
+    """A clean record.
+
+    Attributes:
+        text: its text.
+        owner: whom it is about; None: itself.
+        part: which of the recipe's sources it comes from.
+        label: its label, as it stands there; None for a task without labels.
+        where: file and line.
+    """
 
     text: str
     owner: bytes | None
     part: int
+    label: str | None
+    where: str
 
 
 class Records:
@@ -38,9 +48,9 @@ class Records:
     def __init__(self, recipe: Recipe) -> None:
         data = recipe.data
         self._task = task_named(recipe.task)
-        self._fields = {"text": data.text}
-        columns = tuple(self._task.columns(self._fields)) + ((data.owner,) if data.owner else ())
-        wanted = Wanted(data.text, columns, data.record)
+        self._fields = {"text": data.text} | ({"label": data.label} if data.label else {})
+        columns = [*self._task.columns(self._fields), *([data.owner] if data.owner else [])]
+        wanted = Wanted(data.text, tuple(dict.fromkeys(columns)), data.record)
         self._parts: dict[int, Source] = {TRAIN: open_source(data.source, wanted)}
         for part, share in ((VALIDATION, data.validation), (TEST, data.test)):
             if isinstance(share, str):
@@ -98,13 +108,17 @@ class Records:
             # Blocks of one text are no records of their own, so the limits on a record's length do not apply to them.
             cleaner = Cleaner(1, None) if source.contiguous else Cleaner(*self._limits)
             for row in source.rows(skipped):
-                if any(row.values.get(column, "") is None for column in self._fields.values()):
+                if row.values.get(self._fields["text"], "") is None:
                     skipped["records without text"] += 1
                     continue
                 example = self._task.example(row.values, self._fields, row.where)
+                if example.label == "":
+                    skipped["records without a label"] += 1
+                    continue
                 text = cleaner(example.text, skipped)
                 if text is not None:
-                    yield Record(text, self._owner_of(row.values, row.where, self._owner[part]), part)
+                    owner = self._owner_of(row.values, row.where, self._owner[part])
+                    yield Record(text, owner, part, example.label, row.where)
             self.changed += cleaner.changed
 
     def _owner_of(self, values: Mapping[str, Any], where: str, column: str | None) -> bytes | None:

@@ -1,7 +1,8 @@
 """Shards: files of prepared records in the safetensors layout, read at random without loading them.
 
 Tensors of a shard: `tokens` (U16, or U32 for vocabularies over 65,536), `offsets` (U64, where each record begins, and the
-end of the last), `owners` (U64, a keyed hash of each record's owner). The header is read by a small strict parser of our
+end of the last), `owners` (U64, a keyed hash of each record's owner), and for tasks with labels `labels` (U16, the class of
+each record). The header is read by a small strict parser of our
 own, because the library wants the whole file or a path, and a sealed shard is neither.
 """
 
@@ -21,7 +22,7 @@ from .manifest import ShardFacts
 SHARD_BYTES = 32 * 1024 * 1024  # of tokens; a record is never cut, so a longer one makes a larger shard
 _HEADER_LIMIT = 64 * 1024
 _TYPES = {"U16": np.uint16, "U32": np.uint32, "U64": np.uint64}
-_NAMES = {"tokens": ("U16", "U32"), "offsets": ("U64",), "owners": ("U64",)}
+_NAMES = {"tokens": ("U16", "U32"), "offsets": ("U64",), "owners": ("U64",), "labels": ("U16",)}
 
 Tokens = NDArray[np.unsignedinteger[Any]]
 
@@ -32,7 +33,12 @@ def token_type(vocab_size: int) -> type[np.uint16] | type[np.uint32]:
 
 
 def write_shard(
-    store: Store, name: str, tokens: Tokens, offsets: NDArray[np.uint64], owners: NDArray[np.uint64]
+    store: Store,
+    name: str,
+    tokens: Tokens,
+    offsets: NDArray[np.uint64],
+    owners: NDArray[np.uint64],
+    labels: NDArray[np.uint16] | None = None,
 ) -> ShardFacts:
     """Writes one shard, whole or not at all.
 
@@ -40,9 +46,12 @@ def write_shard(
         tokens: ids of all records, each closed by the end token.
         offsets: where each record begins in `tokens`, and the end of the last.
         owners: the owner's hash of each record.
+        labels: the class of each record, for a task with labels.
     """
     # The wider type first keeps all aligned.
     arrays: dict[str, NDArray[Any]] = {"offsets": offsets, "owners": owners, "tokens": tokens}
+    if labels is not None:
+        arrays["labels"] = labels
     header: dict[str, Any] = {}
     at = 0
     for key, array in arrays.items():
@@ -106,9 +115,18 @@ class Shard:
         """The hash of each record's owner."""
         return self._whole("owners")
 
-    def _whole(self, key: str) -> NDArray[np.uint64]:
+    def labels(self, classes: int) -> NDArray[np.uint16]:
+        """The class of each record, below `classes`."""
+        if "labels" not in self._places:
+            raise self._broken("it holds no labels")
+        labels: NDArray[np.uint16] = self._whole("labels", np.uint16)
+        if len(labels) != self.records or (labels >= classes).any():
+            raise self._broken("its labels do not fit its records")
+        return labels
+
+    def _whole(self, key: str, dtype: type[Any] = np.uint64) -> NDArray[Any]:
         start, stop = self._places[key]
-        return np.frombuffer(self._reader.read_at(self._start + start, stop - start), np.uint64)
+        return np.frombuffer(self._reader.read_at(self._start + start, stop - start), dtype)
 
     def _header(self) -> tuple[int, dict[str, Any]]:
         size = int.from_bytes(self._reader.read_at(0, 8), "little")
@@ -118,7 +136,7 @@ class Shard:
             header = json.loads(self._reader.read_at(8, size))
         except (ValueError, RecursionError):
             raise self._broken("its header is not JSON") from None
-        if not isinstance(header, dict) or header.keys() != _NAMES.keys():
+        if not isinstance(header, dict) or header.keys() | {"labels"} != _NAMES.keys():
             raise self._broken("it does not hold tokens, offsets and owners")
         spans = sorted(self._span(key, header[key]) for key in header)
         if [start for start, _ in spans] != [0, *(stop for _, stop in spans[:-1])]:

@@ -20,6 +20,7 @@ from ..progress import Progress
 from ..recipe import Data, Recipe
 from ..vault import Store
 from .duplicates import NEAR_LIMIT, Sketches, exact_repeats, forget_tables
+from .labels import Labels
 from .records import Record, Records
 from .sources import Skipped
 from .split import TRAIN, Lottery, by_owner, by_place
@@ -47,6 +48,8 @@ class Survey:
         skipped: records and files left out, by reason.
         duplicates: records removed, as "exact" and "near".
         changed: records that cleaning changed.
+        labels: the labels in the order of their classes; none for a task without.
+        labels_R: class of each record, for a task with labels.
     """
 
     def __init__(self, records: Records, recipe: Recipe, store: Store, progress: Progress) -> None:
@@ -60,7 +63,7 @@ class Survey:
         self._sketches = Sketches() if near else None
         self._texts: list[str] | None = []
         self._texts_bytes = 0
-        notes = _Notes(Lottery(recipe.seed), store.derive_key("owners"))
+        notes = _Notes(Lottery(recipe.seed), store.derive_key("owners"), Labels(recipe.data.labels))
         with progress.stage("read the source", records.total_bytes, "bytes") as stage:
             for batch in _batches(records.each(self.skipped)):
                 for record in batch:
@@ -73,7 +76,8 @@ class Survey:
         self.digests_R, self.owners_R = np.asarray(notes.digests), np.asarray(notes.owners)
         self.bytes_R, self.chars_R = np.asarray(notes.bytes), np.asarray(notes.chars)
         self.split_R = self._split(np.asarray(notes.draws), np.asarray(notes.parts))
-        self.kept_R = self._keep(np.asarray(notes.parts), progress)
+        self.kept_R = self._keep(np.asarray(notes.parts), notes.labels, progress)
+        self.labels, self.labels_R = notes.labels.settle(self.kept_R, self.kept_R & (self.split_R == TRAIN))
         forget_tables()
 
     def _hold(self, batch: list[Record]) -> None:
@@ -93,8 +97,8 @@ class Survey:
             split_R[own_R] = by_owner(draws_R[own_R], validation, test)
         return split_R
 
-    def _keep(self, parts_R: NDArray[np.uint8], progress: Progress) -> NDArray[np.bool_]:
-        """Removes what repeats an earlier record; files given for holding out come first and are kept whole.
+    def _keep(self, parts_R: NDArray[np.uint8], labels: Labels, progress: Progress) -> NDArray[np.bool_]:
+        """Removes what repeats an earlier record of its label; files given for holding out come first and are kept whole.
 
         In private training a record is compared with those of its own owner alone: whether one owner's record is kept must
         not depend on what others have.
@@ -119,6 +123,8 @@ class Survey:
                     "data.near-limit",
                     f"Near duplicates are looked for among the first {NEAR_LIMIT:,} records; the others are compared exactly.",
                 )
+            if labels.count:
+                among_R = labels.spread() if among_R is None else among_R + labels.spread()
             near_R = np.zeros(count, bool)
             near_R[: self._sketches.count] = self._sketches.repeats(order[kept_R[order]], among_R)
             near_R &= ~given_R
@@ -153,16 +159,18 @@ class Survey:
 
 
 class _Notes:
-    """What is written down of each record: 33 bytes, in arrays that numpy reads without a copy."""
+    """What is written down of each record: 33 bytes (35 with a label), in arrays that numpy reads without a copy."""
 
-    def __init__(self, lottery: Lottery, owner_key: bytes) -> None:
-        self._lottery, self._owner_key = lottery, owner_key
+    def __init__(self, lottery: Lottery, owner_key: bytes, labels: Labels) -> None:
+        self._lottery, self._owner_key, self.labels = lottery, owner_key, labels
         self.digests, self.draws, self.owners = array("Q"), array("Q"), array("Q")
         self.bytes, self.chars, self.parts = array("I"), array("I"), array("B")
 
     def add(self, record: Record) -> None:
         encoded = record.text.encode()
-        digest = hashlib.blake2b(encoded, digest_size=16).digest()
+        digest = hashlib.blake2b(_label_line(record) + encoded, digest_size=16).digest()
+        if record.label is not None:
+            self.labels.add(record.label, record.where)
         owner = b"record:" + digest if record.owner is None else b"owner:" + record.owner
         self.digests.append(int.from_bytes(digest[:8], "little"))
         self.draws.append(self._lottery.draw(owner))
@@ -170,6 +178,11 @@ class _Notes:
         self.bytes.append(len(encoded))
         self.chars.append(len(record.text))
         self.parts.append(record.part)
+
+
+def _label_line(record: Record) -> bytes:
+    """What tells records of one text and two labels apart: a line before the text, since no label holds a line end."""
+    return b"" if record.label is None else f"{record.label}\n".encode()
 
 
 def changed_meanwhile() -> DataError:

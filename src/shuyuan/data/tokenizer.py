@@ -26,6 +26,8 @@ Ids = NDArray[np.uint32]
 END = "<|end|>"
 # How tokenizers made elsewhere spell the token that ends a document, the likeliest first.
 _ENDS = (END, "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "</s>", "<eos>", "[EOS]", "[SEP]")
+# How they spell the token that opens a row, and the end token that goes with it where that is another than the likeliest.
+_STARTS = {"[CLS]": "[SEP]", "<s>": None, "<bos>": None, "<|begin_of_text|>": None}
 _PIECE = 100_000  # characters encoded at once: an encoding in the library takes about 100 bytes a token
 _BATCH = 1_000_000
 
@@ -38,6 +40,7 @@ class Tokenizer:
 
     Attributes:
         end_id: the id of the end token.
+        start_id: the id of the token that opens a row of a labelled text; None where there is none.
         kind: "byte", "char", or "bpe" for all others.
 
     Example:
@@ -55,7 +58,13 @@ class Tokenizer:
         hub.no_truncation()
         hub.no_padding()
         self._hub = hub
-        self.end_id: int = next(token for end in _ENDS if (token := hub.token_to_id(end)) is not None)
+        special = {
+            token.content: number for number, token in hub.get_added_tokens_decoder().items() if token.special
+        }
+        start = next((start for start in _STARTS if start in special), None)
+        self.start_id: int | None = special[start] if start else None
+        ends = [end for end in (start and _STARTS[start], *_ENDS) if end]
+        self.end_id: int = next(token for end in ends if (token := hub.token_to_id(end)) is not None)
         self._table = _table_of(json.loads(hub.to_str()))
         self.kind = "bpe" if self._table is None else "byte" if len(self._table) == 256 else "char"
 

@@ -5,21 +5,21 @@ Legend: R records of the split, N rows of a batch, T tokens of a row.
 
 from __future__ import annotations
 
-import weakref
-from contextlib import ExitStack
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..vault import Store
-from .batches import CACHED_BYTES, NOTHING
+from .batches import NOTHING, Batch
 from .manifest import Manifest
-from .shards import Shard, Tokens, token_type
+from .rows import filled, stored_row
+from .shards import Tokens
+from .stored import StoredRecords
 
 
 class UnitBatch(NamedTuple):
-    """Inputs and targets (N, T), and the unit of each row, 0, 1, … in the order in which units were asked for."""
+    """Inputs (N, T), targets (N, T) or (N, 1), and the unit of each row, 0, 1, … in the order in which units were asked for."""
 
     inputs_NT: NDArray[np.int64]
     targets_NT: NDArray[np.int64]
@@ -31,7 +31,7 @@ class UnitRows:
 
     A unit gives at most `records_per_unit` of its records, drawn anew each time; a record longer than a row gives a piece
     of it, drawn too. The pieces lie one after another in as few rows as they fill, and rows are filled up with end tokens
-    that nothing is learned from.
+    that nothing is learned from. Labelled records have a row each, which the context may cut, and its class as the target.
 
     Args:
         store: the run's files.
@@ -53,33 +53,15 @@ class UnitRows:
         records_per_unit: int,
     ) -> None:
         self._context = context
-        self._end_id = manifest.tokenizer.end_id
+        self._marks = manifest.tokenizer
         self._most = records_per_unit
-        files = ExitStack()
-        weakref.finalize(self, files.close)
-        self._shards = [
-            Shard(files.enter_context(store.open(facts.name)), facts.name)
-            for facts in manifest.splits["train"].shards
-        ]
-        self._cache: list[Tokens] | None = None
-        if (
-            manifest.splits["train"].tokens * np.dtype(token_type(manifest.vocab_size)).itemsize
-            <= CACHED_BYTES
-        ):
-            self._cache = [shard.read(0, shard.tokens) for shard in self._shards]
-        starts, lengths, shards, owners = [], [], [], []
-        for number, shard in enumerate(self._shards):
-            offsets = shard.offsets().astype(np.int64)
-            starts.append(offsets[:-1])
-            lengths.append(np.diff(offsets))
-            shards.append(np.full(shard.records, number))
-            owners.append(shard.owners())
-        self._start_R, self._length_R = np.concatenate(starts), np.concatenate(lengths)
-        self._shard_R = np.concatenate(shards)
+        self._records = StoredRecords(store, manifest, "train")
+        self._rows_of = self._labelled if manifest.labels else self._packed
+        self._targets = 1 if manifest.labels else context
         if unit == "record":
-            unit_R = np.arange(len(self._start_R))
+            unit_R = np.arange(len(self._records.owners_R))
         else:
-            _, unit_R = np.unique(np.concatenate(owners), return_inverse=True)
+            _, unit_R = np.unique(self._records.owners_R, return_inverse=True)
         self.count = int(unit_R.max()) + 1
         self._by_unit = np.argsort(unit_R, kind="stable")
         self._first = np.searchsorted(unit_R[self._by_unit], np.arange(self.count + 1))
@@ -91,31 +73,37 @@ class UnitRows:
             units: their numbers, 0 to `count` - 1.
             random: draws records and pieces.
         """
-        parts = [self._rows_of(unit, random) for unit in units.tolist()]
-        tokens = np.concatenate(parts) if parts else np.zeros((0, self._context), np.int64)
-        learned = tokens >= 0
-        filled = np.where(learned, tokens, self._end_id)
-        inputs = np.full_like(filled, self._end_id)
-        inputs[:, 1:] = filled[:, :-1]
-        unit_N = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-        return UnitBatch(inputs, np.where(learned, filled, NOTHING), unit_N)
+        parts = [self._rows_of(self._drawn(unit, random), random) for unit in units.tolist()]
+        inputs = [np.zeros((0, self._context), np.int64), *(inputs for inputs, _ in parts)]
+        targets = [np.zeros((0, self._targets), np.int64), *(targets for _, targets in parts)]
+        unit_N = np.repeat(np.arange(len(parts)), [len(rows) for rows, _ in parts])
+        return UnitBatch(np.concatenate(inputs), np.concatenate(targets), unit_N)
 
-    def _rows_of(self, unit: int, random: np.random.Generator) -> NDArray[np.int64]:
-        """The rows of one unit, filled up with -1."""
+    def _drawn(self, unit: int, random: np.random.Generator) -> list[int]:
+        """The records that a unit gives this time."""
         records = self._by_unit[self._first[unit] : self._first[unit + 1]]
         if len(records) > self._most:
             records = random.choice(records, self._most, replace=False)
-        stream = np.concatenate([self._piece(record, random) for record in records.tolist()])
-        rows = np.full(-(-len(stream) // self._context) * self._context, -1, np.int64)
+        drawn: list[int] = records.tolist()
+        return drawn
+
+    def _labelled(self, records: list[int], _: np.random.Generator) -> Batch:
+        """One record a row, as long as the context whatever it holds, and its class."""
+        rows = [stored_row(self._records, record, self._marks, self._context) for record in records]
+        return filled(rows, self._context), self._records.labels_R[records, None].astype(np.int64)
+
+    def _packed(self, records: list[int], random: np.random.Generator) -> Batch:
+        """Pieces of the records one after another in as few rows as they fill, and the next token at each place."""
+        stream = np.concatenate([self._piece(record, random) for record in records])
+        rows = np.full(-(-len(stream) // self._context) * self._context, NOTHING, np.int64)
         rows[: len(stream)] = stream
-        return rows.reshape(-1, self._context)
+        targets = rows.reshape(-1, self._context)
+        inputs = np.full_like(targets, self._marks.end_id)
+        inputs[:, 1:] = np.where(targets == NOTHING, self._marks.end_id, targets)[:, :-1]
+        return inputs, targets
 
     def _piece(self, record: int, random: np.random.Generator) -> Tokens:
-        start, length = int(self._start_R[record]), int(self._length_R[record])
+        start, length = 0, int(self._records.length_R[record])
         if length > self._context:
-            start += int(random.integers(length - self._context + 1))
-            length = self._context
-        shard = int(self._shard_R[record])
-        if self._cache is not None:
-            return self._cache[shard][start : start + length]
-        return self._shards[shard].read(start, start + length)
+            start = int(random.integers(length - self._context + 1))
+        return self._records.read(record, start, min(length, start + self._context))

@@ -28,17 +28,22 @@ class _SplitWriter:
         self._tokens: list[Tokens] = []
         self._lengths: list[NDArray[np.int64]] = []
         self._owners: list[NDArray[np.uint64]] = []
+        self._labels: list[NDArray[np.uint16]] = []
         self._size = 0
         self._all_owners: list[NDArray[np.uint64]] = []
         self._text_bytes = 0
         self.shards: list[ShardFacts] = []
 
-    def add(self, texts: list[str], owners: NDArray[np.uint64]) -> None:
+    def add(
+        self, texts: list[str], owners: NDArray[np.uint64], labels: NDArray[np.uint16] | None = None
+    ) -> None:
         ids, ends = self._tokenizer.encode_flat(texts)
         closed = np.insert(ids.astype(self._dtype), ends, self._tokenizer.end_id)
         self._tokens.append(closed)
         self._lengths.append(np.diff(ends, prepend=0) + 1)
         self._owners.append(owners)
+        if labels is not None:
+            self._labels.append(labels)
         self._text_bytes += sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
         self._size += closed.nbytes
         if self._size >= SHARD_BYTES:
@@ -58,9 +63,11 @@ class _SplitWriter:
         name = f"data/{self._split}-{len(self.shards):05d}.shard"
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(self._lengths))]).astype(np.uint64)
         owners = np.concatenate(self._owners)
-        self.shards.append(write_shard(self._store, name, np.concatenate(self._tokens), offsets, owners))
+        tokens = np.concatenate(self._tokens)
+        labels = np.concatenate(self._labels) if self._labels else None
+        self.shards.append(write_shard(self._store, name, tokens, offsets, owners, labels))
         self._all_owners.append(np.unique(owners))
-        self._tokens, self._lengths, self._owners, self._size = [], [], [], 0
+        self._tokens, self._lengths, self._owners, self._labels, self._size = [], [], [], [], 0
 
     def finish(self) -> Split:
         self._flush()
@@ -90,7 +97,8 @@ def write_splits(
         def pour(split: int) -> None:
             batch, waiting[split], chars[split] = waiting[split], [], 0
             numbers = [number for number, _ in batch]
-            writers[split].add([text for _, text in batch], survey.owners_R[numbers])
+            labels = survey.labels_R[numbers] if survey.labels else None
+            writers[split].add([text for _, text in batch], survey.owners_R[numbers], labels)
             stage.advance(int(survey.bytes_R[numbers].sum()))
 
         for number, text in survey.texts(survey.kept_R):

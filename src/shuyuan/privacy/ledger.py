@@ -21,6 +21,7 @@ LEDGER_FILE = "ledger.jsonl"
 # What each leak accepted by name means.
 ALLOWED = {
     "tokenizer": "Vocabulary or merges were learned from the records: a frequent or rare word of a unit may stand in it.",
+    "labels": "The names of the labels were found in the records: one that a single unit has stands in the model.",
     "plateau": "The learning rate followed the validation loss of held-out units.",
 }
 

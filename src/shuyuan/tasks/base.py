@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..errors import DataError
 
 
@@ -20,9 +23,15 @@ class Piece:
 
 @dataclass(frozen=True)
 class Example:
-    """A record as the model will see it: its pieces in order, followed by one end token."""
+    """A record as the model will see it: its pieces in order, followed by one end token.
+
+    Attributes:
+        pieces: its text.
+        label: for tasks that output labels: the right one, "" where the record has none; None for all other tasks.
+    """
 
     pieces: tuple[Piece, ...]
+    label: str | None = None
 
     @property
     def text(self) -> str:
@@ -34,7 +43,8 @@ class Task(ABC):
 
     Attributes:
         name: as in the recipe's `task`.
-        output: the kind of head that the task needs; the only thing that a model knows of it.
+        output: the kind of head that the task needs; the only thing that a model knows of it. It also says which scores
+            there are: `metrics` for tokens, `label_metrics` for labels.
     """
 
     name: ClassVar[str]
@@ -57,9 +67,15 @@ class Task(ABC):
             DataError: a column is missing or holds the wrong type.
         """
 
-    @abstractmethod
     def metrics(self, loss: float, tokens: int, text_bytes: int) -> dict[str, float]:
         """Scores of a split from its mean loss (nats a token), token count and bytes of text."""
+        raise NotImplementedError(f"{self.name} outputs {self.output}")
+
+    def label_metrics(
+        self, probabilities_NK: NDArray[np.floating[Any]], labels_N: NDArray[np.integer[Any]]
+    ) -> dict[str, float]:
+        """Scores of a split from the probability of each of K labels for each of N records, and the right labels."""
+        raise NotImplementedError(f"{self.name} outputs {self.output}")
 
 
 def text_field(row: Mapping[str, Any], column: str, where: str) -> str:

@@ -1,0 +1,82 @@
+"""Refuses what is too little to learn from or to measure by."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import DataError
+from ..recipe import Recipe
+from .manifest import Split
+from .split import SPLITS, TRAIN
+from .survey import Survey
+
+
+def check_enough(recipe: Recipe, survey: Survey) -> None:
+    """Looks before the long work: a split needs a window of tokens, or for a task with labels a record, and training two labels.
+
+    Raises:
+        DataError: there is too little.
+    """
+    count = len(survey.split_R)
+    if not count:
+        left_out = ", ".join(f"{number:,} {reason}" for reason, number in survey.skipped.items())
+        raise DataError(
+            "data.empty",
+            f"The source gives no record{f' ({left_out} left out)' if left_out else ''}.",
+            where="data.source",
+            mend="Check `data.source`, `data.text` and the length limits.",
+        )
+    more = f"Of {count:,} records, {int((~survey.kept_R).sum()):,} are duplicates."
+    for number, name in enumerate(SPLITS):
+        here_R = (survey.split_R == number) & survey.kept_R
+        if name not in _asked(recipe):
+            continue
+        if len(survey.labels_R):
+            if not here_R.any():
+                raise _too_little(name, f"The {name} split has no record. {more}")
+            continue
+        most = int(survey.bytes_R[here_R].sum() + here_R.sum())  # no tokenizer makes more tokens than bytes
+        if most < recipe.model.context:
+            raise _too_little(name, f"{_short(name, f'at most {most:,}', recipe)} {more}")
+    if len(survey.labels_R):
+        _check_labels(survey)
+
+
+def check_written(recipe: Recipe, survey: Survey, splits: dict[str, Split]) -> None:
+    """Looks again when tokens are counted.
+
+    Raises:
+        DataError: a split does not fill one window.
+    """
+    for name in [] if survey.labels else _asked(recipe):
+        if splits[name].tokens < recipe.model.context:
+            what = _short(name, f"{splits[name].tokens:,}", recipe)
+            raise _too_little(name, f"{what} It has {splits[name].records:,} records.")
+
+
+def _check_labels(survey: Survey) -> None:
+    found = np.unique(survey.labels_R[survey.kept_R & (survey.split_R == TRAIN)])
+    if len(found) < 2:
+        raise DataError(
+            "data.one-label",
+            f"All records of the training split have the label {survey.labels[found[0]]}, so there is nothing to tell apart.",
+            where="data.label",
+            mend="Name another column as `data.label`, or add records of other labels.",
+        )
+
+
+def _asked(recipe: Recipe) -> list[str]:
+    return [*SPLITS[:2], *(SPLITS[2:] if recipe.data.test is not None else [])]
+
+
+def _short(split: str, tokens: str, recipe: Recipe) -> str:
+    return f"The {split} split has {tokens} tokens, less than one window of model.context = {recipe.model.context}."
+
+
+def _too_little(split: str, what: str) -> DataError:
+    return DataError(
+        "data.too-little",
+        what,
+        where="data.source" if split == "train" else f"data.{split}",
+        mend="Add records, hold out another share, cut text into smaller records (`data.record`), or lower `model.context`.",
+    )

@@ -1,0 +1,110 @@
+"""Which labels there are, and the class of each record: the place of its label among them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from array import array
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..recipe import MOST_LABELS
+
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+_SHOWN = 12  # labels in an error, and characters of one: a wrong column may hold records
+
+
+class Labels:
+    """Notes the label of each record while the source is read.
+
+    Args:
+        named: the recipe's labels; None: they are those that the training split will turn out to have.
+    """
+
+    def __init__(self, named: list[str] | None) -> None:
+        self._named = named
+        self._numbers: dict[str, int] = {}  # in the order of first sight
+        self._allowed = None if named is None else set(named)
+        self._where: list[str] = []  # of that first sight
+        self._noted = array("H")
+
+    def add(self, label: str, where: str) -> None:
+        """Notes the next record's label.
+
+        Raises:
+            DataError: it is none of the recipe's, or one too many.
+        """
+        if self._allowed is not None and label not in self._allowed:
+            raise _unknown(
+                label, self._named or [], where, "Mend the record, or add the label to `data.labels`."
+            )
+        number = self._numbers.setdefault(label, len(self._numbers))
+        if number == len(self._where):
+            if number == MOST_LABELS:
+                raise DataError(
+                    "data.too-many-labels",
+                    f"There are more than {MOST_LABELS:,} labels.",
+                    where=where,
+                    mend="Name the column of the labels as `data.label`.",
+                )
+            self._where.append(where)
+        self._noted.append(number)
+
+    @property
+    def count(self) -> int:
+        """Records noted: 0 for a task without labels."""
+        return len(self._noted)
+
+    def spread(self) -> NDArray[np.uint64]:
+        """A number for the label of each record, far from those of all others."""
+        numbers_R = np.asarray(self._noted, np.uint64)
+        return np.multiply(numbers_R, np.uint64(0x9E3779B97F4A7C15), dtype=np.uint64)
+
+    def settle(
+        self, kept_R: NDArray[np.bool_], training_R: NDArray[np.bool_]
+    ) -> tuple[list[str], NDArray[np.uint16]]:
+        """The labels in order, and the class of each record; none for a task without labels.
+
+        Args:
+            kept_R: records that are kept; the labels of the others do not count.
+            training_R: those of them that are trained on.
+
+        Raises:
+            DataError: a held-out record has a label that no training record has, and the recipe names none.
+        """
+        noted_R = np.asarray(self._noted)
+        if not len(noted_R):
+            return [], noted_R
+        seen = list(self._numbers)
+        names = self._named or in_order(seen[number] for number in np.unique(noted_R[training_R]).tolist())
+        place = {name: number for number, name in enumerate(names)}
+        for number in np.unique(noted_R[kept_R]).tolist() if names else []:
+            if seen[number] not in place:
+                mend = "No training record has it: name all labels in `data.labels`, or take the record out."
+                raise _unknown(seen[number], names, self._where[number], mend)
+        return names, np.array([place.get(label, 0) for label in seen], np.uint16)[noted_R]
+
+
+def in_order(labels: Iterable[str]) -> list[str]:
+    """Sorted, as numbers where all of them are."""
+    labels = list(labels)
+    if all(_NUMBER.fullmatch(label) for label in labels):
+        return sorted(labels, key=lambda label: (float(label), label))
+    return sorted(labels)
+
+
+def _unknown(label: str, names: list[str], where: str, mend: str) -> DataError:
+    spelled = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(label.lower(), spelled, n=1, cutoff=0.5)
+    hint = f'Did you mean "{spelled[near[0]]}"? ' if near else ""
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    shown = label if len(label) <= 40 else f"{label[:40]}…"
+    return DataError(
+        "data.unknown-label",
+        f'The label "{shown}" is none of: {", ".join(names[:_SHOWN])}{more}.',
+        where=where,
+        mend=hint + mend,
+    )

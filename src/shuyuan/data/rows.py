@@ -1,0 +1,95 @@
+"""Rows of labelled records: one record a row, and its class as the only target.
+
+Legend: B rows of a batch, T tokens of a row, R records of the split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..vault import Store
+from .batches import Batch, Windows, at_step
+from .manifest import Manifest, TokenizerFacts
+from .stored import StoredRecords
+from .tokenizer import Tokenizer
+
+FILL = -1  # an input where no token stands
+WIDTHS = 16  # rows are as long as a multiple of it: few shapes to prepare for
+
+
+class Rows:
+    """The records of a split, each a row that the context may cut, beside its class.
+
+    Args:
+        store: the run's files.
+        manifest: what was prepared, for a task with labels.
+        split: "train", "validation" or "test".
+        context: the most tokens of a row.
+
+    Attributes:
+        count: number of records, and so of rows.
+        tokens: number of targets: one a record.
+        cut: records that are longer than a row.
+
+    Raises:
+        DataError: a shard is not one.
+    """
+
+    def __init__(self, store: Store, manifest: Manifest, split: str, context: int) -> None:
+        self._records = StoredRecords(store, manifest, split)
+        self._marks = manifest.tokenizer
+        self._context = context
+        self.count = self.tokens = len(self._records.length_R)
+        self.cut = int((self._records.length_R + (self._marks.start_id is not None) > context).sum())
+
+    def batch(self, step: int, batch_size: int, seed: int) -> Batch:
+        """The (inputs_BT, targets_B1) of a step; the same for the same data, step, batch size and seed.
+
+        Records come in a shuffled order, each once in an epoch; each epoch has its own order.
+        """
+        return self._rows(at_step(step, batch_size, self.count, seed))
+
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
+        """The whole split from its beginning, every record once; the last batch may be smaller."""
+        for start in range(0, self.count, batch_size):
+            yield self._rows(np.arange(start, min(start + batch_size, self.count), dtype=np.int64))
+
+    def _rows(self, records: NDArray[np.int64]) -> Batch:
+        rows = [stored_row(self._records, record, self._marks, self._context) for record in records.tolist()]
+        longest = max(map(len, rows))
+        width = min(-(-longest // WIDTHS) * WIDTHS, self._context)
+        return filled(rows, width), self._records.labels_R[records, None].astype(np.int64)
+
+
+def row_of(tokens: Sequence[int], marks: Tokenizer | TokenizerFacts, context: int) -> list[int]:
+    """A text as a row: opened by the start token where there is one, cut to fit, closed by the end token.
+
+    Args:
+        tokens: ids of the text alone.
+        marks: knows the tokens that open and close a row.
+        context: the most tokens of a row.
+    """
+    opening = [] if marks.start_id is None else [marks.start_id]
+    return [*opening, *tokens[: context - len(opening) - 1], marks.end_id]
+
+
+def stored_row(records: StoredRecords, record: int, marks: TokenizerFacts, context: int) -> list[int]:
+    """The row of a record of a shard."""
+    stop = min(int(records.length_R[record]) - 1, context)  # without the end token that closes a record
+    return row_of(records.read(record, 0, stop).tolist(), marks, context)
+
+
+def filled(rows: list[list[int]], width: int) -> NDArray[np.int64]:
+    """Rows as one array, filled up with `FILL`."""
+    filled_BT = np.full((len(rows), width), FILL, np.int64)
+    for place, row in zip(filled_BT, rows, strict=True):
+        place[: len(row)] = row
+    return filled_BT
+
+
+def open_split(store: Store, manifest: Manifest, split: str, context: int) -> Windows | Rows:
+    """What training and evaluation read of a split: rows of labelled records, else windows of the token stream."""
+    return (Rows if manifest.labels else Windows)(store, manifest, split, context)

@@ -1,0 +1,63 @@
+"""The records of a split as they stand in its shards, each read on its own.
+
+Legend: R records of the split.
+"""
+
+from __future__ import annotations
+
+import weakref
+from contextlib import ExitStack
+from functools import cached_property
+
+import numpy as np
+
+from ..vault import Store
+from .batches import CACHED_BYTES
+from .manifest import Manifest
+from .shards import Shard, Tokens, token_type
+
+
+class StoredRecords:
+    """The records of one split.
+
+    Args:
+        store: the run's files.
+        manifest: what was prepared.
+        split: "train", "validation" or "test".
+
+    Attributes:
+        length_R: tokens of each record, its end token among them.
+        owners_R: keyed hash of each record's owner.
+        labels_R: class of each record; none for a task without labels.
+
+    Raises:
+        DataError: a shard is not one.
+    """
+
+    def __init__(self, store: Store, manifest: Manifest, split: str) -> None:
+        files = ExitStack()
+        weakref.finalize(self, files.close)
+        facts = manifest.splits[split]
+        self._shards = [Shard(files.enter_context(store.open(each.name)), each.name) for each in facts.shards]
+        size = facts.tokens * np.dtype(token_type(manifest.vocab_size)).itemsize
+        self._held = size <= CACHED_BYTES
+        offsets = [shard.offsets().astype(np.int64) for shard in self._shards]
+        self._start_R = np.concatenate([places[:-1] for places in offsets])
+        self._shard_R = np.repeat(np.arange(len(offsets)), [len(places) - 1 for places in offsets])
+        self.length_R = np.concatenate([np.diff(places) for places in offsets])
+        self.owners_R = np.concatenate([shard.owners() for shard in self._shards])
+        classes = len(manifest.labels)
+        self.labels_R = np.concatenate(
+            [shard.labels(classes) if classes else np.zeros(0, np.uint16) for shard in self._shards]
+        )
+
+    @cached_property
+    def _cache(self) -> list[Tokens]:
+        return [shard.read(0, shard.tokens) for shard in self._shards]
+
+    def read(self, record: int, start: int, stop: int) -> Tokens:
+        """Tokens of a record from `start` up to `stop`."""
+        begin, shard = int(self._start_R[record]), int(self._shard_R[record])
+        if self._held:
+            return self._cache[shard][begin + start : begin + stop]
+        return self._shards[shard].read(begin + start, begin + stop)

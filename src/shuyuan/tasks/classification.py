@@ -1,0 +1,84 @@
+"""Classification: tell which label a text has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from .base import TASKS, Example, Piece, Task, text_field
+
+LABEL_CHARS = 200  # a longer label is a text in the wrong column
+
+
+class Classification(Task):
+    """Text in, one label of several out."""
+
+    name = "classification"
+    output = "labels"
+
+    def columns(self, fields: Mapping[str, str]) -> list[str]:
+        return [fields["text"], fields["label"]]
+
+    def example(self, row: Mapping[str, Any], fields: Mapping[str, str], where: str) -> Example:
+        text = Piece(text_field(row, fields["text"], where), learn=False)
+        return Example((text,), label_field(row, fields["label"], where))
+
+    def label_metrics(
+        self, probabilities_NK: NDArray[np.floating[Any]], labels_N: NDArray[np.integer[Any]]
+    ) -> dict[str, float]:
+        """Mean cross entropy in nats, and the share of records whose likeliest label is the right one."""
+        right_N = np.take_along_axis(probabilities_NK, labels_N[:, None], 1)[:, 0].astype(np.float64)
+        return {
+            "loss": float(-np.log(np.maximum(right_N, np.finfo(np.float64).tiny)).mean()),
+            "accuracy": float((probabilities_NK.argmax(1) == labels_N).mean()),
+        }
+
+
+def label_field(row: Mapping[str, Any], column: str, where: str) -> str:
+    """The label in a column as text: 1 and 1.0 are "1", yes and no of a table are "true" and "false", nothing is "".
+
+    Raises:
+        DataError: there is no such column, or it holds something that is no label.
+    """
+    if column not in row:
+        raise DataError(
+            "data.no-column",
+            f"There is no column `{column}` with the label.",
+            where=where,
+            mend="Labels need a table (.csv, .tsv, .jsonl, .json, .parquet); name its column as `data.label`. "
+            f"Found: {', '.join(map(str, row)) or 'none'}.",
+        )
+    value = row[column]
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, str) and not value.strip():
+        return ""
+    label = str(value)
+    if not isinstance(value, (str, int, float)) or len(label) > LABEL_CHARS or not label.isprintable():
+        raise DataError(
+            "data.not-a-label",
+            f"The column `{column}` holds no label here, but {_kind(value)}.",
+            where=where,
+            mend="Name another column as `data.label`, or write the label as a short text, a number, true or false.",
+        )
+    return label
+
+
+def _kind(value: Any) -> str:
+    if not isinstance(value, str):
+        return type(value).__name__
+    if len(value) > LABEL_CHARS:
+        return f"a text of {len(value):,} characters"
+    return "a text with line ends or other control characters"
+
+
+TASKS[Classification.name] = Classification()
