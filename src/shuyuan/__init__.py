@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 # GNU OpenMP's threads wait for each other by spinning, by default for so long that one busy neighbour on the machine makes a
 # training step many times slower; 5000 turns cost about 3 % on a quiet machine (docs/lab-notes.md). Read when torch loads.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+# huggingface_hub tells the hub which libraries and tools surround it, and asks it for a list of tools to look for.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from .pipeline import LoadedRun

@@ -8,13 +8,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from . import __version__, data, evaluate, hardware, planning, report, train, vault
 from . import recipe as recipes
 from .errors import MachineError, RecipeError, RunError, VaultError
-from .inference import Engine
+from .inference import Engine, Labeller
 from .models import hub
 from .privacy.ledger import LEDGER_FILE, spent
 from .progress import Progress, Stop
@@ -97,6 +98,7 @@ def begin(
     fresh = not run.exists
     if fresh:
         _refuse_strange_folder(run)
+        recipe = _pinned(recipe)
     else:
         run.check_same(recipe)
         recipe = run.recipe()
@@ -125,6 +127,13 @@ def look(target: str | Path, key: str | None = None) -> Iterator[Job]:
     recipe = run.recipe()
     with vault.open_store(run, key or vault.key_place(recipe, run), writable=False) as store:
         yield Job(run, store, recipe)
+
+
+def _pinned(recipe: Recipe) -> Recipe:
+    """The recipe with the commits that stand behind what it takes from the hub."""
+    places = {"model.from": recipe.model.from_, "tokenizer.from": recipe.tokenizer.from_}
+    changes = {key: data.pinned(place) for key, place in places.items() if place is not None}
+    return recipe.replace(**changes) if changes else recipe
 
 
 def _refuse_strange_folder(run: Run) -> None:
@@ -349,8 +358,12 @@ class LoadedRun:
             if not job.store.exists("model"):
                 raise not_trained(job.run.path)
             self.recipe = job.recipe
-            model, tokenizer = hub.load(job.store), data.load_tokenizer(job.store)
-            self._engine = Engine(model, tokenizer, progress=progress)
+            self._model, self._tokenizer = hub.load(job.store), data.load_tokenizer(job.store)
+            self._progress = progress
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return Engine(self._model, self._tokenizer, progress=self._progress)
 
     def stream(self, prompt: str, **settings: Any) -> Iterator[str]:
         """The continuation, piece by piece; settings as in `inference.Engine.generate`."""
@@ -359,6 +372,11 @@ class LoadedRun:
     def generate(self, prompt: str, **settings: Any) -> str:
         """The continuation as one string; the same seed gives the same text."""
         return "".join(self.stream(prompt, **settings))
+
+    def classify(self, texts: Sequence[str]) -> Iterator[dict[str, float]]:
+        """For each text the probability of every label, the likeliest first."""
+        precision = hardware.choose_precision(self.recipe.train.precision, hardware.detect())
+        return Labeller(self._model, precision).label(texts, self._tokenizer)
 
 
 def _recomputed(job: Job) -> float | None:

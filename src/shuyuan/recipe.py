@@ -21,7 +21,6 @@ from .errors import RecipeError
 UNAVAILABLE = {
     "compress": "compression",
     "evaluate": "further evaluation tasks",
-    "train.lora": "LoRA fine-tuning",
 }
 BUILT_IN_SOURCES = ("stdlib", "packages", "digits")
 OWNED_SOURCES = ("stdlib", "packages")  # built in, and they know their owners
@@ -199,8 +198,8 @@ class Model(Section):
     from_: str | None = Field(
         None,
         alias="from",
-        description="Start from these weights: a local folder in the Qwen3 layout, or another run, sealed or not. Its "
-        "tokenizer is used too, unless [tokenizer] says otherwise.",
+        description="Start from these weights: a Hugging Face folder, another run, sealed or not, or hf:org/name. Its tokenizer "
+        "is used too, unless [tokenizer] says otherwise.",
     )
 
     @model_validator(mode="after")
@@ -227,6 +226,20 @@ class Model(Section):
             "kv_heads": self.kv_heads or heads,
             "hidden": hidden,
         }
+
+
+class Lora(Section):
+    """Low-rank adaptation: the model to start from stays as it is, and small matrices beside its own learn."""
+
+    rank: int = Field(16, ge=1, le=4096, description="Columns of the small matrices.")
+    alpha: float | None = Field(
+        None, gt=0, le=1e6, description="Their product counts alpha / rank times. Left out: 2 · rank."
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of their input that is left out at random.")
+    targets: list[str] = Field(
+        [],
+        description='Names of the matrices, such as ["q_proj", "v_proj"]. Left out: all inside the blocks.',
+    )
 
 
 class Train(Section):
@@ -260,8 +273,10 @@ class Train(Section):
         0.02, ge=0, lt=1, description="Share of the steps in which the learning rate rises from zero."
     )
     decay: float = Field(0.4, ge=0, le=1, description="Share of the steps in which wsd decays to zero.")
-    optimizer: Literal["muon", "adamw", "sgd"] = Field(
-        "muon", description="muon: Muon for the matrices inside the blocks, AdamW for all else."
+    optimizer: Literal["auto", "muon", "adamw", "sgd"] = Field(
+        "auto",
+        description="muon: Muon for the matrices inside the blocks, AdamW for all else. auto: muon; adamw for LoRA and for "
+        "architectures other than the built-in one.",
     )
     learning_rate: float | Auto = Field(
         "auto",
@@ -275,6 +290,7 @@ class Train(Section):
     checkpoint_every: str = Field(
         "1 min", description='A time or "20 steps". When checkpoints fall never changes the result.'
     )
+    lora: Lora | None = Field(None, description=Lora.__doc__)
     keep: int = Field(2, ge=1, description="Checkpoints kept; older ones are removed.")
     evaluations: int = Field(
         10, ge=0, le=100_000, description="How often the validation loss is measured during training."
@@ -464,6 +480,12 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _adapts_something(self) -> Recipe:
+        if self.train.lora is not None and self.model.from_ is None:
+            raise ValueError("train.lora: there is nothing to adapt without model.from")
+        return self
+
+    @model_validator(mode="after")
     def _private(self) -> Recipe:
         """What would steer training by records outside of the mechanism, or leave the unit undefined."""
         if self.privacy is None:
@@ -587,8 +609,10 @@ RESOLVED_KEYS = (
     "train.batch_size",
     "train.micro_batch",
     "train.precision",
+    "train.optimizer",
     "train.learning_rate",
 )
+PINNED_KEYS = ("model.from", "tokenizer.from")  # get the commit of a repository on the hub
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
@@ -598,7 +622,9 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
     lines = []
     for key in sorted(before.keys() | after.keys()):
         was, now = before.get(key), after.get(key)
-        left_open = key in RESOLVED_KEYS and now in (None, "auto")
+        left_open = (key in RESOLVED_KEYS and now in (None, "auto")) or (
+            key in PINNED_KEYS and str(was).startswith(f"{now}@")
+        )
         if now != was and not left_open:
             lines.append(f"{key}: {_said(was)} there, {_said(now)} asked")
     return lines

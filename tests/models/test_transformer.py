@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from shuyuan.errors import ShuyuanError
 from shuyuan.models import Transformer, TransformerConfig
+from shuyuan.models.transformer import init_weights
 from shuyuan.recipe import Model
 
 from .tiny import TIED, TINY, lively, tokens
@@ -140,7 +141,7 @@ def test_the_seed_alone_decides_the_weights() -> None:
     state = torch.get_rng_state()
     torch.manual_seed(6)
     second = Transformer(TINY)
-    second.init_weights(7)
+    init_weights(second, 7)
     third = Transformer(TINY, seed=8)
     for name, weight in first.state_dict().items():
         assert torch.equal(weight, second.state_dict()[name]), name

@@ -6,6 +6,7 @@ import typer
 
 from . import (
     audit,
+    classify,
     doctor,
     evaluate,
     export,
@@ -31,7 +32,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for verb in (run, plan, prepare, train, evaluate, audit, report, generate, export, verify, info, doctor):
+for verb in (
+    run,
+    plan,
+    prepare,
+    train,
+    evaluate,
+    audit,
+    report,
+    generate,
+    classify,
+    export,
+    verify,
+    info,
+    doctor,
+):
     name = verb.__name__.rpartition(".")[2]
     app.command(name=name)(getattr(verb, name))
 app.add_typer(keys.app, name="keys")

@@ -97,12 +97,16 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
         f"{train.records + validation.records:,} records of {train.owners + validation.owners:,} owners; "
         f"{train.tokens:,} tokens to train on, {validation.tokens:,} held out",
     )
-    loss, bigram = scores["validation.loss"], scores["validation.bigram_loss"]
-    table.add_row("training loss", f"{summary['loss']['train']:.3f} nats a token")
-    gain = f"{abs(bigram - loss):.2f} {'better' if loss < bigram else 'worse'}"
-    table.add_row(
-        "validation loss", f"{loss:.3f} nats a token; a Kneser-Ney bigram has {bigram:.3f}, so {gain}"
-    )
+    what = "record" if manifest.labels else "token"
+    loss = scores["validation.loss"]
+    if summary["loss"]["train"] is not None:
+        table.add_row("training loss", f"{summary['loss']['train']:.3f} nats a {what}")
+    table.add_row("validation loss", f"{loss:.3f} nats a {what}{_beside_bigram(scores)}")
+    if "validation.accuracy" in scores:
+        accuracy, majority = scores["validation.accuracy"], scores["validation.majority_accuracy"]
+        table.add_row(
+            "accuracy", f"{accuracy:.1%} of held-out records; always the most frequent label: {majority:.1%}"
+        )
     sealed = (
         f"{facts['sealed']} files, readable with the key alone"
         if summary["sealed"]
@@ -125,10 +129,19 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
         out.print(Text(f"sample {number}: ", style="cyan") + prompt + Text(visible(sample["text"])[:240]))
     out.print()
     words = shlex.quote(" ".join(facts["samples"][0]["prompt"].split()[:3])) if facts["samples"] else ""
+    verb = "classify" if manifest.labels else "generate"
     out.print(
-        Text("next: ", style="cyan") + Text(f"{_command()} generate {facts['folder']} {words}"),
+        Text("next: ", style="cyan") + Text(f"{_command()} {verb} {facts['folder']} {words}"),
         soft_wrap=True,
     )
+
+
+def _beside_bigram(scores: dict[str, float]) -> str:
+    bigram = scores.get("validation.bigram_loss")
+    if bigram is None:
+        return ""
+    gain = bigram - scores["validation.loss"]
+    return f"; a Kneser-Ney bigram has {bigram:.3f}, so {abs(gain):.2f} {'better' if gain > 0 else 'worse'}"
 
 
 def _command() -> str:

@@ -1,7 +1,7 @@
 """From the recipe's source to shards of tokens: read, clean, mask, remove duplicates, split by owner, encode.
 
-Other rooms use `prepare`, `load_manifest`, `load_tokenizer`, `open_split`, `Windows`, `Rows`, `row_of`, `UnitRows`, and the types
-`Manifest`, `Split`, `ShardFacts` and `Tokenizer`.
+Other rooms use `prepare`, `load_manifest`, `load_tokenizer`, `open_split`, `Windows`, `Rows`, `row_of`, `filled`, `UnitRows`,
+`local_folder` and `pinned` for what a recipe's `from` names, and the types `Manifest`, `Split`, `ShardFacts` and `Tokenizer`.
 """
 
 from .batches import NOTHING, Windows
@@ -17,7 +17,8 @@ from .manifest import (
 )
 from .masking import Masker
 from .prepare import load_tokenizer, prepare
-from .rows import FILL, Rows, open_split, row_of
+from .rows import FILL, Rows, filled, open_split, row_of
+from .snapshot import local_folder, pinned
 from .tokenizer import Tokenizer, byte_tokenizer, char_tokenizer, learn_bpe
 from .units import UnitRows
 
@@ -38,11 +39,14 @@ __all__ = [
     "Windows",
     "byte_tokenizer",
     "char_tokenizer",
+    "filled",
     "learn_bpe",
     "load_canaries",
     "load_manifest",
     "load_tokenizer",
+    "local_folder",
     "open_split",
+    "pinned",
     "prepare",
     "row_of",
 ]

@@ -20,6 +20,7 @@ from tokenizers import Tokenizer as HubTokenizer
 
 from ..errors import DataError
 from ..vault import open_model_folder
+from .snapshot import local_folder
 
 Ids = NDArray[np.uint32]
 
@@ -267,13 +268,17 @@ def learn_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return Tokenizer(hub)
 
 
-def given_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer of a tokenizer.json, or of a model folder or run that holds one.
+def given_tokenizer(place: str | Path) -> Tokenizer:
+    """The tokenizer of a tokenizer.json, or of a model folder, run or repository on the hub that holds one.
+
+    Args:
+        place: as in the recipe's `tokenizer.from`.
 
     Raises:
         DataError: there is none.
         RunError, VaultError: the run has no model yet, or cannot be opened.
     """
+    path = local_folder(place, weights=False)
     try:
         text = _of_folder(path) if path.is_dir() else path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

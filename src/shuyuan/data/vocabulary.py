@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +34,7 @@ def choose_tokenizer(recipe: Recipe, survey: Survey, masker: Masker, progress: P
     """
     wanted = recipe.tokenizer
     if wanted.from_ is not None:
-        return _checked(given_tokenizer(Path(wanted.from_)), survey, progress)
+        return _checked(given_tokenizer(wanted.from_), survey, progress)
     if wanted.kind == "byte":
         return byte_tokenizer()
     training_R = survey.kept_R & (survey.split_R == TRAIN)

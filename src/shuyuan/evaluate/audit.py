@@ -14,7 +14,8 @@ from torch import Tensor
 from ..data import Canaries, Manifest, UnitRows, load_canaries
 from ..errors import RunError
 from ..hardware import detect
-from ..models import Transformer, hub
+from ..models import hub
+from ..models.hub import Network
 from ..privacy import accountant, mechanism_in
 from ..privacy.audit import audit as verdict_on
 from ..progress import Progress
@@ -97,7 +98,7 @@ def _rows(canaries: Canaries, end_id: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _losses(model: Transformer, inputs: Tensor, targets: Tensor, progress: Progress) -> NDArray[np.float64]:
+def _losses(model: Network, inputs: Tensor, targets: Tensor, progress: Progress) -> NDArray[np.float64]:
     """The summed loss of each canary."""
     model.eval()
     found = []
@@ -119,7 +120,7 @@ def _others(store: Store, manifest: Manifest, context: int, planted: int) -> tup
 
 
 def _share_in_the_update(
-    before: Transformer, after: Transformer, sources: list[tuple[Tensor, Tensor]], progress: Progress
+    before: Network, after: Network, sources: list[tuple[Tensor, Tensor]], progress: Progress
 ) -> NDArray[np.float64]:
     """How much of each canary's gradient is in what training changed, all of them and other records explained together.
 
@@ -160,7 +161,7 @@ def _share_in_the_update(
 
 
 @torch.no_grad()
-def _extraction(model: Transformer, canaries: Canaries, end_id: int, progress: Progress) -> dict[str, int]:
+def _extraction(model: Network, canaries: Canaries, end_id: int, progress: Progress) -> dict[str, int]:
     """How many canaries a greedy continuation of their first tokens brings back whole, of those put in and of those left out."""
     model.eval()
     tokens = torch.from_numpy(canaries.tokens_MT)

@@ -7,7 +7,7 @@ import torch
 from ..data import Windows
 from ..hardware import Precision as PrecisionName
 from ..hardware import detect
-from ..models import Transformer
+from ..models.hub import Network
 from ..progress import Progress
 from ..train.precision import Precision
 
@@ -16,7 +16,7 @@ BATCH = 16
 
 @torch.inference_mode()
 def mean_loss(
-    model: Transformer,
+    model: Network,
     windows: Windows,
     precision: PrecisionName,
     progress: Progress,

@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from ..data import Manifest, Tokenizer, Windows, load_tokenizer
 from ..hardware import choose_precision, detect
 from ..inference import Engine
-from ..models import Transformer, hub
+from ..models import hub
+from ..models.hub import Network
 from ..progress import Progress
 from ..recipe import Recipe
 from ..runs import not_trained
 from ..tasks import task_named
 from ..vault import Store
 from .bigram import Bigram
+from .labels import label_samples, score_labels
 from .losses import mean_loss
 
 SCORES_FILE = "scores.json"
@@ -28,7 +30,7 @@ PROMPT_TOKENS = 8  # a record shorter than this gives no prompt
 
 
 def evaluate(recipe: Recipe, store: Store, manifest: Manifest, progress: Progress) -> dict[str, Any]:
-    """Scores the model on validation and test, beside a Kneser-Ney bigram, and writes three samples.
+    """Scores the model on validation and test, beside a baseline, and writes three samples.
 
     Args:
         recipe: as resolved; its precision is the one that scores are computed in.
@@ -44,6 +46,22 @@ def evaluate(recipe: Recipe, store: Store, manifest: Manifest, progress: Progres
     if not store.exists("model"):
         raise not_trained(store.path)
     model = hub.load(store)
+    if manifest.labels:
+        metrics = score_labels(recipe, store, manifest, model, progress)
+        samples = label_samples(recipe, store, manifest, model)
+    else:
+        metrics = _score_tokens(recipe, store, manifest, model, progress)
+        samples = _samples(recipe, store, manifest, model, progress)
+    scores: dict[str, Any] = {recipe.task: {ORIGINAL: metrics}}
+    store.write_json(SCORES_FILE, scores)
+    store.write_json(SAMPLES_FILE, samples)
+    return scores
+
+
+def _score_tokens(
+    recipe: Recipe, store: Store, manifest: Manifest, model: Network, progress: Progress
+) -> dict[str, float]:
+    """{"SPLIT.METRIC": value} of a model that predicts tokens, beside a Kneser-Ney bigram."""
     task = task_named(recipe.task)
     bigram = _fit_bigram(recipe, store, manifest, progress)
     precision = choose_precision(recipe.train.precision, detect())
@@ -57,10 +75,7 @@ def evaluate(recipe: Recipe, store: Store, manifest: Manifest, progress: Progres
         scores = task.metrics(loss, facts.tokens, facts.text_bytes)
         scores["bigram_loss"] = bigram.loss(windows.in_order(BATCH))
         metrics |= {f"{split}.{name}": value for name, value in scores.items()}
-    scores_by_task: dict[str, Any] = {recipe.task: {ORIGINAL: metrics}}
-    store.write_json(SCORES_FILE, scores_by_task)
-    store.write_json(SAMPLES_FILE, _samples(recipe, store, manifest, model, progress))
-    return scores_by_task
+    return metrics
 
 
 def _fit_bigram(recipe: Recipe, store: Store, manifest: Manifest, progress: Progress) -> Bigram:
@@ -78,7 +93,7 @@ def _fit_bigram(recipe: Recipe, store: Store, manifest: Manifest, progress: Prog
 
 
 def _samples(
-    recipe: Recipe, store: Store, manifest: Manifest, model: Transformer, progress: Progress
+    recipe: Recipe, store: Store, manifest: Manifest, model: Network, progress: Progress
 ) -> list[dict[str, Any]]:
     """Three continuations of the first words of held-out windows."""
     tokenizer = load_tokenizer(store)

@@ -1,9 +1,10 @@
-"""From a model and a tokenizer to text: sampling, and the engine that runs sequences through cache slots.
+"""From a model and a tokenizer to text or labels: sampling, and the engine that runs sequences through cache slots.
 
-Other rooms may use `Engine` and `Sampling`.
+Other rooms may use `Engine`, `Sampling` and `Labeller`.
 """
 
 from .engine import Engine
+from .labels import Labeller
 from .sampling import Sampling
 
-__all__ = ["Engine", "Sampling"]
+__all__ = ["Engine", "Labeller", "Sampling"]

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..data import Tokenizer
 from ..errors import ShuyuanError
-from ..models import Slots, Transformer
+from ..models import open_slots
+from ..models.hub import Network
 from ..progress import Progress
 from .sampling import Sampling, bad_setting, choose
 from .stream import TextStream
@@ -37,7 +38,7 @@ class Engine:
     """
 
     def __init__(
-        self, model: Transformer, tokenizer: Tokenizer, *, slots: int = 16, progress: Progress | None = None
+        self, model: Network, tokenizer: Tokenizer, *, slots: int = 16, progress: Progress | None = None
     ) -> None:
         if tokenizer.vocab_size > model.config.vocab_size:
             raise ShuyuanError(
@@ -120,7 +121,7 @@ class Engine:
         """Runs all texts to their end; yields (number of the text, piece)."""
         context = self._model.context
         longest = max((len(text.tokens) + text.tokens_left for text in texts), default=0)
-        slots = Slots(self._model, min(self._slots, len(texts)), min(context, longest))
+        slots = open_slots(self._model, min(self._slots, len(texts)), min(context, longest))
         waiting = deque(enumerate(texts))
         active: dict[int, tuple[int, _Text]] = {}
         while waiting or active:

@@ -1,7 +1,7 @@
 """The networks: the transformer in the Qwen3 layout, its key-value cache, and Hugging Face folders in and out.
 
-Other rooms may use `TransformerConfig` and `config_for` (which load no torch), `Transformer`, `Cache`, `Slots`, and the module `hub`
-(`save`, `load`, `load_folder`).
+Other rooms may use `TransformerConfig`, `HubConfig`, `config_for` and `in_block` (which load no torch), `Transformer`, `Classifier`, `Cache`,
+`open_slots`, and the modules `hub` (`save`, `load`, `load_folder`, `scratch`, `Network`) and `lora` (`add_lora`, `merge_lora`).
 """
 
 from __future__ import annotations
@@ -9,23 +9,33 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .config import TransformerConfig
+from .config import TransformerConfig, in_block
 from .folder import config_for
+from .hub_config import HubConfig
 
 if TYPE_CHECKING:
-    from . import hub
-    from .cache import Cache, Slots
+    from . import hub, lora
+    from .cache import Cache, Slots, open_slots
+    from .classifier import Classifier
     from .transformer import Transformer
 
-__all__ = ["Cache", "Slots", "Transformer", "TransformerConfig", "config_for", "hub"]
+__all__ = [
+    "Cache", "Classifier", "HubConfig", "Slots", "Transformer", "TransformerConfig", "config_for", "hub", "in_block", "lora", "open_slots",
+]  # fmt: skip
 
-_HOMES = {"Cache": ".cache", "Slots": ".cache", "Transformer": ".transformer"}
+_HOMES = {
+    "Cache": ".cache",
+    "Classifier": ".classifier",
+    "Slots": ".cache",
+    "Transformer": ".transformer",
+    "open_slots": ".cache",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Loads torch only when a network is asked for: the plan needs nothing but the configuration."""
-    if name == "hub":
-        return import_module(".hub", __name__)
+    if name in ("hub", "lora"):
+        return import_module(f".{name}", __name__)
     if name in _HOMES:
         return getattr(import_module(_HOMES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,8 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ShuyuanError
+from .classifier import Classifier
 from .config import TransformerConfig
 from .functions import attend_causal
+from .hub_model import HubModel
+from .hub_slots import HubSlots
 from .transformer import Attend, Transformer
 
 
@@ -202,3 +205,23 @@ class Slots:
             x_BTC[:, -1]
         )  # the head is wide: only the last token needs it
         return logits_BV.float().cpu()
+
+
+def open_slots(model: Transformer | Classifier | HubModel, count: int, capacity: int) -> Slots | HubSlots:
+    """Slots of a model that continues text.
+
+    Args:
+        model: the network; it is only read.
+        count: how many sequences at once.
+        capacity: tokens that each can hold, at most the model's context.
+
+    Raises:
+        ShuyuanError: the model tells classes apart.
+    """
+    if isinstance(model, Classifier) or model.config.labels:
+        raise ShuyuanError(
+            "models.no-token-head",
+            "The model tells classes apart, and has no head to continue text.",
+            mend="Use `shuyuan classify`.",
+        )
+    return HubSlots(model, count) if isinstance(model, HubModel) else Slots(model, count, capacity)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,20 @@ from ..errors import ShuyuanError
 from ..recipe import Model
 
 ARCHITECTURE = "Qwen3ForCausalLM"
+CLASSIFIER = "Qwen3ForSequenceClassification"
+HEAD, LABEL_HEAD = "lm_head.weight", "score.weight"
 # Far above any model that this path can hold: a config that asks for more is a lie or a mistake, and is refused
 # before anything is allocated for it.
 LARGEST = 2**24
 MOST_LAYERS = 1024
 LARGEST_HEAD = 256
+MOST_LABELS = 2**16
+_IN_BLOCK = re.compile(r"(^|\.)(layers?|h|blocks?)\.\d+\.")
+
+
+def in_block(name: str) -> bool:
+    """Whether a parameter or module stands inside a block, by the names that the architectures give their blocks."""
+    return _IN_BLOCK.search(name) is not None
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,7 @@ class TransformerConfig:
         rope_theta: base of the rotary wavelengths.
         norm_eps: added to the mean square in every RMSNorm.
         end_id: token that closes every record and opens generation; None where a folder names none.
+        labels: names of the classes that the head tells apart; without any, the head predicts tokens.
     """
 
     vocab_size: int
@@ -48,19 +59,28 @@ class TransformerConfig:
     rope_theta: float = 10_000.0
     norm_eps: float = 1e-6
     end_id: int | None = None
+    labels: tuple[str, ...] = ()
 
     @classmethod
-    def from_recipe(cls, model: Model, vocab_size: int, end_id: int) -> TransformerConfig:
+    def from_recipe(
+        cls, model: Model, vocab_size: int, end_id: int, labels: Sequence[str] = ()
+    ) -> TransformerConfig:
         """The shape that a recipe's [model] table asks for, with the vocabulary of the run's tokenizer."""
         shape = model.shape()
         return cls(
             vocab_size=vocab_size,
             head_dim=shape["width"] // shape["heads"],
             context=model.context,
-            tied=model.tied,
+            tied=model.tied and not labels,
             end_id=end_id,
+            labels=tuple(labels),
             **shape,
         )
+
+    @property
+    def head(self) -> tuple[int, int]:
+        """(predictions a sequence, logits a prediction): one for each token, or one for the whole."""
+        return (1, len(self.labels)) if self.labels else (self.context, self.vocab_size)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -83,8 +103,10 @@ class TransformerConfig:
         for layer in range(self.layers):
             shapes.update({f"model.layers.{layer}.{name}.weight": shape for name, shape in block.items()})
         shapes["model.norm.weight"] = (width,)
-        if not self.tied:
-            shapes["lm_head.weight"] = (self.vocab_size, width)
+        if self.labels:
+            shapes[LABEL_HEAD] = (len(self.labels), width)
+        elif not self.tied:
+            shapes[HEAD] = (self.vocab_size, width)
         return shapes
 
     @property
@@ -92,13 +114,13 @@ class TransformerConfig:
         """Exact number of parameters, a tied head counted once."""
         attention = 2 * self.width * self.head_dim * (self.heads + self.kv_heads)
         block = attention + 3 * self.width * self.hidden + 2 * self.width + 2 * self.head_dim
-        heads = 1 if self.tied else 2
-        return heads * self.vocab_size * self.width + self.layers * block + self.width
+        rows = self.vocab_size + (len(self.labels) if self.labels else 0 if self.tied else self.vocab_size)
+        return rows * self.width + self.layers * block + self.width
 
     def to_hub(self) -> dict[str, Any]:
         """The content of `config.json`; the rotary base stands under its name before and since transformers 5."""
         return {
-            "architectures": [ARCHITECTURE],
+            "architectures": [CLASSIFIER if self.labels else ARCHITECTURE],
             "model_type": "qwen3",
             "dtype": "float32",
             "vocab_size": self.vocab_size,
@@ -124,7 +146,18 @@ class TransformerConfig:
             "layer_types": ["full_attention"] * self.layers,
             "bos_token_id": self.end_id,
             "eos_token_id": self.end_id,
-            "pad_token_id": None,  # transformers would stop training the padding token's embedding
+            **self._label_table(),
+        }
+
+    def _label_table(self) -> dict[str, Any]:
+        if not self.labels:
+            return {"pad_token_id": None}  # transformers would stop training the padding token's embedding
+        # A batch needs something to fill rows up with, and transformers reads the class at the last token that is not it.
+        by_id = {str(number): name for number, name in enumerate(self.labels)}
+        return {
+            "pad_token_id": self.end_id,
+            "id2label": by_id,
+            "label2id": {name: number for number, name in enumerate(self.labels)},
         }
 
     @classmethod
@@ -138,40 +171,61 @@ class TransformerConfig:
         Raises:
             ShuyuanError: another architecture, a variant of Qwen3 that this path does not compute, or an absurd size.
         """
-        _check_kind(table, where)
-        width = _whole(table, "hidden_size", where)
-        heads = _whole(table, "num_attention_heads", where)
-        kv_heads = _whole(table, "num_key_value_heads", where, default=heads)
-        head_dim = _whole(table, "head_dim", where, default=128, most=LARGEST_HEAD)  # Qwen3's own default
-        vocab_size = _whole(table, "vocab_size", where)
+        _check_variant(table, where)
+        width = whole_number(table, "hidden_size", where)
+        heads = whole_number(table, "num_attention_heads", where)
+        kv_heads = whole_number(table, "num_key_value_heads", where, default=heads)
+        head_dim = whole_number(
+            table, "head_dim", where, default=128, most=LARGEST_HEAD
+        )  # Qwen3's own default
+        vocab_size = whole_number(table, "vocab_size", where)
+        labels = label_names(table, where) if table.get("architectures") == [CLASSIFIER] else ()
         if heads % kv_heads:
             raise _bad("num_key_value_heads", kv_heads, f"it must divide num_attention_heads, {heads}", where)
         if head_dim % 2:
             raise _bad("head_dim", head_dim, "it must be even", where)
         return cls(
             vocab_size=vocab_size,
-            layers=_whole(table, "num_hidden_layers", where, most=MOST_LAYERS),
+            layers=whole_number(table, "num_hidden_layers", where, most=MOST_LAYERS),
             width=width,
             heads=heads,
             kv_heads=kv_heads,
             head_dim=head_dim,
-            hidden=_whole(table, "intermediate_size", where),
-            context=_whole(table, "max_position_embeddings", where, most=2**20),
-            tied=table.get("tie_word_embeddings", False) is True,
+            hidden=whole_number(table, "intermediate_size", where),
+            context=whole_number(table, "max_position_embeddings", where, most=2**20),
+            tied=table.get("tie_word_embeddings", False) is True and not labels,
             rope_theta=_rope_theta(table, where),
             norm_eps=_number(table, "rms_norm_eps", where, default=1e-6),
-            end_id=_end_id(table, vocab_size, where),
+            end_id=end_id_in(table, vocab_size, where),
+            labels=labels,
         )
 
 
-def _check_kind(table: Mapping[str, Any], where: str) -> None:
-    """Refuses what the native transformer does not compute."""
+def is_native(table: Mapping[str, Any]) -> bool:
+    """Whether a `config.json` is of the architecture that Shuyuan computes itself."""
     kind = table.get("architectures") or [table.get("model_type")]
-    if kind not in ([ARCHITECTURE], ["qwen3"]) or table.get("model_type", "qwen3") != "qwen3":
+    known = kind in ([ARCHITECTURE], [CLASSIFIER], ["qwen3"])
+    return known and table.get("model_type", "qwen3") == "qwen3"
+
+
+def label_names(table: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """The names of a classifier's classes in order, from `id2label`."""
+    names = table.get("id2label")
+    sound = isinstance(names, dict) and 0 < len(names) <= MOST_LABELS
+    found = [names.get(str(number)) for number in range(len(names))] if sound and names else []
+    if not found or not all(isinstance(name, str) for name in found):
+        raise _bad("id2label", names, 'it must name the classes "0", "1", …', where)
+    return tuple(map(str, found))
+
+
+def _check_variant(table: Mapping[str, Any], where: str) -> None:
+    """Refuses what the native transformer does not compute: other architectures, and variants of its own."""
+    if not is_native(table):
+        kind = table.get("architectures") or [table.get("model_type")]
         named = ", ".join(map(str, kind)) if isinstance(kind, list) else str(kind)
         raise ShuyuanError(
             "models.other-architecture",
-            f"The model is of the architecture {named[:80]}, which this version does not load.",
+            f"The model is of the architecture {named[:80]}, which is not computed here.",
             where=where,
             mend=f"Use a folder of the architecture {ARCHITECTURE} (model_type qwen3).",
         )
@@ -193,8 +247,8 @@ def _rope_theta(table: Mapping[str, Any], where: str) -> float:
     return _number({**table, **rope}, "rope_theta", where, default=10_000.0)
 
 
-def _end_id(table: Mapping[str, Any], vocab_size: int, where: str) -> int | None:
-    """The end token; the first where there are several."""
+def end_id_in(table: Mapping[str, Any], vocab_size: int, where: str) -> int | None:
+    """The end token of a `config.json`; the first where there are several."""
     end = table.get("eos_token_id")
     end = end[0] if isinstance(end, list) and end else end
     if end is None:
@@ -204,9 +258,10 @@ def _end_id(table: Mapping[str, Any], vocab_size: int, where: str) -> int | None
     return end
 
 
-def _whole(
+def whole_number(
     table: Mapping[str, Any], key: str, where: str, *, default: int | None = None, most: int = LARGEST
 ) -> int:
+    """A size in a `config.json`, refused where it is missing without a default, or absurd."""
     value = default if table.get(key) is None else table[key]
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
         raise _bad(key, value, f"it must be a whole number from 1 to {most}", where)

@@ -1,64 +1,135 @@
-"""Model folders without their weights: where they are, and what shape the model in them has. Loads no torch."""
+"""Model folders without their weights: where they are, and what shape the model in them has."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..data import local_folder
 from ..errors import ShuyuanError
 from ..recipe import Model
 from ..vault import Store, open_model_folder
-from .config import TransformerConfig
+from .config import TransformerConfig, is_native
+from .hub_config import HubConfig
 
 CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 LARGEST_JSON_BYTES = 2**24
 
 
-def config_for(model: Model, vocab_size: int, end_id: int = 0) -> TransformerConfig:
+def config_for(
+    model: Model, vocab_size: int, end_id: int = 0, labels: Sequence[str] = ()
+) -> TransformerConfig:
     """The shape of the model that a run will train: the recipe's own, or that of the weights it starts from.
 
     Args:
         model: the recipe's [model] table.
         vocab_size: of the run's tokenizer.
         end_id: its end token.
+        labels: names of the classes, for a task that tells some apart.
 
     Raises:
-        ShuyuanError: there is no model to start from, or it cannot be opened.
+        ShuyuanError: there is no model to start from, it cannot be opened, or it sees fewer tokens than `context`.
     """
     if model.from_ is None:
-        return TransformerConfig.from_recipe(model, vocab_size, end_id)
-    with opened(Path(model.from_)) as (store, name):
-        return replace(read_config(store, name), context=model.context)
+        return TransformerConfig.from_recipe(model, vocab_size, end_id, labels)
+    with opened(model.from_, weights=False) as (store, name):
+        config = read_config(store, name)
+    if isinstance(config, HubConfig) and model.context > config.context:
+        raise ShuyuanError(
+            "models.too-long",
+            f"The model to start from sees {config.context} tokens at once, and the recipe asks for {model.context}.",
+            where="model.context",
+            mend=f"Set model.context to {config.context} or less.",
+        )
+    return replace(
+        config, context=model.context, labels=tuple(labels), tied=config.tied and not labels, end_id=end_id
+    )
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[Store, str]]:
+def opened(path: str | Path, *, weights: bool = True) -> Iterator[tuple[Store, str]]:
     """The files of a model folder or run, and the model's folder in them, as `vault.open_model_folder`.
+
+    Args:
+        path: as in a recipe's `model.from`.
+        weights: whether they are needed; of a repository on the hub that was never fetched, the configuration may do.
 
     Raises:
         ShuyuanError: there is no such folder, or it cannot be opened.
     """
-    if not path.is_dir():
+    folder = local_folder(path, weights=weights)
+    if not folder.is_dir():
         raise ShuyuanError(
             "models.no-folder", "There is no such model folder.", where=str(path), mend="Check the path."
         )
-    with open_model_folder(path) as found:
+    with open_model_folder(folder) as found:
         yield found
 
 
 def read_config(store: Store, name: str) -> TransformerConfig:
-    """The shape that config.json tells.
+    """The shape that config.json tells: a `HubConfig` for another architecture than ours, with its stored tensors.
 
     Args:
         store: where the folder is.
         name: the folder's name in it; "" is the store itself.
     """
-    where = PurePosixPath(store.path.as_posix(), name, CONFIG_FILE)
-    return TransformerConfig.from_hub(read_json(store, name, CONFIG_FILE), where=str(where))
+    where = str(PurePosixPath(store.path.as_posix(), name, CONFIG_FILE))
+    table = read_json(store, name, CONFIG_FILE)
+    if is_native(table):
+        return TransformerConfig.from_hub(table, where=where)
+    config = HubConfig.from_hub(table, where=where)
+    has_weights = any(file.endswith(".safetensors") for file in store.names(name))
+    return replace(config, tensors=_stored_shapes(store, name)) if has_weights else config
+
+
+def _stored_shapes(store: Store, name: str) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every stored parameter."""
+    from .weights import read_header  # it knows torch's types, and only other architectures need it here
+
+    place = PurePosixPath(store.path.as_posix(), name)
+    shapes = {}
+    for file in weight_files(store, name):
+        with store.open(f"{name}/{file}".removeprefix("/")) as reader:
+            header = read_header(reader, str(place / file))
+        shapes.update({tensor: at.shape for tensor, at in header.items() if at.dtype.is_floating_point})
+    return shapes
+
+
+def weight_files(store: Store, name: str) -> list[str]:
+    """The names of a folder's safetensors files: one, or those that an index lists.
+
+    Raises:
+        ShuyuanError: there is none; where there are pickles instead, it says that they are never opened.
+    """
+    prefix = f"{name}/" if name else ""
+    found = [full.removeprefix(prefix) for full in store.names(prefix)]
+    place = str(PurePosixPath(store.path.as_posix(), name))
+    if WEIGHTS_FILE in found:
+        return [WEIGHTS_FILE]
+    if INDEX_FILE in found:
+        named = read_json(store, name, INDEX_FILE).get("weight_map")
+        files = sorted({str(file) for file in named.values()}) if isinstance(named, dict) else []
+        for file in files:
+            if file not in found or not file.endswith(".safetensors"):
+                raise missing(file[:80], place)
+        if files:
+            return files
+    pickles = [file for file in found if file.endswith(PICKLES)]
+    if pickles:
+        raise ShuyuanError(
+            "models.pickle",
+            f"The weights are pickled ({pickles[0]}), and a pickle can run code when it is opened.",
+            where=place,
+            mend="Use a folder with model.safetensors; transformers' save_pretrained writes one.",
+        )
+    raise missing(WEIGHTS_FILE, place)
 
 
 def read_json(store: Store, name: str, file: str) -> dict[str, Any]:

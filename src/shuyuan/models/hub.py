@@ -1,13 +1,15 @@
-"""Hugging Face folders, out and in: what is written opens as `Qwen3ForCausalLM`, and such folders load here.
+"""Hugging Face folders, out and in: what is written opens in transformers, and folders of transformers load here.
 
-Weights are safetensors only. A pickle can run code when it is opened, so none is ever opened.
+The layout of Qwen3 is computed by our own transformer, everything else by transformers. Weights are safetensors only. A
+pickle can run code when it is opened, so none is ever opened.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,20 +19,25 @@ from torch import Tensor
 
 from ..errors import ShuyuanError
 from ..vault import Folder, Reader, Store
-from .config import TransformerConfig
-from .folder import CONFIG_FILE, missing, opened, read_config, read_json
+from .classifier import Classifier
+from .config import HEAD, LABEL_HEAD, TransformerConfig
+from .folder import CONFIG_FILE, LARGEST_JSON_BYTES, opened, read_config, weight_files
+from .hub_config import HubConfig
+from .hub_model import HubModel, build
 from .transformer import Transformer
 from .weights import Place, check_shapes, damaged, read_header, read_tensor
 
 WEIGHTS_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
 TOKENIZER_FILE = "tokenizer.json"
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+# What goes with another architecture's weights and says nothing of records.
+COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 ROLES = ("bos_token", "eos_token", "pad_token")  # the end token plays all three
-HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+EMBEDDING = "model.embed_tokens.weight"
+
+Network = Transformer | Classifier | HubModel
 
 
-def save(folder: Folder, model: Transformer, tokenizer_json: str, card: str) -> None:
+def save(folder: Folder, model: Network, tokenizer_json: str, card: str) -> None:
     """Writes a model as a Hugging Face folder that transformers, vLLM and llama.cpp open.
 
     Args:
@@ -43,85 +50,126 @@ def save(folder: Folder, model: Transformer, tokenizer_json: str, card: str) -> 
         ShuyuanError: the tokenizer does not fit the model.
     """
     config = model.config
-    weights = {name: weight.detach().float().cpu().contiguous() for name, weight in model.named_parameters()}
-    folder.write(CONFIG_FILE, _json(config.to_hub()))
+    table, parameters = model.to_hub()
+    weights = {name: weight.detach().float().cpu().contiguous() for name, weight in parameters.items()}
+    companions = model.companions if isinstance(model, HubModel) else {}
+    folder.write(CONFIG_FILE, _json(table))
     folder.write(WEIGHTS_FILE, safetensors.torch.save(weights, {"format": "pt"}))
     folder.write(TOKENIZER_FILE, tokenizer_json.encode())
-    folder.write("tokenizer_config.json", _json(_tokenizer_config(config, tokenizer_json)))
-    ends = {} if config.end_id is None else {f"{role}_id": config.end_id for role in ROLES}
-    folder.write("generation_config.json", _json({"do_sample": True, "temperature": 0.8, **ends}))
+    if "tokenizer_config.json" not in companions:
+        folder.write("tokenizer_config.json", _json(_tokenizer_config(config, tokenizer_json)))
+    for file, content in companions.items():
+        folder.write(file, content)
+    if not config.labels:
+        ends = {} if config.end_id is None else {f"{role}_id": config.end_id for role in ROLES}
+        folder.write("generation_config.json", _json({"do_sample": True, "temperature": 0.8, **ends}))
     folder.write("README.md", card.encode())
 
 
-def load_folder(path: str | Path) -> Transformer:
-    """Loads a Qwen3 folder, as transformers or `save` writes it, or the model of a run.
+def load_folder(path: str | Path, labels: Sequence[str] | None = None, seed: int = 0) -> Network:
+    """Loads the model that a recipe's `model.from` names: a folder, a run, or a repository of the hub.
+
+    Args:
+        path: as in the recipe.
+        labels: as for `load`.
+        seed: as for `load`.
 
     Raises:
         ShuyuanError: as `load`, or the run cannot be opened.
     """
-    with opened(Path(path)) as (store, name):
-        return load(store, name)
+    with opened(path) as (store, name):
+        return load(store, name, labels, seed)
 
 
-def load(store: Store, name: str = "model") -> Transformer:
+def load(store: Store, name: str = "model", labels: Sequence[str] | None = None, seed: int = 0) -> Network:
     """Loads a model from a run, or from any store; memory peaks at the model and one tensor more.
 
     Args:
         store: where the folder is.
         name: the folder's name in it; "" is the store itself.
+        labels: names of the classes that it shall tell apart, or () for tokens: another head than the stored one is drawn
+            anew, from the seed. None takes the model as it is.
+        seed: start of what is drawn.
 
     Returns:
         The model in float32, on the CPU.
 
     Raises:
-        ShuyuanError: a file is missing or damaged, the weights are pickled or do not fit the configuration, or the
-            architecture is another; the file or tensor is named.
+        ShuyuanError: a file is missing or damaged, the weights are pickled or do not fit the configuration, or the head
+            that is wanted cannot be had; the file or tensor is named.
     """
-    prefix = f"{name}/" if name else ""
-    found = [full.removeprefix(prefix) for full in store.names(prefix)]
     place = str(PurePosixPath(store.path.as_posix(), name))
     config = read_config(store, name)
-    files = _weight_files(store, name, found, place)
-    with ExitStack() as stack:
-        readers = {file: stack.enter_context(store.open(prefix + file)) for file in files}
-        headers = {file: read_header(reader, f"{place}/{file}") for file, reader in readers.items()}
-        places = _merge(headers, place)
-        expected = dict(config.shapes)
-        if config.tied and HEAD in places:
-            expected[HEAD] = expected[EMBEDDING]
-        check_shapes(places, expected, place)
-        weights = dict(_read_all(readers, headers, place))
-    if config.tied:
-        _drop_tied_head(weights, place)
-    with torch.device("meta"):  # nothing is allocated: the model takes the tensors that were read
-        model = Transformer(config, seed=None)
+    if isinstance(config, HubConfig):
+        model = build(config, _read_weights(store, name, config, place), labels, seed, place)
+        model.companions = dict(_companions(store, name))
+        return model
+    return _native(config, _read_weights(store, name, config, place), labels, seed, place)
+
+
+def scratch(config: TransformerConfig, seed: int = 0) -> Network:
+    """A model of that shape with weights drawn from the seed."""
+    if isinstance(config, HubConfig):
+        return build(config, None, None, seed, "model.from")
+    return Classifier(config, seed) if config.labels else Transformer(config, seed)
+
+
+def _native(
+    config: TransformerConfig,
+    weights: dict[str, Tensor],
+    labels: Sequence[str] | None,
+    seed: int,
+    place: str,
+) -> Transformer | Classifier:
+    """Our own transformer with these weights; nothing is allocated for it, it takes the tensors that were read."""
+    new: frozenset[str] = frozenset()
+    if labels is not None and tuple(labels) != config.labels:
+        if not labels:
+            raise ShuyuanError(
+                "models.no-token-head",
+                "The model tells classes apart, and has no head to continue text.",
+                where=place,
+                mend="Start from the model that it was made of.",
+            )
+        config = replace(config, labels=tuple(labels), tied=False)
+        weights.pop(HEAD, None)
+        head = torch.empty(config.shapes[LABEL_HEAD])
+        weights[LABEL_HEAD] = head.normal_(0.0, 0.02, generator=torch.Generator().manual_seed(seed))
+        new = frozenset({LABEL_HEAD})
+    with torch.device("meta"):
+        model = Classifier(config, None) if config.labels else Transformer(config, None)
     model.load_state_dict(weights, strict=False, assign=True)
-    if config.tied:
+    if isinstance(model, Transformer) and config.tied:
         model.lm_head.weight = model.model.embed_tokens.weight
+    model.new = new
     return model
 
 
-def _weight_files(store: Store, name: str, found: list[str], place: str) -> list[str]:
-    """The names of the safetensors files: one, or those that an index lists."""
-    if WEIGHTS_FILE in found:
-        return [WEIGHTS_FILE]
-    if INDEX_FILE in found:
-        named = read_json(store, name, INDEX_FILE).get("weight_map")
-        files = sorted({str(file) for file in named.values()}) if isinstance(named, dict) else []
-        for file in files:
-            if file not in found or not file.endswith(".safetensors"):
-                raise missing(file[:80], place)
-        if files:
-            return files
-    pickles = [file for file in found if file.endswith(PICKLES)]
-    if pickles:
-        raise ShuyuanError(
-            "models.pickle",
-            f"The weights are pickled ({pickles[0]}), and a pickle can run code when it is opened.",
-            where=place,
-            mend="Use a folder with model.safetensors; transformers' save_pretrained writes one.",
-        )
-    raise missing(WEIGHTS_FILE, place)
+def _read_weights(store: Store, name: str, config: TransformerConfig, place: str) -> dict[str, Tensor]:
+    """All stored parameters by name, in float32, checked against the configuration where that is ours."""
+    prefix = f"{name}/" if name else ""
+    with ExitStack() as stack:
+        readers = {file: stack.enter_context(store.open(prefix + file)) for file in weight_files(store, name)}
+        headers = {file: read_header(reader, f"{place}/{file}") for file, reader in readers.items()}
+        places = _merge(headers, place)
+        if not isinstance(config, HubConfig):
+            expected = dict(config.shapes)
+            if config.tied and HEAD in places:
+                expected[HEAD] = expected[EMBEDDING]
+            check_shapes(places, expected, place)
+        weights = dict(_read_all(readers, headers, place))
+    if config.tied and not isinstance(config, HubConfig):
+        _drop_tied_head(weights, place)
+    return weights
+
+
+def _companions(store: Store, name: str) -> Iterator[tuple[str, bytes]]:
+    prefix = f"{name}/" if name else ""
+    there = store.names(prefix)
+    for file in COMPANIONS:
+        if prefix + file in there:
+            with store.open(prefix + file) as reader:
+                yield file, reader.read_at(0, min(reader.size, LARGEST_JSON_BYTES))
 
 
 def _merge(headers: dict[str, dict[str, Place]], place: str) -> dict[str, Place]:
@@ -140,7 +188,8 @@ def _read_all(
 ) -> Iterator[tuple[str, Tensor]]:
     for file, header in headers.items():
         for tensor, at in header.items():
-            yield tensor, read_tensor(readers[file], at, f"{place}/{file}")
+            if at.dtype.is_floating_point:  # others are tables that a model computes for itself
+                yield tensor, read_tensor(readers[file], at, f"{place}/{file}")
 
 
 def _drop_tied_head(weights: dict[str, Tensor], place: str) -> None:

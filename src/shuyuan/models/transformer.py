@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import repeat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,9 @@ class Transformer(nn.Module):
         config: the shape.
         seed: start of the initial weights; None leaves them unset, for a loader.
 
+    Attributes:
+        new: names of the parameters that were drawn, in a model whose others were loaded; None where all were drawn.
+
     Example:
         >>> model = Transformer(TransformerConfig.from_recipe(recipe.model, vocab_size=257, end_id=256))
         >>> logits_BTV = model(tokens_BT)
@@ -45,33 +48,18 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig, seed: int | None = 0) -> None:
         super().__init__()
         self.config = config
+        self.new: frozenset[str] | None = None
         self.model = Stack(config)
         self.lm_head = Linear(config.width, config.vocab_size, bias=False)
         if config.tied:
             self.lm_head.weight = self.model.embed_tokens.weight
         if seed is not None:
-            self.init_weights(seed)
+            init_weights(self, seed)
 
     @property
     def context(self) -> int:
         """Tokens that the model sees at once."""
         return self.config.context
-
-    @torch.no_grad()
-    def init_weights(self, seed: int) -> None:
-        """Sets every weight from the seed alone; the global random state is neither read nor moved.
-
-        Matrices are normal with deviation 0.02. Those that write into the stream start at zero, so that every block
-        starts as the identity (https://arxiv.org/abs/1901.09321). Norms start at one.
-        """
-        generator = torch.Generator().manual_seed(seed)
-        for name, weight in self.named_parameters():
-            if weight.ndim == 1:
-                weight.fill_(1.0)
-            elif name.endswith(("o_proj.weight", "down_proj.weight")):
-                weight.zero_()
-            else:  # drawn on the CPU, so that a seed means the same weights on every device
-                weight.copy_(torch.empty(weight.shape).normal_(0.0, 0.02, generator=generator))
 
     def forward(self, tokens_BT: Tensor, cache: Cache | None = None) -> Tensor:
         """Logits of the token after each token.
@@ -105,6 +93,27 @@ class Transformer(nn.Module):
         """The cross entropy, in nats, of each target: float32 (B, T), zero where the target is -100."""
         logits_NV = self(tokens_BT).flatten(0, 1)
         return cross_entropy(logits_NV, targets_BT.flatten()).view(targets_BT.shape)
+
+    def to_hub(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The content of config.json, and the weights by name; a tied head is not there twice."""
+        return self.config.to_hub(), dict(self.named_parameters())
+
+
+@torch.no_grad()
+def init_weights(model: nn.Module, seed: int) -> None:
+    """Sets every weight from the seed alone; the global random state is neither read nor moved.
+
+    Matrices are normal with deviation 0.02. Those that write into the stream start at zero, so that every block
+    starts as the identity (https://arxiv.org/abs/1901.09321). Norms start at one.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in model.named_parameters():
+        if weight.ndim == 1:
+            weight.fill_(1.0)
+        elif name.endswith(("o_proj.weight", "down_proj.weight")):
+            weight.zero_()
+        else:  # drawn on the CPU, so that a seed means the same weights on every device
+            weight.copy_(torch.empty(weight.shape).normal_(0.0, 0.02, generator=generator))
 
 
 class Stack(nn.Module):

@@ -23,7 +23,7 @@ from ..vault import Reader
 # 1024 layers of 11 tensors take 2 MB.
 LARGEST_HEADER_BYTES = 2**23
 PIECE_BYTES = 2**26  # read at once
-DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "I64": torch.int64}
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -7,29 +7,30 @@ counts in full and is not halved for its causal mask, as in torchtitan and nanoc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from ..errors import RecipeError
-from ..models import TransformerConfig, config_for
+from ..models import TransformerConfig, config_for, in_block
 from ..recipe import Model
 
 MOST_PARAMETERS = 10**14  # a hundred times the largest models; beyond it is a slip of the finger
 NEWTON_SCHULZ_ITERATIONS = 5
 
 
-def planned_model(model: Model, vocab_size: int) -> TransformerConfig:
+def planned_model(model: Model, vocab_size: int, labels: Sequence[str] = ()) -> TransformerConfig:
     """The shape of the model that will be trained: the recipe's own, or that of the model to start from.
 
     Args:
         model: the recipe's [model] table.
         vocab_size: of the run's tokenizer.
+        labels: names of the classes, for a task that tells some apart.
 
     Raises:
         RecipeError: the model is absurdly large.
         ShuyuanError: there is none to start from, or it cannot be opened.
     """
-    config = config_for(model, vocab_size)
+    config = config_for(model, vocab_size, labels=labels)
     if config.parameters > MOST_PARAMETERS:
         raise RecipeError(
             "plan.absurd-model",
@@ -43,7 +44,7 @@ def planned_model(model: Model, vocab_size: int) -> TransformerConfig:
 def block_matrices(config: TransformerConfig) -> Iterator[tuple[int, int]]:
     """(rows, columns) of every matrix inside the blocks: what Muon takes."""
     for name, shape in config.shapes.items():
-        if ".layers." in name and len(shape) == 2:
+        if in_block(name) and len(shape) == 2:
             yield shape[0], shape[1]
 
 
@@ -54,8 +55,9 @@ def block_matrix_parameters(config: TransformerConfig) -> int:
 
 def train_flops_per_token(config: TransformerConfig) -> int:
     """Operations of forward and backward for one token at full context, by the rule at the top of this file."""
-    products = block_matrix_parameters(config) + config.vocab_size * config.width
-    return 6 * products + attention_flops_per_token(config)
+    predictions, logits = config.head
+    head = logits * config.width * predictions // config.context
+    return 6 * (block_matrix_parameters(config) + head) + attention_flops_per_token(config)
 
 
 def attention_flops_per_token(config: TransformerConfig) -> int:

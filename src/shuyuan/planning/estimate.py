@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..data import Manifest
 from ..data.manifest import Split, TokenizerFacts
@@ -102,7 +101,7 @@ def _tokenizer(recipe: Recipe, sample: Sample) -> tuple[int, float]:
     """(entries of the vocabulary, bytes of text a token)."""
     tokenizer = recipe.tokenizer
     if tokenizer.from_ is not None:
-        given = given_tokenizer(Path(tokenizer.from_))
+        given = given_tokenizer(tokenizer.from_)
         piece = "".join(sample.texts)[:100_000]
         tokens = len(given.encode(piece)) if piece else 0
         width = len(piece.encode("utf-8", "replace")) / tokens if tokens else _bpe_bytes(given.vocab_size)

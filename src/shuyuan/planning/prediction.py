@@ -99,7 +99,7 @@ def plan(recipe: Recipe, hardware: Hardware, rates: Rates | None, manifest: Mani
         rates = assumed_rates(hardware)
         notes.append("This machine was not measured; times are rules of thumb.")
     recipe = fill_in(recipe, manifest, hardware)
-    config = planned_model(recipe.model, manifest.vocab_size)
+    config = planned_model(recipe.model, manifest.vocab_size, manifest.labels)
     costs = predicted_costs(recipe, config, manifest, hardware, rates)
     steps, seconds = _steps_and_seconds(recipe, manifest, costs, rates.measured)
     tokens = steps * _batch_tokens(recipe)
@@ -132,7 +132,7 @@ def _privacy(recipe: Recipe, manifest: Manifest) -> dict[str, Any] | None:
 
 
 def _memory(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> Memory:
-    config = planned_model(recipe.model, manifest.vocab_size)
+    config = planned_model(recipe.model, manifest.vocab_size, manifest.labels)
     return peak_memory(recipe, config, hardware, manifest.splits["train"].tokens)
 
 

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..models import in_block
+
 BETAS = (0.9, 0.95)
 MUON_MOMENTUM = 0.95
 SGD_MOMENTUM = 0.9
@@ -76,7 +78,8 @@ class Optimizers:
     """The optimizers of one model, each parameter in exactly one of them; a tied weight counts once.
 
     Args:
-        model: its parameters' names tell where they stand; those inside blocks have ".layers." in them.
+        model: its parameters' names tell where they stand; frozen ones are left out. Its attribute `new`, if it has one,
+            names those that were drawn in a model whose others were loaded: only they get OUTSIDE_RATE with AdamW.
         kind: as in the recipe: "muon", "adamw" or "sgd".
         weight_decay: decoupled, and on the matrices inside the blocks only: not on norms, and not on embedding and
             head, whose rows are words that would fade between two visits.
@@ -91,20 +94,25 @@ class Optimizers:
         muon_dtype: torch.dtype = torch.float32,
     ) -> None:
         self._named = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-        inside = {name for name, weight in self._named.items() if ".layers." in name and weight.ndim == 2}
-        self._matrices: list[Tensor] = [weight for name, weight in self._named.items() if name in inside]
+        matrices = {name: w for name, w in self._named.items() if in_block(name) and w.ndim == 2}
+        self._matrices: list[Tensor] = list(matrices.values())
         self._weight_decay = weight_decay
-        rest = [weight for name, weight in self._named.items() if name not in inside]
-        matrix_group = {"params": self._matrices, "factor": 1.0}
-        rest_group = {"params": rest, "factor": OUTSIDE_RATE[kind]}
-        both = [group for group in (matrix_group, rest_group) if group["params"]]
+        rest = {name: w for name, w in self._named.items() if name not in matrices}
+        new: frozenset[str] | None = getattr(model, "new", None)
+        gentle = set() if new is None or kind != "adamw" else rest.keys() - new
+        groups: list[Group] = [
+            {"params": self._matrices, "factor": 1.0},
+            {"params": [rest[name] for name in rest if name not in gentle], "factor": OUTSIDE_RATE[kind]},
+            {"params": [rest[name] for name in rest if name in gentle], "factor": 1.0},
+        ]
+        inside, *outside = groups
         self.all: list[torch.optim.Optimizer]
         if kind == "muon":
-            self.all = [Muon([matrix_group], muon_dtype), _adamw([rest_group])]
+            self.all = [Muon([inside], muon_dtype), _adamw(_filled(outside))]
         elif kind == "adamw":
-            self.all = [_adamw(both)]
+            self.all = [_adamw(_filled(groups))]
         else:
-            self.all = [torch.optim.SGD(both, 0.0, momentum=SGD_MOMENTUM, nesterov=True)]
+            self.all = [torch.optim.SGD(_filled(groups), 0.0, momentum=SGD_MOMENTUM, nesterov=True)]
         self._fill_state()
 
     def parameters(self) -> list[nn.Parameter]:
@@ -141,6 +149,10 @@ class Optimizers:
                     state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
                 else:
                     state["momentum_buffer"] = torch.zeros_like(weight)
+
+
+def _filled(groups: list[Group]) -> list[Group]:
+    return [group for group in groups if group["params"]]
 
 
 def _adamw(groups: list[Group]) -> torch.optim.AdamW:

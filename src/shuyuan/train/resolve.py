@@ -17,7 +17,7 @@ import numpy as np
 from ..data import Manifest
 from ..errors import PrivacyError
 from ..hardware import Hardware, choose_precision, measured_rates
-from ..models import TransformerConfig, config_for
+from ..models import HubConfig, TransformerConfig, config_for
 from ..privacy import Mechanism, mechanism, mechanism_in
 from ..progress import Progress
 from ..recipe import Budget, Recipe, Train
@@ -28,11 +28,16 @@ CALIBRATION_SHARE = 0.03  # of the budget, but at least and at most so many seco
 CALIBRATION_SECONDS = (1.0, 10.0)
 SEALING_BYTES_PER_SECOND = 1e9
 VALIDATION_WINDOWS, VALIDATION_TOKENS = 32, 65_536  # the most of validation that training measures each time
+VALIDATION_ROWS = 512  # the same of labelled records, which have one target each
+LABELLED_BATCH = 32  # the fewest labelled records a step
 # Tokens a step: on a CPU, 1024 and 4096 learned less in the same time at 4x128; a GPU needs more to be busy.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
 # At width 256, and the power of width: muon's optimum is flat (2e-3 to 4e-3 within 0.015 nats at 256), adamw's falls
 # with width (3e-3 was best at 128, 1.5e-3 at 256). Measured on the source text of Python; docs/lab-notes.md.
 LEARNING_RATES = {"muon": (3e-3, -0.25), "adamw": (1.5e-3, -1.0), "sgd": (0.3, 0.0)}
+# Of a model that has learned before, and of LoRA beside one.
+TUNING_RATES = LEARNING_RATES | {"adamw": (1.5e-4, -1.0), "sgd": (0.03, 0.0)}
+LORA_RATE = 5e-4
 PRIVATE_TOKENS = {"cpu": 4096, "cuda": 32_768}  # of a physical batch
 PRIVATE_BATCHES = 4  # times as many sequences a step in private training
 FEW_STEPS = 50  # a run of fewer learns little, and says so
@@ -95,19 +100,27 @@ def fill_in(
             batch_size = math.ceil(batch_size / micro_batch) * micro_batch
     if micro_batch == "auto":
         micro_batch = choose_micro_batch(recipe, manifest, hardware, batch_size, precision)
+    config = config_of(recipe, manifest)
+    optimizer = recipe.train.optimizer
+    if optimizer == "auto":
+        optimizer = "adamw" if recipe.train.lora or isinstance(config, HubConfig) else "muon"
     rate = recipe.train.learning_rate
     return recipe.replace(
         **{
             "train.precision": precision,
             "train.batch_size": batch_size,
             "train.micro_batch": micro_batch,
-            "train.learning_rate": choose_learning_rate(
-                recipe.train.optimizer, config_for(recipe.model, manifest.vocab_size).width
-            )
+            "train.optimizer": optimizer,
+            "train.learning_rate": choose_learning_rate(recipe, optimizer, config.width)
             if rate == "auto"
             else rate,
         }
     )
+
+
+def config_of(recipe: Recipe, manifest: Manifest) -> TransformerConfig:
+    """The shape of the model that the run trains, with the head that its task needs."""
+    return config_for(recipe.model, manifest.vocab_size, manifest.tokenizer.end_id, manifest.labels)
 
 
 def mechanism_of(recipe: Recipe, manifest: Manifest) -> Mechanism:
@@ -157,14 +170,18 @@ def choose_batch(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> int:
     """
     wanted = round(BATCH_TOKENS[hardware.device] / recipe.model.context)
     there = manifest.splits["train"].tokens // recipe.model.context
+    if manifest.labels:
+        wanted, there = max(wanted, LABELLED_BATCH), manifest.splits["train"].records
     if recipe.privacy is not None:
         wanted, there = PRIVATE_BATCHES * wanted, units_of(recipe, manifest)
     return max(1, min(wanted, there))
 
 
-def choose_learning_rate(optimizer: str, width: int) -> float:
-    """The peak learning rate; tuned at widths 128 and 256."""
-    at_256, power = LEARNING_RATES[optimizer]
+def choose_learning_rate(recipe: Recipe, optimizer: str, width: int) -> float:
+    """The peak learning rate; from nothing, tuned at widths 128 and 256."""
+    if recipe.train.lora is not None and optimizer == "adamw":
+        return LORA_RATE
+    at_256, power = (LEARNING_RATES if recipe.model.from_ is None else TUNING_RATES)[optimizer]
     return float(f"{at_256 * (width / 256) ** power:.2g}")
 
 
@@ -172,7 +189,7 @@ def choose_micro_batch(
     recipe: Recipe, manifest: Manifest, hardware: Hardware, batch_size: int, precision: str
 ) -> int:
     """The largest divisor of the batch whose activations, beside weights and optimizer, fill half of the memory."""
-    config = config_for(recipe.model, manifest.vocab_size)
+    config = config_of(recipe, manifest)
     room = hardware.memory_bytes / 2 - 16 * config.parameters
     each = sequence_bytes(config, precision)
     if recipe.privacy is not None:  # the gradients of all its units are held; larger parts gain no speed
@@ -191,7 +208,8 @@ def sequence_bytes(config: TransformerConfig, precision: str) -> int:
     number = 4 if precision == "fp32" else 2
     attention = (config.heads + config.kv_heads) * config.head_dim
     a_block = 4 * config.width + 4 * attention + 4 * config.hidden + config.heads * config.context
-    return config.context * number * (config.layers * a_block + 2 * config.vocab_size)
+    predictions, logits = config.head
+    return number * (config.context * config.layers * a_block + 2 * predictions * logits)
 
 
 def steps_of(budget: Budget, recipe: Recipe, manifest: Manifest) -> int:
@@ -203,6 +221,8 @@ def steps_of(budget: Budget, recipe: Recipe, manifest: Manifest) -> int:
         budget.unit == "epochs" and recipe.privacy is not None
     ):  # how long records are is private, how many units is not
         return max(1, math.ceil(amount * units_of(recipe, manifest) / batch_size))
+    if budget.unit == "epochs" and manifest.labels:
+        return max(1, math.ceil(amount * manifest.splits["train"].records / batch_size))
     if budget.unit == "epochs":
         amount *= manifest.splits["train"].tokens
     if budget.unit != "steps":
@@ -222,7 +242,7 @@ def calibrate(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: 
         hardware: where training will run.
         progress: shows it.
     """
-    from ..models import Transformer
+    from ..models import hub, lora
     from .precision import repeatable
     from .private import PrivateBackend
     from .torch_backend import TorchBackend
@@ -235,13 +255,17 @@ def calibrate(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: 
 
     def batch(size: int) -> Batch:
         tokens_BT = random.integers(0, manifest.vocab_size, (size, recipe.model.context + 1))
-        return Batch(0, tokens_BT[:, :-1].copy(), tokens_BT[:, 1:].copy(), np.arange(size))
+        targets_BT = tokens_BT[:, 1:].copy()
+        if manifest.labels:
+            targets_BT = random.integers(0, len(manifest.labels), (size, 1))
+        return Batch(0, tokens_BT[:, :-1].copy(), targets_BT, np.arange(size))
 
     share = CALIBRATION_SHARE * Budget.parse(train.budget).amount
     seconds = min(max(share, CALIBRATION_SECONDS[0]), CALIBRATION_SECONDS[1])
     with progress.stage("calibrate", seconds, "s") as stage, repeatable(hardware.cores, 0, train.precision):
-        config = config_for(recipe.model, manifest.vocab_size)
-        model = Transformer(config, 0)
+        model = hub.scratch(config_of(recipe, manifest))
+        if train.lora is not None:
+            lora.add_lora(model, train.lora, 0)
         if recipe.privacy is None:
             backend = TorchBackend(model, train, hardware)
         else:
@@ -277,8 +301,10 @@ def validation_windows(recipe: Recipe, manifest: Manifest) -> int:
     """Windows of the validation split that are measured during training: a bounded part of it."""
     if "validation" not in manifest.splits:
         return 0
-    there = math.ceil(manifest.splits["validation"].tokens / recipe.model.context)
-    return max(1, min(there, VALIDATION_WINDOWS, VALIDATION_TOKENS // recipe.model.context))
+    there, most = math.ceil(manifest.splits["validation"].tokens / recipe.model.context), VALIDATION_WINDOWS
+    if manifest.labels:
+        there, most = manifest.splits["validation"].records, VALIDATION_ROWS
+    return max(1, min(there, most, VALIDATION_TOKENS // recipe.model.context))
 
 
 def stage_seconds(steps: int, train: Train, costs: Costs) -> float:

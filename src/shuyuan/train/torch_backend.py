@@ -39,7 +39,7 @@ class TorchBackend:
     """
 
     def __init__(self, model: Any, train: Train, hardware: machines.Hardware) -> None:
-        if train.precision == "auto" or train.micro_batch == "auto":
+        if train.precision == "auto" or train.micro_batch == "auto" or train.optimizer == "auto":
             raise ValueError("the recipe is not resolved")
         self.device: str = hardware.device
         self.model: nn.Module = model.to(self.device)
@@ -127,8 +127,10 @@ class TorchBackend:
             torch.cuda.set_rng_state(torch.from_numpy(arrays["random.cuda"].copy()))
 
     def _tensors(self) -> dict[str, Tensor]:
-        tensors: dict[str, Tensor] = {
-            f"weights.{name}": weight for name, weight in self.model.named_parameters()
+        tensors: dict[str, Tensor] = {  # frozen weights are those that training began with
+            f"weights.{name}": weight
+            for name, weight in self.model.named_parameters()
+            if weight.requires_grad
         }
         tensors |= {f"optimizer.{name}": tensor for name, tensor in self._optimizers.tensors().items()}
         tensors |= {f"scaler.{key}": tensor for key, tensor in self._precision.state().items()}

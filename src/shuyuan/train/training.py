@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-from ..data import Manifest, Windows, load_manifest, load_tokenizer
+from ..data import Manifest, load_manifest, load_tokenizer, open_split
 from ..errors import TrainError
 from ..hardware import Hardware, detect
-from ..models import Transformer, TransformerConfig, hub
+from ..models import hub, lora
+from ..models.hub import Network
 from ..privacy.ledger import LEDGER_FILE, Ledger
 from ..progress import Progress
 from ..recipe import Recipe
@@ -27,7 +27,7 @@ from .driver import Driver, State
 from .memory import forget_peak
 from .precision import repeatable
 from .private import PrivateBackend, erase_secret, private_batches, run_secret
-from .resolve import mechanism_of, validation_windows
+from .resolve import config_of, mechanism_of, validation_windows
 from .torch_backend import TorchBackend
 
 MODEL_FOLDER = "model"
@@ -108,6 +108,8 @@ def _train(
 ) -> TrainResult:
     forget_peak()
     model = starting_model(recipe, manifest)
+    if recipe.train.lora is not None:
+        lora.add_lora(model, recipe.train.lora, recipe.seed)
     journal = store.journal(METRICS_FILE)
     validation = list(_validation(recipe, store, manifest))
     parts = _private_parts if recipe.privacy else _parts
@@ -132,6 +134,8 @@ def _train(
     )
     result = _result(state)
     done()
+    if recipe.train.lora is not None:
+        lora.merge_lora(model)
     with store.folder(MODEL_FOLDER) as folder:
         hub.save(folder, model, load_tokenizer(store).to_json(), card or _short_card(recipe, result))
     erase_secret(store)
@@ -162,13 +166,13 @@ Parts = tuple[
 
 
 def _parts(
-    recipe: Recipe, store: Store, manifest: Manifest, hardware: Hardware, model: Transformer, _: Checkpoints
+    recipe: Recipe, store: Store, manifest: Manifest, hardware: Hardware, model: Network, _: Checkpoints
 ) -> Parts:
-    windows = Windows(store, manifest, "train", recipe.model.context)
+    split = open_split(store, manifest, "train", recipe.model.context)
     size = _batch_size(recipe)
 
     def sample(step: int) -> Batch:
-        return Batch(step, *windows.batch(step - 1, size, recipe.seed))
+        return Batch(step, *split.batch(step - 1, size, recipe.seed))
 
     return TorchBackend(model, recipe.train, hardware), sample, lambda _: None, lambda _: {}, lambda: None
 
@@ -178,7 +182,7 @@ def _private_parts(
     store: Store,
     manifest: Manifest,
     hardware: Hardware,
-    model: Transformer,
+    model: Network,
     checkpoints: Checkpoints,
 ) -> Parts:
     assert recipe.privacy is not None
@@ -208,12 +212,12 @@ def _batch_size(recipe: Recipe) -> int:
     return recipe.train.batch_size
 
 
-def starting_model(recipe: Recipe, manifest: Manifest) -> Transformer:
-    """The model before step 1: drawn from the seed, or the weights that `model.from` names."""
+def starting_model(recipe: Recipe, manifest: Manifest) -> Network:
+    """The model before step 1: drawn from the seed, or the weights that `model.from` names, with the head of the task."""
+    config = config_of(recipe, manifest)
     if recipe.model.from_ is None:
-        config = TransformerConfig.from_recipe(recipe.model, manifest.vocab_size, manifest.tokenizer.end_id)
-        return Transformer(config, recipe.seed)
-    model = hub.load_folder(Path(recipe.model.from_))
+        return hub.scratch(config, recipe.seed)
+    model = hub.load_folder(recipe.model.from_, manifest.labels, recipe.seed)
     if model.config.vocab_size < manifest.vocab_size:
         raise TrainError(
             "train.other-vocabulary",
@@ -229,7 +233,7 @@ def _validation(recipe: Recipe, store: Store, manifest: Manifest) -> Iterator[Ba
     wanted = validation_windows(recipe, manifest)
     if not wanted:
         return
-    windows = Windows(store, manifest, "validation", recipe.model.context)
+    windows = open_split(store, manifest, "validation", recipe.model.context)
     assert isinstance(recipe.train.micro_batch, int)  # resolved
     size = min(recipe.train.micro_batch, wanted)
     if windows.count <= wanted:

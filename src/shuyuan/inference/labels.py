@@ -1,0 +1,64 @@
+"""Labels for texts: what a model that tells classes apart says of each, with its probability.
+
+Shapes: B texts, T tokens of a row, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..data import Tokenizer, filled, row_of
+from ..errors import ShuyuanError
+from ..hardware import Precision as PrecisionName
+from ..hardware import detect
+from ..models.hub import Network
+from ..train.precision import Precision
+
+BATCH = 64
+
+
+class Labeller:
+    """Tells the class of texts.
+
+    Args:
+        model: a network with labels.
+        precision: of its matrix products.
+
+    Raises:
+        ShuyuanError: the model continues text, and knows no classes.
+    """
+
+    def __init__(self, model: Network, precision: PrecisionName = "fp32") -> None:
+        if not model.config.labels:
+            raise ShuyuanError(
+                "inference.no-labels",
+                "The model continues text, and tells no classes apart.",
+                mend='Use `shuyuan generate`, or train with task = "classification".',
+            )
+        self.labels = model.config.labels
+        self._device = detect().device
+        self._model = model.to(self._device).eval()
+        self._context = model.context
+        self._precision = Precision(precision, self._device)
+
+    @torch.inference_mode()
+    def probabilities(self, inputs_BT: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Probabilities of the classes (B, K) of rows that are filled up with -1."""
+        with self._precision.autocast():
+            logits_BK = self._model(torch.from_numpy(inputs_BT).to(self._device))
+        probabilities_BK: NDArray[np.float64] = logits_BK.double().softmax(1).cpu().numpy()
+        return probabilities_BK
+
+    def label(self, texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[dict[str, float]]:
+        """For each text the probability of every class, the likeliest first; a long text is cut to the context."""
+        for start in range(0, len(texts), BATCH):
+            tokens = tokenizer.encode_batch(texts[start : start + BATCH])
+            rows = [row_of(each, tokenizer, self._context) for each in tokens]
+            inputs_BT = filled(rows, max(map(len, rows)))
+            for probabilities_K in self.probabilities(inputs_BT):
+                order = np.argsort(-probabilities_K, kind="stable")
+                yield {self.labels[number]: float(probabilities_K[number]) for number in order}

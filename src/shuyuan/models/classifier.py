@@ -1,0 +1,69 @@
+"""The transformer with a head that tells classes apart: the layout of Qwen3ForSequenceClassification.
+
+Shapes: B sequences, T tokens of each, C width of the stream, K classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .config import TransformerConfig
+from .functions import cross_entropy
+from .transformer import Linear, Stack, init_weights
+
+
+class Classifier(nn.Module):
+    """A classifier of texts: token ids in, one logit for each class out.
+
+    Args:
+        config: the shape, with `labels`.
+        seed: start of the initial weights; None leaves them unset, for a loader.
+
+    Attributes:
+        new: as of `Transformer`.
+    """
+
+    def __init__(self, config: TransformerConfig, seed: int | None = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.new: frozenset[str] | None = None
+        self.model = Stack(config)
+        self.score = Linear(config.width, len(config.labels), bias=False)
+        if seed is not None:
+            init_weights(self, seed)
+
+    @property
+    def context(self) -> int:
+        """Tokens that the model sees at once."""
+        return self.config.context
+
+    def forward(self, tokens_BT: Tensor) -> Tensor:
+        """Logits of the classes.
+
+        Args:
+            tokens_BT: token ids, int64; rows are filled up with -1 behind their last token.
+
+        Returns:
+            logits_BK: read at the last token of each row that is not the end token, where transformers reads them too.
+        """
+        is_text_BT = (tokens_BT >= 0) & (tokens_BT != self.config.end_id)
+        places_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
+        last_B = (is_text_BT * places_T).argmax(1)
+        x_BTC = self.model(tokens_BT.clamp(min=0))
+        logits_BK: Tensor = self.score(x_BTC[torch.arange(len(x_BTC), device=x_BTC.device), last_B])
+        return logits_BK
+
+    def loss(self, tokens_BT: Tensor, targets_B1: Tensor) -> Tensor:
+        """The sum of the cross entropies, in nats, of all rows whose target is not -100."""
+        return self.losses(tokens_BT, targets_B1).sum()
+
+    def losses(self, tokens_BT: Tensor, targets_B1: Tensor) -> Tensor:
+        """The cross entropy, in nats, of each row: float32 (B, 1), zero where the target is -100."""
+        return cross_entropy(self(tokens_BT), targets_B1.flatten()).view(targets_B1.shape)
+
+    def to_hub(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The content of config.json, and the weights by name."""
+        return self.config.to_hub(), dict(self.named_parameters())

@@ -1,0 +1,106 @@
+"""What a Hugging Face `config.json` of another architecture says about its model: enough to plan with, without loading it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import ShuyuanError
+from .config import MOST_LAYERS, TransformerConfig, end_id_in, label_names, whole_number
+
+Shape = tuple[int, ...]
+# How architectures spell the same thing, the likeliest first.
+SPELLINGS = {
+    "hidden_size": ("hidden_size", "n_embd", "d_model", "dim"),
+    "num_hidden_layers": ("num_hidden_layers", "n_layer", "num_layers", "n_layers"),
+    "num_attention_heads": ("num_attention_heads", "n_head", "n_heads"),
+    "num_key_value_heads": ("num_key_value_heads", "multi_query_group_num"),
+    "intermediate_size": ("intermediate_size", "ffn_hidden_size", "ffn_dim", "hidden_dim", "n_inner"),
+    "max_position_embeddings": (
+        "max_position_embeddings",
+        "n_positions",
+        "seq_length",
+        "max_sequence_length",
+    ),
+    "vocab_size": ("vocab_size", "padded_vocab_size"),
+}
+
+
+@dataclass(frozen=True)
+class HubConfig(TransformerConfig):
+    """A model that transformers computes. Its shape is told as far as the plan needs it.
+
+    Attributes:
+        table: the whole config.json.
+        tensors: name and shape of every stored parameter; empty before the weights are there.
+    """
+
+    table: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    tensors: Mapping[str, Shape] = field(default_factory=dict, hash=False)
+
+    @property
+    def model_type(self) -> str:
+        """As transformers calls the architecture: "bert", "gpt2", "llama"."""
+        return str(self.table["model_type"])
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Name and shape of every parameter: exact where the weights are there, else as if the layout were Qwen3's."""
+        return dict(self.tensors) or super().shapes
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters, without a new head: exact where the weights are there."""
+        if not self.tensors:
+            return super().parameters
+        return sum(_product(shape) for shape in self.tensors.values())
+
+    @classmethod
+    def from_hub(cls, table: Mapping[str, Any], *, where: str = "config.json") -> HubConfig:
+        """Reads the content of a `config.json` of any text model that names its width, layers and heads.
+
+        Raises:
+            ShuyuanError: it names no architecture, or the sizes are missing or absurd.
+        """
+        kind = table.get("model_type")
+        if not isinstance(kind, str) or not kind:
+            raise ShuyuanError(
+                "models.no-architecture",
+                "config.json does not say which architecture the model is of (`model_type`).",
+                where=where,
+                mend="Give a model folder as transformers' save_pretrained writes it.",
+            )
+        named = {
+            key: next((table[name] for name in names if table.get(name) is not None), None)
+            for key, names in SPELLINGS.items()
+        }
+        width = whole_number(named, "hidden_size", where)
+        heads = whole_number(named, "num_attention_heads", where)
+        vocab_size = whole_number(named, "vocab_size", where)
+        is_classifier = any(str(name).endswith("ForSequenceClassification") for name in _architectures(table))
+        return cls(
+            vocab_size=vocab_size,
+            layers=whole_number(named, "num_hidden_layers", where, most=MOST_LAYERS),
+            width=width,
+            heads=heads,
+            kv_heads=whole_number(named, "num_key_value_heads", where, default=heads),
+            head_dim=whole_number(table, "head_dim", where, default=max(1, width // heads)),
+            hidden=whole_number(named, "intermediate_size", where, default=4 * width),
+            context=whole_number(named, "max_position_embeddings", where, default=2048),
+            end_id=end_id_in(table, vocab_size, where),
+            labels=label_names(table, where) if is_classifier else (),
+            table=table,
+        )
+
+
+def _architectures(table: Mapping[str, Any]) -> list[Any]:
+    names = table.get("architectures")
+    return names if isinstance(names, list) else []
+
+
+def _product(shape: Shape) -> int:
+    product = 1
+    for size in shape:
+        product *= size
+    return product

@@ -1,0 +1,202 @@
+"""Models of other architectures than our own: transformers computes them, behind the same few methods.
+
+Shapes: B sequences, T tokens of each, V vocabulary, K classes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ShuyuanError, missing_extra
+from .config import in_block
+from .functions import cross_entropy
+from .hub_config import HubConfig
+
+
+class HubModel(nn.Module):
+    """A language model or classifier of transformers.
+
+    Args:
+        body: the model of transformers, with a head for tokens or for classes.
+        config: what is known of it.
+        new: as of `Transformer`.
+        companions: files that lie beside its weights and go with it, such as tokenizer_config.json.
+    """
+
+    def __init__(
+        self,
+        body: nn.Module,
+        config: HubConfig,
+        new: frozenset[str] | None = None,
+        companions: Mapping[str, bytes] | None = None,
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self.config = config
+        self.new = new
+        self.companions = dict(companions or {})
+
+    @property
+    def context(self) -> int:
+        """Tokens that the model sees at once."""
+        return self.config.context
+
+    def forward(self, tokens_BT: Tensor) -> Tensor:
+        """Logits of the token after each token (B, T, V), or of the classes (B, K).
+
+        Args:
+            tokens_BT: token ids, int64; rows of a classifier are filled up with -1 behind their last token.
+        """
+        if not self.config.labels:
+            logits_BTV: Tensor = self.body(input_ids=tokens_BT, use_cache=False).logits
+            return logits_BTV
+        is_token_BT = tokens_BT >= 0
+        filled_BT = tokens_BT.where(is_token_BT, _fill(self.body))
+        logits_BK: Tensor = self.body(input_ids=filled_BT, attention_mask=is_token_BT.long()).logits
+        return logits_BK
+
+    def loss(self, tokens_BT: Tensor, targets: Tensor) -> Tensor:
+        """The sum of the cross entropies, in nats, of all targets that are not -100: a float32 scalar."""
+        return self.losses(tokens_BT, targets).sum()
+
+    def losses(self, tokens_BT: Tensor, targets: Tensor) -> Tensor:
+        """The cross entropy, in nats, of each target, (B, T) or (B, 1): float32, zero where the target is -100."""
+        return cross_entropy(self(tokens_BT).flatten(0, -2), targets.flatten()).view(targets.shape)
+
+    def to_hub(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The content of config.json, and the weights under the names that transformers gives them."""
+        body: Any = self.body
+        table = {
+            **body.config.to_dict(),
+            "architectures": [type(self.body).__name__],
+            "dtype": "float32",
+        }
+        table.pop("_name_or_path", None)
+        return table, dict(self.body.named_parameters())
+
+
+def _fill(body: Any) -> int:
+    """The token that fills rows up; attention never sees it."""
+    return int(body.config.pad_token_id or 0)
+
+
+def build(
+    config: HubConfig,
+    weights: dict[str, Tensor] | None,
+    labels: Sequence[str] | None,
+    seed: int,
+    where: str,
+) -> HubModel:
+    """Makes the model that a configuration describes, in float32 on the CPU; no code from the folder is run.
+
+    Args:
+        config: as read.
+        weights: stored tensors by name; None draws all of them from the seed.
+        labels: names of the classes; () for a model that predicts tokens; None for the head that the folder has.
+        seed: start of what is drawn.
+        where: the folder, for errors.
+
+    Raises:
+        MachineError: transformers is not installed.
+        ShuyuanError: transformers knows no such architecture, the model cannot continue text, or weights do not fit.
+    """
+    labels = config.labels if labels is None else tuple(labels)
+    with _quiet() as transformers:
+        table = {key: value for key, value in config.table.items() if key != "auto_map"}
+        kind = _config_class(transformers, config, where)
+        own = kind.from_dict(table)
+        model_class = _model_class(transformers, own, labels, config, where)
+        if labels:
+            own.id2label = dict(enumerate(labels))
+            own.label2id = {name: number for number, name in own.id2label.items()}
+            if own.pad_token_id is None:
+                own.pad_token_id = config.end_id or 0
+        own.dtype = torch.float32
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if weights is None:
+                return HubModel(model_class(own).train(), replace(config, labels=labels))
+            body, new = _loaded(model_class, own, weights, labels != config.labels, where)
+    return HubModel(body.train(), replace(config, labels=labels), frozenset(f"body.{name}" for name in new))
+
+
+def _loaded(
+    model_class: Any, own: Any, weights: dict[str, Tensor], new_head: bool, where: str
+) -> tuple[nn.Module, frozenset[str]]:
+    """The model with its stored weights, and the names of those that had to be drawn: a new head alone."""
+    body, found = model_class.from_pretrained(
+        None, config=own, state_dict=weights, output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    other = {name for name, *_ in found["mismatched_keys"]}
+    drawn = set(found["missing_keys"]) | other
+    unknown = set(found["unexpected_keys"])
+    wrong = [name for name in sorted(drawn | unknown) if not new_head or in_block(name) or "embed" in name]
+    if wrong:
+        shown = ", ".join(name[:80] for name in wrong[:3]) + (" …" if len(wrong) > 3 else "")
+        raise ShuyuanError(
+            "models.other-tensors",
+            f"The weights do not fit the configuration: {shown} missing, unknown, or of another shape.",
+            where=where,
+            mend="Use config.json and weights of the same model.",
+        )
+    return body, frozenset(drawn)
+
+
+def _config_class(transformers: Any, config: HubConfig, where: str) -> Any:
+    try:
+        return transformers.CONFIG_MAPPING[config.model_type]
+    except KeyError:
+        raise ShuyuanError(
+            "models.other-architecture",
+            f"The model is of the architecture {config.model_type[:80]}, which the installed transformers does not know.",
+            where=where,
+            mend="Update transformers; a folder that brings code of its own is never run.",
+        ) from None
+
+
+def _model_class(transformers: Any, own: Any, labels: Sequence[str], config: HubConfig, where: str) -> Any:
+    """The class of transformers with the head that is wanted."""
+    if labels:
+        mapping = transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+        what = "has no form that tells classes apart"
+    else:
+        mapping = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+        what = "does not continue text"
+    is_encoder = type(own) in transformers.MODEL_FOR_MASKED_LM_MAPPING and not getattr(
+        own, "is_decoder", False
+    )
+    if type(own) not in mapping or (is_encoder and not labels):
+        raise ShuyuanError(
+            "models.other-head",
+            f"A model of the architecture {config.model_type[:80]} {what}.",
+            where=where,
+            mend='Take task = "sentiment" or "classification" for an encoder, and a causal model to continue text.',
+        )
+    return mapping[type(own)]
+
+
+@contextmanager
+def _quiet() -> Iterator[Any]:
+    """transformers, with its progress bars and reports off: what people must know is said by us."""
+    try:
+        import transformers
+        from transformers.utils import logging as hub_logging
+    except ImportError:
+        raise missing_extra("A model of another architecture than Qwen3", "huggingface") from None
+    before = hub_logging.get_verbosity()
+    had_bars = hub_logging.is_progress_bar_enabled()
+    hub_logging.set_verbosity(logging.CRITICAL)
+    hub_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield transformers
+    finally:
+        hub_logging.set_verbosity(before)
+        if had_bars:
+            hub_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,0 +1,73 @@
+"""LoRA: small matrices beside frozen ones, which alone are trained, and which are added to them at the end. peft computes it.
+
+Reference: Hu et al., "LoRA: Low-rank adaptation of large language models", ICLR 2022 (arXiv 2106.09685).
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import nn
+
+from ..errors import RecipeError, missing_extra
+from ..recipe import Lora
+from .config import in_block
+from .hub import Network
+
+
+def add_lora(model: Network, lora: Lora, seed: int) -> None:
+    """Freezes a model and puts low-rank matrices beside those inside its blocks; what is new in it goes on learning.
+
+    Args:
+        model: changed in place.
+        lora: rank, scale, dropout, and which matrices.
+        seed: start of the new matrices.
+
+    Raises:
+        RecipeError: no matrix has one of the names that are asked for.
+        MachineError: peft is not installed.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError:
+        raise missing_extra("LoRA", "huggingface") from None
+    matrices = [name for name, module in model.named_modules() if in_block(name + ".") and _is_matrix(module)]
+    chosen = [name for name in matrices if not lora.targets or name.rsplit(".", 1)[-1] in lora.targets]
+    if not chosen:
+        there = sorted({name.rsplit(".", 1)[-1] for name in matrices})
+        raise RecipeError(
+            "models.no-lora-target",
+            f"No matrix inside the blocks is called {', '.join(lora.targets) or 'anything'}.",
+            where="train.lora.targets",
+            mend=f"Leave it out to take all, or name some of: {', '.join(there) or 'none found'}.",
+        )
+    new = model.new or frozenset()
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=2 * lora.rank if lora.alpha is None else lora.alpha,  # type: ignore[arg-type]
+        lora_dropout=lora.dropout,
+        target_modules=chosen,
+    )
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about Conv1D, whose transposed weight peft then handles
+        torch.manual_seed(seed)
+        inject_adapter_in_model(config, model)
+    for name, weight in model.named_parameters():
+        weight.requires_grad_("lora_" in name or name in new)
+
+
+def merge_lora(model: nn.Module) -> None:
+    """Adds the low-rank matrices of `add_lora` to those that they stand beside, and takes them away."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, module.get_base_layer())
+
+
+def _is_matrix(module: nn.Module) -> bool:
+    """A linear layer, also in the transposed form of GPT-2."""
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
