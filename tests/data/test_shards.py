@@ -57,6 +57,42 @@ def test_safetensors_reads_the_same(tmp_path: Path, kind: Any) -> None:
     assert (shard.tokens, shard.records) == (10, 3)
 
 
+def test_a_shard_without_labels_is_what_it_always_was(tmp_path: Path) -> None:
+    _, content = written(tmp_path)
+    digest = "412a7db6fcfc1a681cdae3d073d56cf1adb3a21f816625bd25b06694eb862aba"
+    assert hashlib.sha256(content).hexdigest() == digest
+    with pytest.raises(DataError, match="holds no labels"):
+        Shard(Bytes(content), NAME).labels(2)
+
+
+def with_labels(folder: Path, labels: list[int], kind: Any = np.uint16) -> bytes:
+    store = OpenStore(folder)
+    offsets, owners = np.array([0, 3, 3, 10], np.uint64), np.array([7, 8, 2**63], np.uint64)
+    write_shard(store, NAME, np.arange(10, dtype=kind), offsets, owners, np.array(labels, np.uint16))
+    return store.read(NAME)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.uint32])
+def test_labels_stand_beside_the_tokens(tmp_path: Path, kind: Any) -> None:
+    content = with_labels(tmp_path, [1, 0, 65_535], kind)
+    arrays, shard = load(content), Shard(Bytes(content), NAME)
+    assert shard.labels(65_536).tolist() == arrays["labels"].tolist() == [1, 0, 65_535]
+    assert shard.read(0, 10).tolist() == list(range(10))
+    assert shard.offsets().tolist() == [0, 3, 3, 10]
+    assert shard.owners().tolist() == [7, 8, 2**63]
+
+
+def test_labels_must_fit(tmp_path: Path) -> None:
+    for labels, classes in (([0, 1], 2), ([0, 1, 1, 1], 2), ([], 2), ([0, 1, 2], 2)):
+        content = with_labels(tmp_path, labels)
+        with pytest.raises(DataError, match=r"data\.bad-shard"):
+            Shard(Bytes(content), NAME).labels(classes)
+    content = with_labels(tmp_path, [0, 1, 1])
+    for forgery in (forged(content, labels__dtype="U32"), forged(content, labels__shape=[4]), content[:-1]):
+        with pytest.raises(DataError, match=r"data\.bad-shard"):
+            Shard(Bytes(forgery), NAME)
+
+
 def test_only_the_asked_bytes_are_read(tmp_path: Path) -> None:
     store = OpenStore(tmp_path)
     tokens = np.arange(50_000, dtype=np.uint16)

@@ -152,6 +152,37 @@ def test_what_is_no_tokenizer_is_refused(tmp_path: Path, content: str) -> None:
         given_tokenizer(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("special", "start", "end"),
+    [
+        (["[PAD]", "[CLS]", "[SEP]"], "[CLS]", "[SEP]"),
+        (
+            ["<|endoftext|>", "[CLS]", "[SEP]"],
+            "[CLS]",
+            "[SEP]",
+        ),  # what a generator would end with is not what closes a row
+        (["<s>", "</s>"], "<s>", "</s>"),
+        (["<|begin_of_text|>", "<|end_of_text|>"], "<|begin_of_text|>", "<|end_of_text|>"),
+        (["<|endoftext|>"], None, "<|endoftext|>"),
+        ([], None, "<|end|>"),
+    ],
+)
+def test_the_tokens_that_open_and_close_a_row(special: list[str], start: str | None, end: str) -> None:
+    hub = HubTokenizer(models.WordLevel({"[UNK]": 0, "<s": 1, "a": 2}, unk_token="[UNK]"))
+    hub.add_special_tokens(special)
+    tokenizer = Tokenizer.from_json(hub.to_str())
+    assert tokenizer.start_id == (hub.token_to_id(start) if start else None)
+    assert tokenizer.end_id == (hub.token_to_id(end) if special else 3)
+    assert Tokenizer.from_json(tokenizer.to_json()).start_id == tokenizer.start_id
+
+
+def test_a_word_that_looks_like_a_start_token_is_none() -> None:
+    hub = HubTokenizer(models.WordLevel({"[UNK]": 0, "<s>": 1, "</s>": 2}, unk_token="[UNK]"))
+    assert Tokenizer.from_json(hub.to_str()).start_id is None
+    for tokenizer in KINDS.values():
+        assert tokenizer.start_id is None
+
+
 def test_no_tokenizer_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.missing"):
         given_tokenizer(tmp_path / "none.json")

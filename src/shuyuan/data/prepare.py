@@ -95,7 +95,7 @@ def prepare(recipe: Recipe, store: Store, progress: Progress) -> Manifest:
         raise
     _say(manifest, progress)
     if manifest.labels:
-        _say_cut(manifest, store, recipe.model.context, progress)
+        _say_of_labels(manifest, store, recipe.model.context, progress)
     return manifest
 
 
@@ -176,10 +176,14 @@ def _say(manifest: Manifest, progress: Progress) -> None:
             progress.say(code, f"{verb}: {', '.join(found)}.")
 
 
-def _say_cut(manifest: Manifest, store: Store, context: int, progress: Progress) -> None:
-    cut = sum(Rows(store, manifest, name, context).cut for name in manifest.splits)
-    if cut:
+def _say_of_labels(manifest: Manifest, store: Store, context: int, progress: Progress) -> None:
+    rows = {name: Rows(store, manifest, name, context) for name in manifest.splits}
+    if cut := sum(each.cut for each in rows.values()):
         progress.say(
             "data.cut",
             f"{cut:,} of {manifest.records:,} records are longer than model.context = {context:,} and are cut.",
         )
+    if unseen := [
+        name for name, count in zip(manifest.labels, rows["train"].counts, strict=True) if not count
+    ]:
+        progress.say("data.unseen-labels", f"No training record has the label {', '.join(unseen)}.")

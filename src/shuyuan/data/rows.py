@@ -33,6 +33,7 @@ class Rows:
         count: number of records, and so of rows.
         tokens: number of targets: one a record.
         cut: records that are longer than a row.
+        counts: records of each class.
 
     Raises:
         DataError: a shard is not one.
@@ -43,6 +44,7 @@ class Rows:
         self._marks = manifest.tokenizer
         self._context = context
         self.count = self.tokens = len(self._records.length_R)
+        self.counts: list[int] = np.bincount(self._records.labels_R, minlength=len(manifest.labels)).tolist()
         self.cut = int((self._records.length_R + (self._marks.start_id is not None) > context).sum())
 
     def batch(self, step: int, batch_size: int, seed: int) -> Batch:

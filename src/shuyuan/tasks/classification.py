@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from ..errors import DataError
 from .base import TASKS, Example, Piece, Task, text_field
 
 LABEL_CHARS = 200  # a longer label is a text in the wrong column
+LARGEST = 10**15  # numbers up to here are written without an exponent
 
 
 class Classification(Task):
@@ -54,28 +54,29 @@ def label_field(row: Mapping[str, Any], column: str, where: str) -> str:
             f"Found: {', '.join(map(str, row)) or 'none'}.",
         )
     value = row[column]
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if (
+        value is None or value != value or (isinstance(value, str) and not value.strip())
+    ):  # only NaN is not itself
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, str) and not value.strip():
-        return ""
-    label = str(value)
-    if not isinstance(value, (str, int, float)) or len(label) > LABEL_CHARS or not label.isprintable():
-        raise DataError(
-            "data.not-a-label",
-            f"The column `{column}` holds no label here, but {_kind(value)}.",
-            where=where,
-            mend="Name another column as `data.label`, or write the label as a short text, a number, true or false.",
-        )
-    return label
+    if isinstance(value, int | float) and abs(value) < LARGEST:
+        return str(int(value) if value == int(value) else value)
+    if isinstance(value, str) and len(value) <= LABEL_CHARS and value.isprintable():
+        return value
+    raise DataError(
+        "data.not-a-label",
+        f"The column `{column}` holds no label here, but {_kind(value)}.",
+        where=where,
+        mend="Name another column as `data.label`, or write the label as a short text, a number, true or false.",
+    )
 
 
 def _kind(value: Any) -> str:
+    if isinstance(value, int | float):
+        return "a number without bounds or over 10¹⁵"
     if not isinstance(value, str):
-        return type(value).__name__
+        return f"a {type(value).__name__}"
     if len(value) > LABEL_CHARS:
         return f"a text of {len(value):,} characters"
     return "a text with line ends or other control characters"
