@@ -21,11 +21,13 @@ def show_summary(out: Any, summary: dict[str, Any]) -> None:
     """Prints a run's summary as a table."""
     from rich.table import Table
 
+    from ..tasks import task_named
     from .screen import duration, promise, quantity
 
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
+    target = task_named(summary["task"]).target
     table.add_row("run", str(summary["run"]))
     table.add_row("status", summary["status"])
     table.add_row("task", f"{summary['task']}, {summary['family']}")
@@ -34,14 +36,14 @@ def show_summary(out: Any, summary: dict[str, Any]) -> None:
     if summary["steps"]:
         table.add_row(
             "trained",
-            f"{summary['steps']:,} steps, {summary['tokens']:,} tokens, {duration(summary['seconds'])}",
+            f"{summary['steps']:,} steps, {summary['tokens']:,} {target}s, {duration(summary['seconds'])}",
         )
     if summary["peak_bytes"]:
         table.add_row("peak memory", quantity(summary["peak_bytes"], "bytes"))
     loss = summary["loss"]
     if loss["train"] is not None:
         held_out = "not measured" if loss["validation"] is None else f"{loss['validation']:.3f}"
-        table.add_row("loss", f"training {loss['train']:.3f}, validation {held_out} nats a token")
+        table.add_row("loss", f"training {loss['train']:.3f}, validation {held_out} nats a {target}")
     table.add_row("privacy", promise(summary["privacy"], "none: what the model memorised is not bounded"))
     table.add_row("sealed", "yes" if summary["sealed"] else "no: this run lies in the clear")
     out.print(table)

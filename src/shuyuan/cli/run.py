@@ -76,6 +76,7 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from ..tasks import task_named
     from .screen import duration, promise, quantity
 
     summary, plan, manifest = facts["summary"], facts["plan"], facts["manifest"]
@@ -97,7 +98,7 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
         f"{train.records + validation.records:,} records of {train.owners + validation.owners:,} owners; "
         f"{train.tokens:,} tokens to train on, {validation.tokens:,} held out",
     )
-    what = "record" if manifest.labels else "token"
+    what = task_named(summary["task"]).target
     loss = scores["validation.loss"]
     if summary["loss"]["train"] is not None:
         table.add_row("training loss", f"{summary['loss']['train']:.3f} nats a {what}")

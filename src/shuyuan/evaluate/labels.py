@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..data import Manifest, load_tokenizer, open_split
+from ..data import Manifest, Rows, load_tokenizer
 from ..hardware import choose_precision, detect
 from ..inference import Labeller
 from ..models.hub import Network
@@ -30,18 +29,19 @@ def score_labels(
     """{"SPLIT.METRIC": value} of the held-out splits."""
     context = recipe.model.context
     labeller = Labeller(model, choose_precision(recipe.train.precision, detect()))
-    frequent = np.bincount(_classes(store, manifest, "train", context)).argmax()
+    frequent = int(np.argmax(Rows(store, manifest, "train", context).counts))
     metrics: dict[str, float] = {}
     for split in ("validation", "test"):
         if split not in manifest.splits or not manifest.splits[split].records:
             continue
-        rows = open_split(store, manifest, split, context)
-        found = []
+        rows = Rows(store, manifest, split, context)
+        found, labels = [], []
         with progress.stage(f"score on {split}", rows.count, "records") as stage:
-            for inputs_BT, _ in rows.in_order(BATCH):
+            for inputs_BT, targets_B1 in rows.in_order(BATCH):
                 found.append(labeller.probabilities(inputs_BT))
+                labels.append(targets_B1[:, 0])
                 stage.advance(len(inputs_BT))
-        labels_N = _classes(store, manifest, split, context)
+        labels_N = np.concatenate(labels)
         scores = task_named(recipe.task).label_metrics(np.concatenate(found), labels_N)
         scores["majority_accuracy"] = float((labels_N == frequent).mean())
         metrics |= {f"{split}.{name}": value for name, value in scores.items()}
@@ -51,7 +51,7 @@ def score_labels(
 def label_samples(recipe: Recipe, store: Store, manifest: Manifest, model: Network) -> list[dict[str, Any]]:
     """A few held-out records: the text, what the model says of it, and its label."""
     split = "validation" if "validation" in manifest.splits else "train"
-    rows = open_split(store, manifest, split, recipe.model.context)
+    rows = Rows(store, manifest, split, recipe.model.context)
     inputs_BT, targets_B1 = rows.batch(0, min(SAMPLES, rows.count), recipe.seed)
     labeller = Labeller(model, choose_precision(recipe.train.precision, detect()))
     tokenizer = load_tokenizer(store)
@@ -64,9 +64,3 @@ def label_samples(recipe: Recipe, store: Store, manifest: Manifest, model: Netwo
         said = f" → {manifest.labels[best]} ({probabilities_K[best]:.2f}); label: {manifest.labels[target]}"
         samples.append({"prompt": text[:SHOWN_CHARS], "text": said})
     return samples
-
-
-def _classes(store: Store, manifest: Manifest, split: str, context: int) -> NDArray[np.int64]:
-    """The class of each record of a split, in order."""
-    rows = open_split(store, manifest, split, context)
-    return np.concatenate([targets_B1[:, 0] for _, targets_B1 in rows.in_order(4096)])

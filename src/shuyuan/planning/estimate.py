@@ -10,6 +10,7 @@ from ..data.manifest import Split, TokenizerFacts
 from ..data.sources import Skipped, Wanted, open_source
 from ..data.tokenizer import given_tokenizer
 from ..recipe import Data, Recipe
+from ..tasks import task_named
 
 SAMPLE_CHARACTERS = 500_000
 UNKNOWN_BYTES = 100_000_000  # of a source on the hub: a plan asks nobody outside this machine
@@ -68,7 +69,17 @@ def estimated_manifest(recipe: Recipe) -> tuple[Manifest, list[str]]:
         )
         for name, share in _shares(recipe.data).items()
     }
-    return Manifest(splits, vocab_size, TokenizerFacts(recipe.tokenizer.kind, "", 0)), [how]
+    manifest = Manifest(
+        splits, vocab_size, TokenizerFacts(recipe.tokenizer.kind, "", 0), labels=_labels(recipe)
+    )
+    return manifest, [how]
+
+
+def _labels(recipe: Recipe) -> list[str]:
+    """The classes that a labelled task will tell apart; how many hardly matters, so two stand for those not named."""
+    if task_named(recipe.task).output != "labels":
+        return []
+    return recipe.data.labels or ["0", "1"]
 
 
 def take_sample(data: Data) -> Sample:

@@ -45,10 +45,12 @@ class Task(ABC):
         name: as in the recipe's `task`.
         output: the kind of head that the task needs; the only thing that a model knows of it. It also says which scores
             there are: `metrics` for tokens, `label_metrics` for labels.
+        target: what one prediction is of, and so what the loss is a mean over: a token, or a record.
     """
 
     name: ClassVar[str]
     output: ClassVar[Literal["tokens", "labels", "spans"]]
+    target: ClassVar[Literal["token", "record"]] = "token"
 
     @abstractmethod
     def columns(self, fields: Mapping[str, str]) -> list[str]:

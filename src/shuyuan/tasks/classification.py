@@ -20,6 +20,7 @@ class Classification(Task):
 
     name = "classification"
     output = "labels"
+    target = "record"
 
     def columns(self, fields: Mapping[str, str]) -> list[str]:
         return [fields["text"], fields["label"]]
