@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ def shared_data() -> Path:
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The machine's rates are measured once a session."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_ledgers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Ledgers of data sets last as long as the runs that modules share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHUYUAN_HOME", str(tmp_path_factory.mktemp("shuyuan")))
+        yield
 
 
 @pytest.fixture(autouse=True)

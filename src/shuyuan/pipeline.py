@@ -14,9 +14,10 @@ from typing import Any
 
 from . import __version__, data, evaluate, hardware, planning, report, train, vault
 from . import recipe as recipes
-from .errors import MachineError, RecipeError, RunError, VaultError
+from .errors import MachineError, PrivacyError, RecipeError, RunError, VaultError
 from .inference import Engine, Labeller
 from .models import hub
+from .privacy.data_sets import DataSetLedger, data_set_id, together
 from .privacy.ledger import LEDGER_FILE, spent
 from .progress import Progress, Stop
 from .recipe import Recipe
@@ -99,6 +100,7 @@ def begin(
     if fresh:
         _refuse_strange_folder(run)
         recipe = _pinned(recipe)
+        recipe = recipe.replace(**{"data.id": data_set_id(recipe)})
     else:
         run.check_same(recipe)
         recipe = run.recipe()
@@ -247,7 +249,10 @@ def train_model(job: Job) -> None:
         resolved = train.resolve(job.recipe, manifest, hardware.detect(), job.progress)
         job.recipe = resolved.replace(resolved=_circumstances(manifest) | _mechanism(resolved, manifest))
         job.store.write_open(RECIPE_FILE, job.recipe.as_toml().encode())
-    card = report.model_card(job.recipe, manifest)
+
+    def card() -> str:
+        return report.model_card(job.recipe, manifest, together(job.recipe, job.store))
+
     with job.stop.gently():
         result = train.train(job.recipe, job.store, job.progress, job.stop, card=card)
     plan = job.store.read_json(PLAN_FILE)
@@ -333,11 +338,13 @@ def verify(target: str | Path, key: str | None = None, expect: str | None = None
                 vault.Problem(RECIPE_FILE, f"{error.what} With --key the other files can be checked too.")
             )
     problems, head = ([], None) if found else vault.verify_run(run, key, expect)
-    named = [{"file": problem.file, "what": problem.what} for problem in found + problems]
     epsilon = None
     if not found:
         with suppress(VaultError, RunError), look(target, key) as job:
-            epsilon = _recomputed(job)
+            ledger = list(_ledger(job))
+            epsilon = _recomputed(ledger)
+            problems += _missing_in_data_set(job, ledger)
+    named = [{"file": problem.file, "what": problem.what} for problem in found + problems]
     return {"ok": not named, "problems": named, "epsilon_recomputed": epsilon, "head": head}
 
 
@@ -379,11 +386,30 @@ class LoadedRun:
         return Labeller(self._model, precision).label(texts, self._tokenizer)
 
 
-def _recomputed(job: Job) -> float | None:
-    """ε from the ledger's lines alone; None where there is no ledger."""
-    if not job.store.exists(LEDGER_FILE):
-        return None
-    return spent(job.store.journal(LEDGER_FILE).entries()).epsilon
+def _ledger(job: Job) -> Iterator[dict[str, Any]]:
+    return job.store.journal(LEDGER_FILE).entries() if job.store.exists(LEDGER_FILE) else iter(())
+
+
+def _recomputed(ledger: list[dict[str, Any]]) -> float | None:
+    """ε from the ledger's lines alone; None where no private step stands in it."""
+    total = spent(ledger)
+    return total.epsilon if total.steps else None
+
+
+def _missing_in_data_set(job: Job, ledger: list[dict[str, Any]]) -> list[vault.Problem]:
+    """What the run's own ledger has and the one of its data set lacks, as a problem of the latter."""
+    if not ledger:
+        return []
+    try:
+        shared = DataSetLedger(job.recipe, job.run.path)
+        lacking = len(shared.lacking(ledger))
+    except PrivacyError as error:
+        return [vault.Problem(error.where or "", error.what)]
+    what = (
+        f"the data set's ledger lacks {lacking} entries of this run, so the sum over its runs is too small; "
+        f"this enters them again: shuyuan train {job.run.path}"
+    )
+    return [vault.Problem(str(shared.path), what)] if lacking else []
 
 
 # ---- helpers -------------------------------------------------------------------------------------------------------

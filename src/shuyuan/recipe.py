@@ -82,6 +82,12 @@ class Data(Section):
         description="File, folder, glob, hf:org/name, or a built-in: stdlib, packages, digits. Text, HTML, Python, JSON, JSONL, "
         "CSV, TSV and Parquet; .gz and .zst of these. A relative path starts at the recipe's folder."
     )
+    id: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="The data set's name, under which the costs of all private runs on it add up. Left out: it follows from the "
+        "real path of `source`, and is filled in; name it yourself where the same records, or the same people's, lie in several places.",
+    )
     text: str = Field("text", description="The column (or JSON field) that holds the text of a record.")
     label: str | None = Field(
         None,
@@ -366,11 +372,12 @@ class Privacy(Section):
         le=1024,
         description="The most records that a unit gives to a step; all of them are clipped jointly.",
     )
-    allow: list[Literal["tokenizer", "plateau", "labels"]] = Field(
+    allow: list[Literal["tokenizer", "plateau", "labels", "scores", "tuning"]] = Field(
         [],
         description="Leaks accepted by name, which the guarantee does not cover and the ledger lists: a tokenizer learned "
         "from the records; a plateau schedule, which follows the validation loss; labels found in the records instead of "
-        "named by `data.labels`.",
+        "named by `data.labels`; the model's scores on held-out records in the public report; tuning, settings chosen after "
+        "looking at other runs on the same records.",
     )
     insecure_seed: int | None = Field(
         None,
@@ -511,7 +518,8 @@ class Recipe(Section):
             )
         if self.report.open:
             raise ValueError(
-                "report.open: losses, counts and samples of a private run are not covered, and stay inside"
+                "report.open: losses, counts and samples of a private run are not covered, and stay inside; "
+                'privacy.allow = ["scores"] puts the scores alone into the public report'
             )
         if self.privacy.unit == "owner" and self.data.owner is None and self.data.source not in OWNED_SOURCES:
             raise ValueError(
@@ -605,6 +613,7 @@ def check(table: dict[str, Any], *, where: str) -> Recipe:
 
 # What Shuyuan fills in before step 1: a recipe that leaves them open agrees with whatever was filled in.
 RESOLVED_KEYS = (
+    "data.id",
     "train.steps",
     "train.batch_size",
     "train.micro_batch",

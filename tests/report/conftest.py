@@ -126,6 +126,7 @@ MakeRun = Callable[..., Made]
 def make_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeRun:
     """Makes a run that is complete but for the parts named in `without`; `changed` replaces whole files."""
 
+    monkeypatch.setenv("SHUYUAN_HOME", str(tmp_path / "shuyuan"))
     monkeypatch.setattr(os, "fsync", lambda _: None)  # no power cut is tested here, and it costs seconds
 
     def make(

@@ -161,6 +161,23 @@ class Screen(Progress):
         return self._bars
 
 
+def promise_together(data_set: dict[str, Any]) -> str:
+    """What all runs on a data set come to in one line, from `data_set` of a summary."""
+    from ..report.wording import upper
+
+    runs = f"{data_set['runs']:,} run{'' if data_set['runs'] == 1 else 's'}"
+    if data_set["unit"] is None:
+        total = "nothing promised"
+    elif data_set["epsilon"] is None:
+        total = "ε is unbounded"
+    else:
+        total = (
+            f"ε = {upper(data_set['epsilon'])}, δ = {upper(data_set['delta'])} for each {data_set['unit']}"
+        )
+    uncovered = f"; not covered: {', '.join(data_set['uncovered'])}" if data_set["uncovered"] else ""
+    return f"{data_set['id']}: {total}, over {runs}{uncovered}"
+
+
 def promise(privacy: dict[str, Any] | None, none: str) -> str:
     """The guarantee in one line, from `privacy` of a plan or summary; `none` where there is none."""
     if privacy is None:

@@ -1,7 +1,8 @@
 """From the recipe's source to shards of tokens: read, clean, mask, remove duplicates, split by owner, encode.
 
 Other rooms use `prepare`, `load_manifest`, `load_tokenizer`, `open_split`, `Windows`, `Rows`, `row_of`, `filled`, `UnitRows`,
-`local_folder` and `pinned` for what a recipe's `from` names, and the types `Manifest`, `Split`, `ShardFacts` and `Tokenizer`.
+`local_folder` and `pinned` for what a recipe's `from` names, `has_owners` and `owner_records` to find one
+owner, and the types `Manifest`, `Split`, `ShardFacts` and `Tokenizer`.
 """
 
 from .batches import NOTHING, Windows
@@ -16,6 +17,7 @@ from .manifest import (
     load_manifest,
 )
 from .masking import Masker
+from .owners import has_owners, owner_records
 from .prepare import load_tokenizer, prepare
 from .rows import FILL, Rows, filled, open_split, row_of
 from .snapshot import local_folder, pinned
@@ -40,12 +42,14 @@ __all__ = [
     "byte_tokenizer",
     "char_tokenizer",
     "filled",
+    "has_owners",
     "learn_bpe",
     "load_canaries",
     "load_manifest",
     "load_tokenizer",
     "local_folder",
     "open_split",
+    "owner_records",
     "pinned",
     "prepare",
     "row_of",

@@ -171,10 +171,10 @@ class _Notes:
         digest = hashlib.blake2b(_label_line(record) + encoded, digest_size=16).digest()
         if record.label is not None:
             self.labels.add(record.label, record.where)
-        owner = b"record:" + digest if record.owner is None else b"owner:" + record.owner
+        owner = b"record:" + digest if record.owner is None else named_owner(record.owner)
         self.digests.append(int.from_bytes(digest[:8], "little"))
         self.draws.append(self._lottery.draw(owner))
-        self.owners.append(_short(owner, self._owner_key))
+        self.owners.append(owner_hash(owner, self._owner_key))
         self.bytes.append(len(encoded))
         self.chars.append(len(record.text))
         self.parts.append(record.part)
@@ -199,7 +199,13 @@ def _shares(data: Data) -> tuple[float, float]:
     return tuple(share if isinstance(share, float) else 0.0 for share in (data.validation, data.test))  # type: ignore[return-value]
 
 
-def _short(owner: bytes, key: bytes) -> int:
+def named_owner(owner: bytes) -> bytes:
+    """An owner that the source names, apart from records that are their own owners."""
+    return b"owner:" + owner
+
+
+def owner_hash(owner: bytes, key: bytes) -> int:
+    """What stands in a shard for an owner: a number that only the run's key can compute."""
     return int.from_bytes(hashlib.blake2b(owner, digest_size=8, key=key).digest(), "little")
 
 

@@ -2,6 +2,7 @@
 
 from .card import model_card
 from .facts import summary
+from .owner import owner_in_runs
 from .page import render, write_report
 
-__all__ = ["model_card", "render", "summary", "write_report"]
+__all__ = ["model_card", "owner_in_runs", "render", "summary", "write_report"]

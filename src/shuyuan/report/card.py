@@ -11,15 +11,17 @@ from . import guarantee, sources, wording
 
 if TYPE_CHECKING:
     from ..data import Manifest
+    from ..privacy.data_sets import Together
     from ..recipe import Recipe
 
 
-def model_card(recipe: Recipe, manifest: Manifest | None = None) -> str:
+def model_card(recipe: Recipe, manifest: Manifest | None = None, data_set: Together | None = None) -> str:
     """The card as Markdown with the header that model hubs read.
 
     Args:
         recipe: as resolved.
         manifest: what was prepared; its counts are told only where the run is open.
+        data_set: what all runs on the same data set have spent.
 
     Example:
         >>> from shuyuan.recipe import check
@@ -32,7 +34,7 @@ def model_card(recipe: Recipe, manifest: Manifest | None = None) -> str:
         f"# {recipe.name}",
         _what(recipe),
         _data(recipe, manifest),
-        _privacy(recipe),
+        _privacy(recipe, data_set),
         _use(recipe),
         _LIMITS,
     ]
@@ -71,14 +73,14 @@ def _data(recipe: Recipe, manifest: Manifest | None) -> str:
     return "## Data\n\n" + "\n".join(lines)
 
 
-def _privacy(recipe: Recipe) -> str:
+def _privacy(recipe: Recipe, data_set: Together | None) -> str:
     sealed = (
         "\n\nIn its run this model is sealed: encrypted and authenticated. A copy that was exported is in the clear, and "
         "the seal says nothing about what the weights reveal."
         if recipe.vault
         else ""
     )
-    texts = guarantee.sentences(recipe)
+    texts = guarantee.sentences(recipe, data_set)
     said = "\n\n".join(" ".join(texts[language]) for language in ("en", "zh"))
     return f"## Privacy\n\n**{guarantee.title(recipe)}.** {said}{sealed}"
 

@@ -1,7 +1,7 @@
 """What is known of a run, gathered from its files into one plain structure; nothing is guessed, unknown stays unknown.
 
-The public page of a sealed run is made of recipe.toml and of some figures of plan.json, and of nothing else: what was
-never gathered cannot be shown by mistake.
+The public page of a sealed run is made of recipe.toml, of some figures of plan.json and of the sum of the ledgers, and of
+nothing else but scores that the recipe gives away by name: what was never gathered cannot be shown by mistake.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from ..errors import RunError
 from ..privacy import mechanism_in
+from ..privacy.data_sets import Together, together
 from ..privacy.ledger import stated
 from ..recipe import Recipe
 from ..runs import LOCK_FILE, Run
@@ -34,9 +35,11 @@ class Facts:
         folder: the run folder.
         recipe: as resolved so far.
         sealed: whether the run is sealed.
-        whole: whether losses, counts and samples were gathered; if not, everything below `plan` is empty.
+        whole: whether losses, counts and samples were gathered; if not, everything below `data_set` is empty, but for
+            the model's scores where the recipe allows them.
         trained: whether the model is there.
         plan: plan.json, with "measured" once training is done; only its public part if not `whole`.
+        data_set: what all runs on the same data set have spent; None where its ledger cannot be read.
         metrics: lines of metrics.jsonl, without those that a resume made void.
         manifest: data/manifest.json.
         scores: metrics of the task by variant, {"original": {"validation.loss": 3.1}}.
@@ -50,6 +53,7 @@ class Facts:
     whole: bool
     trained: bool
     plan: dict[str, Any]
+    data_set: Together | None
     metrics: list[Line] = field(default_factory=list)
     manifest: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -91,8 +95,11 @@ def gather(run: Run, store: Store, *, whole: bool) -> Facts:
     names = set(store.names())
     trained = any(name.startswith("model/") for name in names)
     plan = _table(_json(store, "plan.json", "plan.json" in names))
+    sums = together(recipe, store)
     if not whole:
-        return Facts(run.path, recipe, store.sealed, whole, trained, public_plan(plan, recipe))
+        scores = public_scores(store, recipe, "scores.json" in names)
+        plan = public_plan(plan, recipe)
+        return Facts(run.path, recipe, store.sealed, whole, trained, plan, sums, scores=scores)
     scores = _table(_json(store, "scores.json", "scores.json" in names))
     samples = _json(store, "samples.json", "samples.json" in names)
     return Facts(
@@ -102,6 +109,7 @@ def gather(run: Run, store: Store, *, whole: bool) -> Facts:
         whole=whole,
         trained=trained,
         plan=plan,
+        data_set=sums,
         metrics=valid_lines(store.journal("metrics.jsonl").entries() if "metrics.jsonl" in names else ()),
         manifest=_table(_json(store, "data/manifest.json", "data/manifest.json" in names)),
         scores=_table(scores.get(recipe.task)),
@@ -126,6 +134,20 @@ def public_plan(plan: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
         key: value for key, value in _table(plan.get("measured")).items() if key in ("seconds", "peak_bytes")
     }
     return public | ({"measured": measured} if measured else {})
+
+
+def public_scores(store: Store, recipe: Recipe, there: bool) -> dict[str, dict[str, Any]]:
+    """The scores of a private run's model, where the recipe accepts by name that they tell of held-out records.
+
+    The bigram is left out: it is counted on the training records, without any noise.
+    """
+    if recipe.privacy is None or "scores" not in recipe.privacy.allow:
+        return {}
+    variants = _table(_table(_json(store, "scores.json", there)).get(recipe.task))
+    return {
+        variant: {name: value for name, value in _table(metrics).items() if "bigram" not in name}
+        for variant, metrics in variants.items()
+    }
 
 
 def valid_lines(lines: Iterable[Line]) -> list[Line]:
@@ -159,8 +181,8 @@ def summary(run: Run, store: Store) -> dict[str, Any]:
 
     Returns:
         {run, status, task, family, parameters, steps, tokens, seconds, peak_bytes, loss: {train, validation},
-        privacy, variants: {name: {bytes, loss}}, scores: {task: {variant: {metric: value}}}, sealed}; steps, tokens and
-        seconds are what was done, not what is planned.
+        privacy, data_set: {id, unit, epsilon, delta, runs, uncovered}, variants: {name: {bytes, loss}},
+        scores: {task: {variant: {metric: value}}}, sealed}; steps, tokens and seconds are what was done, not what is planned.
 
     Raises:
         RunError, VaultError: a file is there and cannot be read; names it.
@@ -181,6 +203,7 @@ def summary(run: Run, store: Store) -> dict[str, Any]:
         "peak_bytes": progress["peak_bytes"],
         "loss": loss,
         "privacy": guarantee(facts),
+        "data_set": facts.data_set.to_json() if facts.data_set else None,
         "variants": {ORIGINAL: original} if facts.trained else {},
         "scores": {facts.recipe.task: facts.scores} if facts.scores else {},
         "sealed": facts.sealed,

@@ -29,7 +29,8 @@ def write_report(run: Run, store: Store, recipe: Recipe) -> Path:
     """Writes report.html, in the clear, also in a sealed run; of a private run also the internal page.
 
     The public page is whole in an open run, and where the recipe says report.open; else it tells nothing of the records. In
-    a private run losses, counts and samples are internal: they stand on a page of their own, sealed in a sealed run.
+    a private run losses, counts and samples are internal: they stand on a page of their own, sealed in a sealed run. Scores
+    of its model stand on the public page where the recipe accepts that by name.
 
     Args:
         run: the run.
@@ -56,7 +57,8 @@ def render(run: Run, store: Store, *, whole: bool) -> str:
     Args:
         run: the run.
         store: its files.
-        whole: with losses, counts and samples. If not, only recipe.toml and plan.json are read.
+        whole: with losses, counts and samples. If not, only recipe.toml, plan.json and ledgers are read, and scores
+            where the recipe allows that by name.
     """
     facts = gather(run, store, whole=whole)
     styles = Styles()
@@ -89,7 +91,8 @@ def _values(facts: Facts) -> dict[str, Any]:
         and (facts.recipe.privacy is not None or (facts.sealed and not facts.recipe.report.open)),
         "lead": sections.lead(facts),
         "headline": sections.headline(facts),
-        "privacy": {"title": guarantee.title(facts.recipe)} | guarantee.sentences(facts.recipe),
+        "privacy": {"title": guarantee.title(facts.recipe)}
+        | guarantee.sentences(facts.recipe, facts.data_set),
         "secrecy": {"word": word, "meaning": meaning},
         "splits": splits,
         "scores": scores,

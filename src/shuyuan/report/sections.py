@@ -93,9 +93,10 @@ def secrecy(facts: Facts) -> tuple[str, str]:
         )
     sealed = "Whatever holds or derives from records is encrypted and authenticated; it opens with the run’s key alone."
     if not facts.whole:
+        given_away = " and the scores that it gives away" if facts.scores else ""
         return (
             "Sealed",
-            f"{sealed} This page lies in the clear, so it says nothing about the records but what the recipe names.",
+            f"{sealed} This page lies in the clear, so it says nothing about the records but what the recipe names{given_away}.",
         )
     if facts.recipe.report.open:
         return "Sealed, with an open report", (

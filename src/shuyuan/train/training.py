@@ -16,6 +16,7 @@ from ..errors import TrainError
 from ..hardware import Hardware, detect
 from ..models import hub, lora
 from ..models.hub import Network
+from ..privacy.data_sets import DataSetLedger, enter
 from ..privacy.ledger import LEDGER_FILE, Ledger
 from ..progress import Progress
 from ..recipe import Recipe
@@ -63,7 +64,12 @@ class TrainResult:
 
 
 def train(
-    recipe: Recipe, store: Store, progress: Progress, stop: threading.Event, *, card: str | None = None
+    recipe: Recipe,
+    store: Store,
+    progress: Progress,
+    stop: threading.Event,
+    *,
+    card: Callable[[], str] | None = None,
 ) -> TrainResult:
     """Trains to the last step, from the newest checkpoint if there is one, and writes `model/`.
 
@@ -75,17 +81,19 @@ def train(
         store: the run's files, with the prepared data.
         progress: shows the steps.
         stop: when set, the state is saved after the current step and `Interrupted` raised.
-        card: the model card's text; left out, a short one.
+        card: writes the model card, asked after the last step; left out, a short one.
 
     Raises:
         RunError: the data is not prepared.
         Interrupted: `stop` was set.
         TrainError: the loss stays non-finite, or a checkpoint does not fit.
         MachineError: the disk is full.
+        PrivacyError: the run is private, and the ledger of its data set cannot be used.
     """
     manifest = load_manifest(store)
     if manifest is None:
         raise not_prepared(store.path)
+    enter(recipe, store, progress)
     hardware = detect()
     checkpoints = Checkpoints(store, _identity(recipe, manifest), _circumstances(hardware), recipe.train.keep)
     there = checkpoints.steps()
@@ -104,7 +112,7 @@ def _train(
     checkpoints: Checkpoints,
     progress: Progress,
     stop: threading.Event,
-    card: str | None,
+    card: Callable[[], str] | None,
 ) -> TrainResult:
     forget_peak()
     model = starting_model(recipe, manifest)
@@ -137,7 +145,9 @@ def _train(
     if recipe.train.lora is not None:
         lora.merge_lora(model)
     with store.folder(MODEL_FOLDER) as folder:
-        hub.save(folder, model, load_tokenizer(store).to_json(), card or _short_card(recipe, result))
+        hub.save(
+            folder, model, load_tokenizer(store).to_json(), card() if card else _short_card(recipe, result)
+        )
     erase_secret(store)
     journal.append(
         {
@@ -191,7 +201,9 @@ def _private_parts(
     begun = bool(made) and 0 < made[-1] != recipe.train.steps
     secret = run_secret(store, recipe, _identity(recipe, manifest), begun=begun)
     backend = PrivateBackend(model, recipe.train, hardware, mechanism, secret)
-    ledger = Ledger(store.journal(LEDGER_FILE), mechanism, secret)
+    shared = DataSetLedger(recipe, store.path)
+    shared.check_writable()
+    ledger = Ledger((shared, store.journal(LEDGER_FILE)), mechanism, secret)
     ledger.allow(recipe.privacy.allow)
 
     def spent(step: int) -> dict[str, float]:
