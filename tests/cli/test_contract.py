@@ -13,7 +13,7 @@ from tests.runs import shuyuan, write_recipe
 
 RUN_FIELDS = {
     "run", "status", "task", "family", "parameters", "steps", "tokens", "seconds", "peak_bytes", "loss", "privacy",
-    "variants", "scores", "sealed",
+    "variants", "scores", "sealed", "data_set",
 }  # fmt: skip
 PLAN_FIELDS = {
     "parameters", "train_flops", "tokens", "peak_bytes", "seconds", "storage_bytes", "price", "fits", "advice", "privacy",

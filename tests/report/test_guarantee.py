@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -9,7 +10,10 @@ import pytest
 
 from shuyuan import recipe as recipes
 from shuyuan.privacy import Mechanism
+from shuyuan.privacy.data_sets import Together
+from shuyuan.privacy.ledger import ALLOWED
 from shuyuan.recipe import Recipe
+from shuyuan.report import guarantee
 from shuyuan.report.guarantee import _times, sentences, title
 from shuyuan.report.wording import upper
 
@@ -23,6 +27,8 @@ def private(**changes: Any) -> Recipe:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
+        (0.0, "0"),
+        (math.inf, "∞"),
         (0.537153, "0.538"),
         (2.0, "2"),
         (7.994, "8"),
@@ -63,3 +69,42 @@ def test_without_privacy_the_plain_truth() -> None:
         title(recipes.from_table({"data": {"source": "stdlib"}, "privacy": {"epsilon": 3.0}}))
         == "To be private"
     )
+
+
+def together(**changes: Any) -> Together:
+    facts = {
+        "id": "patients-1a2b", "unit": "owner", "epsilon": 5.4321, "delta": 1.2e-6, "runs": 3, "unprotected": 0, "uncovered": [],
+    }  # fmt: skip
+    return Together(**facts | changes)
+
+
+def test_other_runs_on_the_same_records_are_told_with_the_sum() -> None:
+    said = sentences(private(), together())
+    assert len(said["en"]) == len(said["zh"]) == 3
+    assert "3 runs" in said["en"][2] and "ε = 5.44, δ = 1.2 × 10⁻⁶" in said["en"][2]
+    assert "3 次运行" in said["zh"][2] and "ε = 5.44, δ = 1.2 × 10⁻⁶" in said["zh"][2]
+    assert "patients" not in str(said), "the name of a data set may tell what it is"
+    assert sentences(private(), together(runs=1)) == sentences(private())
+    assert "∞" in sentences(private(), together(epsilon=math.inf))["en"][2]
+    assert "had spent nothing" in sentences(private(), together(unit=None, epsilon=0.0, delta=0.0))["en"][2]
+
+
+def test_other_runs_without_any_guarantee_are_told() -> None:
+    uncovered = ["training", "tokenizer", "unit"]
+    said = sentences(private(), together(unprotected=2, uncovered=uncovered))
+    english, chinese = " ".join(said["en"][3:]), "".join(said["zh"][3:])
+    assert "2 without privacy" in english and "not bounded" in english and "2 次运行没有差分隐私" in chinese
+    assert "tokenizer" in english and "tokenizer" in chinese
+    assert "another unit" in english and "另一种单位" in chinese
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "plateau", "scores", "tuning"])
+def test_every_leak_is_explained_in_both_languages(name: str) -> None:
+    said = sentences(private(allow=[name]))
+    assert ALLOWED[name] in said["en"][2] and said["zh"][2].endswith(guarantee._LEAKS_ZH[name])
+
+
+def test_scores_that_are_given_away_are_not_said_to_stay_inside() -> None:
+    assert "scores" in sentences(private())["en"][1] and "分数" in sentences(private())["zh"][1]
+    said = sentences(private(allow=["scores"]))
+    assert "scores" not in said["en"][1] and "分数" not in said["zh"][1]

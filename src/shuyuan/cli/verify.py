@@ -19,7 +19,7 @@ def verify(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Check seals and hash chains of every file."""
+    """Check seals and hash chains of every file, and that the data set's ledger knows this run."""
     with frame(as_json, debug) as answer:
         from .. import pipeline
 

@@ -142,8 +142,7 @@ def _others_in_chinese(all_runs: Together) -> list[str]:
 def _sum(all_runs: Together, nothing: str) -> str:
     if all_runs.unit is None:
         return nothing
-    epsilon = wording.upper(all_runs.epsilon) if math.isfinite(all_runs.epsilon) else "∞"
-    return f"ε = {epsilon}, δ = {wording.upper(all_runs.delta)}"
+    return f"ε = {wording.upper(all_runs.epsilon)}, δ = {wording.upper(all_runs.delta)}"
 
 
 def _times(epsilon: float) -> str:
