@@ -29,6 +29,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tmp").mkdir()
     (folder / "home").mkdir()
     env = dict(os.environ, SHUYUAN_TEST_KEY=KEY, TMPDIR=str(folder / "tmp"), HOME=str(folder / "home"))
+    env |= {"SHUYUAN_HOME": str(folder / "home/shuyuan")}
     env |= {"XDG_CACHE_HOME": str(folder / "home/cache"), "XDG_CONFIG_HOME": str(folder / "home/config")}
     command = [sys.executable, "-m", "shuyuan", "run", str(recipe), "--out", str(folder / "run")]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
@@ -38,13 +39,15 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+def _key(sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHUYUAN_TEST_KEY", KEY)
+    monkeypatch.setenv("SHUYUAN_HOME", str(sealed / "home/shuyuan"))
 
 
 def test_the_canary_is_nowhere(sealed: Path) -> None:
     needles = [CANARY.encode(form) for form in ("utf-8", "utf-16-le", "utf-16-be")]
     searched = 0
+    assert list((sealed / "home/shuyuan/ledgers").glob("*.jsonl"))
     for place in ("run", "tmp", "home", "stderr.log"):
         files = [sealed / place] if (sealed / place).is_file() else list((sealed / place).rglob("*"))
         for file in files:

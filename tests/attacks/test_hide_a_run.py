@@ -105,6 +105,16 @@ def test_another_id_over_a_run_is_refused(tmp_path: Path) -> None:
     assert not pipeline.verify(tmp_path / "a")["ok"]
 
 
+def test_a_new_run_under_another_id_tells_of_the_old_one(tmp_path: Path) -> None:
+    interrupted(tmp_path / "a")
+    shutil.rmtree(tmp_path / "a")
+    recipe, store = prepared(tmp_path / "b", **SECURE, data__id="clean")
+    heard = Progress()
+    train(recipe, store, heard, threading.Event())
+    assert "notes-" in heard.said["privacy.other-ids"]
+    assert sums(tmp_path / "b")["uncovered"] == ["id"]
+
+
 def test_a_ledger_that_was_taken_away_or_cut_is_missed_and_filled_again(tmp_path: Path) -> None:
     recipe, store = prepared(tmp_path / "a", **SECURE)
     train(recipe, store, Progress(), threading.Event())

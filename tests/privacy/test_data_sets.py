@@ -137,6 +137,19 @@ def test_a_run_without_privacy_is_counted_and_no_epsilon_covers_it() -> None:
     assert (table["unit"], table["epsilon"]) == ("owner", sums.epsilon)
 
 
+def test_another_id_for_the_same_source_hides_no_run() -> None:
+    ledger_of(recipe_of("/x.csv", privacy={}, owner="who")).append(steps("a"))
+    renamed, other = (
+        recipe_of(file, privacy={}, owner="who", id=name)
+        for file, name in (("/x.csv", "new"), ("/y.csv", "y"))
+    )
+    assert ledger_of(renamed).together().uncovered == ["id"]
+    assert ledger_of(renamed).other_ids() == [data_set_id(recipe_of("/x.csv"))]
+    assert ledger_of(other).together().uncovered == []
+    ledger_of(renamed).append(steps("b"))
+    assert ledger_of(recipe_of("/x.csv", privacy={}, owner="who")).together().uncovered == ["id"]
+
+
 def test_nothing_private_is_no_epsilon_at_all() -> None:
     assert ledger_of(PRIVATE).together().to_json()["epsilon"] is None
     ledger_of(PRIVATE).append(steps("a", noise_multiplier=0.0))
@@ -190,7 +203,7 @@ def test_it_holds_no_owner_and_no_record() -> None:
     shared = ledger_of(recipe_of("/x.csv", privacy={}, owner="patient"))
     shared.append(steps("a", units=700))
     (entry,) = shared.entries()
-    assert entry.keys() - steps("a", units=700).keys() == {"run", "unit_by", "time"}
+    assert entry.keys() - steps("a", units=700).keys() == {"run", "unit_by", "source", "time"}
     assert (entry["run"], entry["unit_by"]) == ("/runs/run", "patient")
 
 

@@ -90,11 +90,13 @@ def test_other_runs_on_the_same_records_are_told_with_the_sum() -> None:
 
 
 def test_other_runs_without_any_guarantee_are_told() -> None:
-    uncovered = ["training", "tokenizer", "unit"]
+    uncovered = ["training", "tokenizer", "unit", "id"]
     said = sentences(private(), together(unprotected=2, uncovered=uncovered))
     english, chinese = " ".join(said["en"][3:]), "".join(said["zh"][3:])
     assert "2 without privacy" in english and "not bounded" in english and "2 次运行没有差分隐私" in chinese
     assert "tokenizer" in english and "tokenizer" in chinese
+    assert "another data.id" in english and "另一个 data.id" in chinese
+    assert len(sentences(private(), together(runs=1, uncovered=["id"]))["en"]) == 4
     assert "another unit" in english and "另一种单位" in chinese
 
 

@@ -30,15 +30,18 @@ from ..vault import Journal, OpenStore, Store
 from .ledger import LEDGER_FILE, NOT_COVERED, UNPROTECTED_MEANS, spent
 
 PATIENCE = 60.0  # seconds; a writer holds the lock for the time of one line
-OTHER_UNIT = "unit"  # among what is not covered: runs that protect something else
-_ABOUT = ("run", "unit_by", "time")  # what an entry has here and not in its run's own ledger
+# Among what is not covered: runs that protect something else, and runs on the same source under another id.
+OTHER_UNIT, OTHER_ID = "unit", "id"
+_ABOUT = ("run", "unit_by", "source", "time")  # what an entry has here and not in its run's own ledger
 Entry = dict[str, Any]
 
 
 def data_set_id(recipe: Recipe) -> str:
     """`data.id`; left out, a name that follows from where the records really lie, links followed."""
-    if recipe.data.id is not None:
-        return recipe.data.id
+    return recipe.data.id or _source_id(recipe)
+
+
+def _source_id(recipe: Recipe) -> str:
     source = recipe.data.source
     places = sorted({_place(one) for one in (source if isinstance(source, list) else [source])})
     if len(places) == 1 and places[0] in BUILT_IN_SOURCES:
@@ -118,7 +121,7 @@ class DataSetLedger:
         unit = recipe.privacy.unit if recipe.privacy else None
         by = {"owner": recipe.data.owner, "record": recipe.data.record, None: None}[unit]
         self._protects = (unit, by)
-        self._about = {"run": str(run.absolute()), "unit_by": by}
+        self._about = {"run": str(run.absolute()), "unit_by": by, "source": _source_id(recipe)}
 
     def append(self, entry: Entry) -> None:
         """Adds one line of the run's own ledger; it is on disk when this returns."""
@@ -140,6 +143,13 @@ class DataSetLedger:
         known = {_bare(entry) for entry in self.entries()}
         return [entry for entry in own if _bare(entry) not in known]
 
+    def other_ids(self) -> list[str]:
+        """Other data sets whose ledgers have runs on the very same source: a name that was changed hides no run."""
+        mark = f'"source": {json.dumps(self._about["source"])}'
+        with self._explained():
+            others = [file for file in sorted(self.path.parent.glob("*.jsonl")) if file != self.path]
+            return [file.stem for file in others if mark in file.read_text("utf-8", "replace")]
+
     def together(self, own: Iterable[Entry] = ()) -> Together:
         """Adds up what stands here; entries of the run's own ledger count too, should they be missing here."""
         entries = [*self.entries(), *(entry | self._about for entry in own)]
@@ -149,6 +159,7 @@ class DataSetLedger:
         total = spent(ours)
         runs, unprotected = (_runs(entries, kinds) for kinds in (("steps", "training"), ("training",)))
         other = [OTHER_UNIT] if len(ours) < len(entries) else []
+        other += [OTHER_ID] if self.other_ids() else []
         return Together(
             self.id,
             wanted[0] if total.steps else None,
@@ -229,13 +240,20 @@ def _enter(recipe: Recipe, shared: DataSetLedger, journal: Journal, progress: Pr
         entry |= {"draws": secrets.token_hex(16)}  # of no use but to tell this run from others
         for each in (shared, journal):
             each.append(entry)
+    if recipe.privacy is not None:
+        _say_others(recipe, shared, own, progress)
+
+
+def _say_others(recipe: Recipe, shared: DataSetLedger, own: list[Entry], progress: Progress) -> None:
+    if ids := shared.other_ids():
+        progress.say(
+            "privacy.other-ids",
+            f"The same source was trained on under another data.id ({', '.join(ids)}); the sum of {shared.id} leaves these runs out.",
+        )
     others = _runs(shared.entries(), ("steps", "training")) - {entry["draws"] for entry in own}
-    if others and recipe.privacy is not None:
-        _say_others(recipe, len(others), shared.id, progress)
-
-
-def _say_others(recipe: Recipe, others: int, name: str, progress: Progress) -> None:
-    text = f"Other runs on the data set {name}: {others}. What this run costs adds to them; `shuyuan info` shows the sum."
+    if not others:
+        return
+    text = f"Other runs on the data set {shared.id}: {len(others)}. What this run costs adds to them; `shuyuan info` shows the sum."
     assert recipe.privacy is not None
     if "tuning" not in recipe.privacy.allow:
         text += (

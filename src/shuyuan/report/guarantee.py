@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..privacy import Mechanism, mechanism_in
-from ..privacy.data_sets import OTHER_UNIT, Together
+from ..privacy.data_sets import OTHER_ID, OTHER_UNIT, Together
 from ..privacy.ledger import ALLOWED
 from ..recipe import Recipe
 from . import wording
@@ -59,7 +59,7 @@ def sentences(recipe: Recipe, data_set: Together | None = None) -> dict[str, lis
             "en": ["Training has not begun; the recipe asks for privacy."],
             "zh": ["训练尚未开始；配方要求差分隐私。"],
         }
-    others = data_set if data_set and data_set.runs > 1 else None
+    others = data_set if data_set and (data_set.runs > 1 or OTHER_ID in data_set.uncovered) else None
     return {
         "en": _english(recipe, mechanism) + (_others_in_english(others) if others else []),
         "zh": _chinese(recipe, mechanism) + (_others_in_chinese(others) if others else []),
@@ -119,6 +119,10 @@ def _others_in_english(all_runs: Together) -> list[str]:
         lines.append(f"Not covered, over all of these runs: {', '.join(leaks)}.")
     if OTHER_UNIT in all_runs.uncovered:
         lines.append("Some of these runs protect another unit; the sum leaves them out.")
+    if OTHER_ID in all_runs.uncovered:
+        lines.append(
+            "The same source was trained on under another data.id too; the sum leaves those runs out."
+        )
     return lines
 
 
@@ -136,6 +140,8 @@ def _others_in_chinese(all_runs: Together) -> list[str]:
         lines.append(f"所有这些运行中不在保证之内的：{'、'.join(leaks)}。")
     if OTHER_UNIT in all_runs.uncovered:
         lines.append("其中有些运行保护的是另一种单位，没有计入这个总和。")
+    if OTHER_ID in all_runs.uncovered:
+        lines.append("同一来源还以另一个 data.id 训练过，那些运行没有计入这个总和。")
     return lines
 
 
