@@ -100,7 +100,7 @@ def test_other_runs_without_any_guarantee_are_told() -> None:
     assert "another unit" in english and "另一种单位" in chinese
 
 
-@pytest.mark.parametrize("name", ["tokenizer", "plateau", "scores", "tuning"])
+@pytest.mark.parametrize("name", sorted(ALLOWED))
 def test_every_leak_is_explained_in_both_languages(name: str) -> None:
     said = sentences(private(allow=[name]))
     assert ALLOWED[name] in said["en"][2] and said["zh"][2].endswith(guarantee._LEAKS_ZH[name])

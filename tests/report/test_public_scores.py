@@ -12,7 +12,7 @@ from shuyuan.privacy import Mechanism
 from shuyuan.report import write_report
 from shuyuan.report.page import INTERNAL_FILE
 
-from .conftest import RECIPE, MakeRun
+from .conftest import RECIPE, SCORES, MakeRun
 
 
 def private(allow: list[str], vault: bool) -> str:
@@ -26,10 +26,20 @@ def private(allow: list[str], vault: bool) -> str:
 @pytest.mark.parametrize("sealed", [False, True])
 @pytest.mark.parametrize("allow", [[], ["scores"], ["tokenizer"]])
 def test_scores_are_public_by_name_alone(make_run: MakeRun, sealed: bool, allow: list[str]) -> None:
-    run, store = make_run(sealed=sealed, recipe=private(allow, sealed))
+    original = SCORES["generation"]["original"] | {"test.majority_accuracy": 0.8765}
+    scores = {"scores.json": {"generation": {"original": original}}}
+    run, store = make_run(sealed=sealed, recipe=private(allow, sealed), changed=scores)
     page = write_report(run, store, run.recipe()).read_text(encoding="utf-8")
     assert ("3.217" in page) == ("24.95" in page) == ("scores" in allow)
-    for internal in ("4.432", "bigram", "4,210", "9,876,543", "def main(", "12 records were skipped"):
+    for internal in (
+        "4.432",
+        "bigram",
+        "0.876",
+        "4,210",
+        "9,876,543",
+        "def main(",
+        "12 records were skipped",
+    ):
         assert internal not in page
         assert internal in store.read(INTERNAL_FILE).decode()
     assert ("The model's scores on held-out units" in page.replace("&#39;", "'")) == ("scores" in allow)

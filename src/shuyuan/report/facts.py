@@ -139,15 +139,19 @@ def public_plan(plan: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
 def public_scores(store: Store, recipe: Recipe, there: bool) -> dict[str, dict[str, Any]]:
     """The scores of a private run's model, where the recipe accepts by name that they tell of held-out records.
 
-    The bigram is left out: it is counted on the training records, without any noise.
+    Baselines are left out: they are counted on the training records, without any noise.
     """
     if recipe.privacy is None or "scores" not in recipe.privacy.allow:
         return {}
     variants = _table(_table(_json(store, "scores.json", there)).get(recipe.task))
     return {
-        variant: {name: value for name, value in _table(metrics).items() if "bigram" not in name}
+        variant: {name: value for name, value in _table(metrics).items() if not _is_baseline(name)}
         for variant, metrics in variants.items()
     }
+
+
+def _is_baseline(name: str) -> bool:
+    return name.partition(".")[2].startswith(("bigram_", "majority_"))
 
 
 def valid_lines(lines: Iterable[Line]) -> list[Line]:
