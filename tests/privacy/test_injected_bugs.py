@@ -60,6 +60,34 @@ BUGS = {
         "privacy/loop.py", "        self.steps += 1\n", "        self.steps += 1\n        if not self._sampler.draw(self.steps).size: self.steps -= 1; raise SystemExit\n",
         "test_loop.py",
     ),
+    "every rank adds the noise before the sum": (
+        "privacy/ranks.py", "dist.reduce(part, self._owner(number))",
+        "dist.reduce(part.copy_(finish(number, part)), self._owner(number))", "test_ranks.py",
+    ),
+    "every rank adds the noise after the sum, and shares of it are summed": (
+        "privacy/ranks.py", "dist.broadcast(part, self._owner(number))",
+        "dist.all_reduce(part if self._owner(number) == self.number else part.copy_(finish(number, part * 0)))",
+        "test_ranks.py",
+    ),
+    "noise divided over the ranks": (
+        "privacy/loop.py", "deviation = self.mechanism.noise_multiplier * self._clipper.norm",
+        "deviation = self.mechanism.noise_multiplier * self._clipper.norm / self._ranks.count**0.5", "test_ranks.py",
+    ),
+    "ranks do not agree on the noise": (
+        "privacy/loop.py", "secret = self._ranks.first_of(secret)", "self._ranks.first_of(secret)", "test_ranks.py",
+    ),
+    "one rank keeps its own sum": (
+        "privacy/ranks.py", "            dist.broadcast(part, self._owner(number))",
+        "            dist.broadcast(part if self.number < 1 else part.clone(), self._owner(number))", "test_ranks.py",
+    ),
+    "every rank takes all units": (
+        "privacy/loop.py", "if place % self._ranks.count == self._ranks.number:", "if place >= 0:", "test_ranks.py",
+    ),
+    "a rank without units makes no step": (
+        "privacy/loop.py", "            self._batch = Batch(self._clipper, list(self._physical(self.steps + 1, micro_batch)))\n",
+        "            self._batch = Batch(self._clipper, list(self._physical(self.steps + 1, micro_batch)))\n"
+        "            if self._ranks.count > 1 and not len(self._batch): self.steps += 1; continue\n", "test_ranks.py",
+    ),
     "removed and added told apart wrongly": (
         "privacy/accountant.py", "dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE",
         "dp_accounting.NeighboringRelation.REPLACE_ONE", "test_accountant.py",

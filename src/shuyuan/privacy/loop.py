@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import PrivacyError
-from .clipping import Clipped, Clipper, Units
+from ..models.digest import weights_digest
+from .clipping import Clipped, Clipper, Units, no_backward
 from .mechanism import Clipping, Mechanism, mechanism
 from .noise import Noise
+from .ranks import Ranks, refuse_wrapped
 from .sampling import PoissonSampler
 
 
@@ -34,6 +36,8 @@ def make_private(
     insecure_seed: int | None = None,
 ) -> PrivateLoop:
     """Makes the training of a model private: clipping, noise, sampling and accounting around an ordinary loop.
+
+    Under torchrun every rank calls it alike, with a replica of the model and all units, and is given its share of each step.
 
     Args:
         model: any module; its class and its weights stay as they are.
@@ -102,13 +106,20 @@ class PrivateLoop:
         records_per_unit: int,
         secret: bytes,
     ) -> None:
+        refuse_wrapped(model)
         self.mechanism = mechanism
         self.steps = 0
         self._optimizer = optimizer
+        self._clipper = Clipper(model, mechanism.clip, mechanism.clipping)
+        self._ranks = Ranks(next(iter(self._clipper.parameters.values())).device)
+        if self._ranks.count > 1:
+            settings = (mechanism, records_per_unit, [*self._clipper.parameters])
+            self._ranks.agree("weights", weights_digest(model).encode())
+            self._ranks.agree("units", unit_of_record.tobytes())
+            self._ranks.agree("settings", repr(settings).encode())
+            secret = self._ranks.first_of(secret)
         self._sampler = PoissonSampler(secret, mechanism.units, mechanism.sampling_rate)
         self._noise = Noise(secret)
-        self._clipper = Clipper(model, mechanism.clip, mechanism.clipping)
-        self._secret = secret
         self._stepping = False
         self._order = np.argsort(unit_of_record, kind="stable")
         self._starts = np.searchsorted(unit_of_record[self._order], np.arange(mechanism.units + 1))
@@ -169,19 +180,13 @@ class PrivateLoop:
                 mend="Plan more steps before training begins; afterwards the guarantee is used up.",
             )
         if self._batch is None or not self._batch.done:
-            raise PrivacyError(
-                "privacy.no-backward",
-                "Not every physical batch of this step had its backward pass.",
-                mend="Take the next batch from private.batches(), and call private.backward(losses) for each of its parts.",
-            )
+            raise no_backward()
         self._check_optimizer()
         self._batch = None
         # Counted first: whatever fails from here on, the noise of this step is never added to another sum.
         self.steps += 1
-        deviation = self.mechanism.noise_multiplier * self._clipper.norm
-        for number, (name, total) in enumerate(self._clipper.take().items()):
-            noisy = self._noise.add(total, deviation, step=self.steps, number=number)
-            weight = self._clipper.parameters[name]
+        sums = self._ranks.combine(list(self._clipper.take().values()), self._noisy)
+        for weight, noisy in zip(self._clipper.parameters.values(), sums, strict=True):
             weight.grad = noisy.div_(self.mechanism.expected_batch).to(weight.dtype)
         self._stepping = True
         try:
@@ -197,8 +202,13 @@ class PrivateLoop:
 
     # -- inside --
 
+    def _noisy(self, number: int, total: Tensor) -> Tensor:
+        """The sum of a parameter over all units of this step, with its noise."""
+        deviation = self.mechanism.noise_multiplier * self._clipper.norm
+        return self._noise.add(total, deviation, step=self.steps, number=number)
+
     def _physical(self, step: int, micro_batch: int | None) -> Iterator[tuple[NDArray[np.int64], Units]]:
-        """The records of a step in parts of at most `micro_batch`, each with the units that they belong to."""
+        """This rank's records of a step in parts of at most `micro_batch`, each with the units that they belong to."""
         rows: list[NDArray[np.int64]] = []
         for records in self._records(step):
             if micro_batch is not None and sum(map(len, rows)) + len(records) > micro_batch:
@@ -209,14 +219,15 @@ class PrivateLoop:
             yield _together(rows)
 
     def _records(self, step: int) -> Iterator[NDArray[np.int64]]:
-        """The records that each unit of a step gives."""
+        """The records that each unit of a step gives, of the units that fall to this rank: one whole unit after another."""
         drawn = self._sampler.draw(step)
         choose = np.random.default_rng(self._sampler.words(step, 1, 4))
-        for unit in drawn.tolist():
+        for place, unit in enumerate(drawn.tolist()):
             records = self._order[self._starts[unit] : self._starts[unit + 1]]
-            if len(records) > self._records_per_unit:
+            if len(records) > self._records_per_unit:  # chosen on all ranks alike
                 records = np.sort(choose.choice(records, self._records_per_unit, replace=False))
-            yield records
+            if place % self._ranks.count == self._ranks.number:
+                yield records
 
     def _check_optimizer(self) -> None:
         """The optimizer must step exactly what the clip sees: a parameter beside it would get no noise, or no gradient."""

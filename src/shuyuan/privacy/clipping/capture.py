@@ -8,9 +8,11 @@ where no tap sees it, and is refused.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import MethodType
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from torch.utils._pytree import tree_flatten
 
 from ...errors import PrivacyError
 from .contributions import Contributions
+from .float32 import true_float32
 from .general import RowByRow
 from .rules import Rule, embedding, rule_for
 from .units import Units
@@ -132,12 +135,12 @@ class Capture:
             return
         rule = rule_for(module)
         if rule is None:
-            self._handles.append(_replace_forward(module, self._general(name, module)))
+            self._handles.append(_Forward(module, self._general(name, module)))
             return
         held: dict[str, nn.Parameter] = {}
 
-        def before(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-            if not self._collecting():
+        def before(called: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+            if called is not module or not self._collecting():  # a copy of the module has its hooks too
                 return None
             for key, weight in module._parameters.items():
                 if weight is not None and weight.requires_grad:
@@ -147,8 +150,8 @@ class Capture:
                 return self._expanded(name, arguments, keywords)
             return None
 
-        def after(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Any:
-            if not held:
+        def after(called: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Any:
+            if called is not module or not held:
                 return None
             own = {key: id(weight) for key, weight in held.items()}
             module._parameters.update(held)
@@ -164,8 +167,8 @@ class Capture:
         """A module that takes one copy of its weight for each row, (N, 1, …, C): autograd then tells the rows apart."""
         held: dict[str, nn.Parameter] = {}
 
-        def before(_: nn.Module, arguments: tuple[Any, ...]) -> None:
-            if not self._collecting():
+        def before(called: nn.Module, arguments: tuple[Any, ...]) -> None:
+            if called is not module or not self._collecting():
                 return
             assert self._units is not None
             (x,) = arguments
@@ -179,9 +182,10 @@ class Capture:
             _on_gradient(copies, self._tell_rows(id(weight)))
             module._parameters["weight"] = copies  # type: ignore[assignment]
 
-        def after(_: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-            module._parameters.update(held)
-            held.clear()
+        def after(called: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+            if called is module:
+                module._parameters.update(held)
+                held.clear()
 
         self._handles.append(module.register_forward_pre_hook(before))
         self._handles.append(module.register_forward_hook(after, always_call=True))
@@ -203,7 +207,7 @@ class Capture:
             if self._silent or self._collected is None or self._units is None:
                 return
             to = {key: self._of(identity) for key, identity in own.items()}
-            with torch.no_grad():
+            with torch.no_grad(), true_float32():
                 rule(module, saved, grad, self._units, to)
             self._told(own.values())
 
@@ -327,15 +331,29 @@ def _only(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Tensor:
     return given
 
 
-def _replace_forward(module: nn.Module, forward: Callable[..., Any]) -> Any:
-    """Sets the forward of one module, not of its class; the handle's `remove` puts the old one back."""
-    module.forward = forward
+class _Forward:
+    """Stands in for the forward of one module, not of its class; `remove` puts the old one back."""
 
-    class Handle:
-        def remove(self) -> None:
-            del module.forward
+    def __init__(self, module: nn.Module, forward: Callable[..., Any]) -> None:
+        self._module = module
+        self._before = module.__dict__.get("forward")
+        self._forward = forward
+        module.forward = self
 
-    return Handle()
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        return self._forward(*arguments, **keywords)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """In a copy of the module stands what stood here before: the copy is an ordinary module, with its own weights."""
+        if self._before is not None:
+            return copy.deepcopy(self._before, memo)
+        return MethodType(type(self._module).forward, memo[id(self._module)])
+
+    def remove(self) -> None:
+        if self._before is None:
+            del self._module.forward
+        else:
+            self._module.forward = self._before
 
 
 def _refuse_ordinary_gradient(name: str) -> Callable[[Tensor], None]:

@@ -16,6 +16,7 @@ from ...errors import PrivacyError
 from ..mechanism import Clipping
 from .capture import Capture
 from .contributions import Contributions
+from .float32 import true_float32
 from .units import Units
 
 AUTO_NORM, AUTO_STABILITY = 1.0, 0.01
@@ -78,11 +79,7 @@ class Clipper:
     def begin(self, units: Units) -> None:
         """The next forward pass is of these rows."""
         if self.waiting:
-            raise PrivacyError(
-                "privacy.no-backward",
-                "A physical batch had no backward pass.",
-                mend="Call private.backward(losses) for each, whatever its losses are.",
-            )
+            raise no_backward()
         device = next(iter(self._sums.values())).device
         units = units.to(device)
         self._capture.begin(units)
@@ -111,7 +108,7 @@ class Clipper:
             self._check_coupling(losses)
             losses.sum().backward()  # type: ignore[no-untyped-call]
             collected = self._capture.end()
-            with torch.no_grad():
+            with torch.no_grad(), true_float32():
                 return self._add(collected)
 
     def discard(self) -> None:
@@ -150,6 +147,7 @@ class Clipper:
         return Clipped(norms_U, factors_U, int(bad_U.sum()))
 
     @torch.no_grad()
+    @true_float32()
     def _clip_one(self, identity: int, contributions: Contributions) -> None:
         """Clips one parameter's gradients by themselves, so that they can be forgotten."""
         square_U = contributions.square_norms()
@@ -200,6 +198,15 @@ class Clipper:
                     where=name,
                     mend="Let each row's loss depend on that row alone: no norm, contrast or balance over the batch.",
                 )
+
+
+def no_backward() -> PrivacyError:
+    """The refusal of a step, or of another batch, while a physical batch waits."""
+    return PrivacyError(
+        "privacy.no-backward",
+        "A physical batch of this step had no backward pass.",
+        mend="Take each from private.batches(), and call private.backward(losses) for it, whatever its losses are.",
+    )
 
 
 def _zeros(weight: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..cost import prefers_dense
+from .float32 import at_least_float32
 
 CANCELLED = 2.0**-10
 CHUNK = 2**18  # elements of a parameter summed at once
@@ -187,7 +188,3 @@ def _joined(pairs: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
 
 def _kept(array: Tensor, keep_U: Tensor) -> Tensor:
     return torch.where(keep_U.view(-1, *[1] * (array.ndim - 1)), array, 0)
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .contributions import Contributions, at_least_float32
+from .contributions import Contributions
+from .float32 import at_least_float32
 from .units import Units
 
 # (module, input, gradient of the output, units, what each parameter's gradient gets)
