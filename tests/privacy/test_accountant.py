@@ -7,7 +7,7 @@ import math
 import pytest
 
 from shuyuan.errors import PrivacyError
-from shuyuan.privacy.accountant import default_delta, epsilon, noise_multiplier_for, steps_within
+from shuyuan.privacy.accountant import default_delta, epsilon, noise_multiplier_for
 
 # (sampling rate, noise multiplier, steps, δ, ε): exact ones from an independent FFT of the privacy loss, or TensorFlow
 # Privacy's PLD test. ../shared/reference of the development tree names their sources; none may be undercut.
@@ -78,13 +78,6 @@ def test_the_noise_for_an_epsilon_keeps_to_it_and_wastes_little(
 ) -> None:
     noise = noise_multiplier_for(target, rate, steps, 1e-5)
     assert 0.98 * target <= epsilon(noise, rate, steps, 1e-5) <= target
-
-
-def test_the_last_step_within_a_budget() -> None:
-    steps = steps_within(2.0, 1.0, 0.02, 1e-5, 1000)
-    assert epsilon(1.0, 0.02, steps, 1e-5) <= 2.0 < epsilon(1.0, 0.02, steps + 1, 1e-5)
-    assert steps_within(2.0, 1.0, 0.02, 1e-5, 3) == 3
-    assert steps_within(0.001, 0.5, 0.5, 1e-5, 10) == 0
 
 
 def test_what_no_noise_can_reach_is_refused() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import shuyuan
 from shuyuan.errors import PrivacyError
-from shuyuan.privacy import PrivateLoop, make_private
+from shuyuan.privacy import Noise, PrivateLoop, make_private
 
 from .reference import clipped_sum, unit_gradients
 
@@ -72,6 +72,36 @@ def test_a_step_is_clipped_sum_plus_noise_over_the_expected_batch() -> None:
         # 10, the expected batch, and not the number of rows that happened to be drawn
         assert torch.allclose((before[name] - weight).double(), wanted[name] / 10, rtol=1e-3, atol=1e-5)
     assert len(records) != 10
+
+
+@pytest.mark.parametrize("expected", [0.5, 2.5, 10.7])
+def test_the_normaliser_is_the_expected_batch_as_it_was_given(expected: float) -> None:
+    """Not rounded to a whole number, and nothing that is computed from how many units there are."""
+    model = nn.Linear(WIDTH, 3)
+    optimizer = torch.optim.SGD(model.parameters(), 1.0)
+    seen: list[float] = []
+    optimizer.register_step_pre_hook(lambda *_: seen.append(float(model.weight.grad.double().std())))
+    loop = private(model, optimizer, expected_batch=expected, clip=1e-9, noise_multiplier=1e9)  # noise of deviation 1
+    train(loop, model)
+    same = [Noise(bytes([*bytes(31), 1])).add(torch.zeros(3, WIDTH), 1.0, step=step, number=0) for step in (1, 2, 3)]
+    assert seen == [pytest.approx(float(noise.double().std()) / expected, rel=1e-3) for noise in same]
+    assert loop.mechanism.sampling_rate == expected / UNITS
+
+
+def test_groups_of_parameters_have_one_norm_together() -> None:
+    """A clip for each of the optimizer's groups would let a unit move the sum by the root of their number."""
+    model = network()
+    before = [weight.detach().clone() for weight in model.parameters()]
+    groups = [{"params": [weight], "lr": 1.0} for weight in model.parameters()]
+    loop = private(
+        model, torch.optim.SGD(groups), units=1, expected_batch=1, steps=1, clip=1e-3, noise_multiplier=1e-6
+    )
+    train(loop, model)
+    moved = sum(
+        float((one - other.detach()).square().sum())
+        for one, other in zip(before, model.parameters(), strict=True)
+    )
+    assert math.sqrt(moved) == pytest.approx(1e-3, rel=1e-2)
 
 
 @pytest.mark.parametrize("clip", [0.5, 2.0, "auto"])

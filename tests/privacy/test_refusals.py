@@ -80,6 +80,16 @@ def test_a_loss_that_mixes_rows() -> None:
         clipper.backward(F.cross_entropy(y @ y.T, torch.arange(3), reduction="none"))
 
 
+def test_a_loss_that_balances_experts_over_the_batch() -> None:
+    """A mixture of experts is often kept busy evenly: by a loss on how all rows together were divided."""
+    router, x = nn.Linear(4, 3), torch.randn(6, 4)
+    clipper = Clipper(router, 1.0)
+    clipper.begin(Units.one_a_row(6))
+    shares = router(x).softmax(1)
+    with pytest.raises(PrivacyError, match="depends on"):
+        clipper.backward(shares[:, 0].log() + 0.01 * 3 * shares.mean(0).square().sum())
+
+
 def test_one_loss_for_the_whole_batch() -> None:
     model, x = nn.Linear(4, 4), torch.randn(3, 4)
     clipper = Clipper(model, 1.0)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from shuyuan import recipe as recipes
 from shuyuan.data import UnitRows, load_manifest
@@ -19,7 +20,7 @@ from shuyuan.privacy import Mechanism
 from shuyuan.progress import Progress
 from shuyuan.train import mechanism_of, train
 from shuyuan.train.backend import Batch
-from shuyuan.train.private import SECRET_FILE, PrivateBackend, physical
+from shuyuan.train.private import SECRET_FILE, PrivateBackend, erase_secret, physical, run_secret
 from shuyuan.vault import OpenStore
 
 from ..runs import shuyuan, text_of, write_recipe
@@ -148,6 +149,30 @@ def test_a_run_whose_secret_is_gone_does_not_spend_more_than_was_promised(tmp_pa
         train(recipe, store, Progress(), threading.Event())
 
 
+def test_other_weights_to_start_from_never_meet_the_same_noise(tmp_path: Path) -> None:
+    """Two copies of an unfinished folder: the path that model.from names is the same, and what lies there is not."""
+    trained(tmp_path / "base", train__steps=1)
+    base = tmp_path / "base/model/model.safetensors"
+    private = PRIVATE | {"privacy__insecure_seed": None, "model__from": str(base.parent)}
+    recipe, store = prepared(tmp_path / "a", **private)
+    secrets = [run_secret(store, recipe, {"weights": which}, begun=False) for which in ("one", "other", "one")]
+    assert secrets[0] == secrets[2] != secrets[1]
+    erase_secret(store)
+    stop = threading.Event()
+    with pytest.raises(Interrupted):
+        train(recipe, store, StopAt(stop, 9), stop)
+    kept = base.read_bytes()
+    weights_there = safetensors.numpy.load(kept)
+    weights_there["model.norm.weight"] = weights_there["model.norm.weight"] * 2
+    base.write_bytes(safetensors.numpy.save(weights_there, {"format": "pt"}))
+    with pytest.raises(PrivacyError) as caught:
+        train(recipe, store, Progress(), threading.Event())
+    assert caught.value.code == "privacy.other-start"
+    base.write_bytes(kept)
+    train(recipe, store, Progress(), threading.Event())
+    assert len({entry["draws"] for entry in ledger_of(tmp_path / "a") if "draws" in entry}) == 1
+
+
 def test_steps_under_different_secrets_add_up_and_the_same_ones_count_once() -> None:
     from shuyuan.privacy.ledger import spent
 
@@ -216,6 +241,26 @@ def test_physical_batches_change_nothing(micro_batch: int) -> None:
         each.step(batch_of([0, 1, 2, 3, 4, 5]), 0.1)
     for name, array in one.state().items():
         assert np.allclose(array, other.state()[name], rtol=1e-4, atol=1e-6), name
+
+
+def test_a_unit_is_normed_by_its_own_targets_and_no_denominator_ties_it_to_others() -> None:
+    """Long and short units: what both move the weights by together is what each moves them by alone."""
+
+    def moved(units: list[int]) -> dict[str, Any]:
+        batch = batch_of([0, 1, 2])
+        batch.targets_BT[0, 2:] = batch.targets_BT[1, 5:] = -100
+        rows = np.array(units)
+        part = Batch(1, batch.inputs_BT[rows], batch.targets_BT[rows], np.arange(len(units)))
+        working = backend(micro_batch=6)
+        before = {name: array.copy() for name, array in working.state().items()}
+        working.step(part, 1.0)
+        return {name: array.astype(np.float64) - before[name] for name, array in working.state().items()}
+
+    together, alone = moved([0, 1, 2]), [moved([unit]) for unit in (0, 1, 2)]
+    weights = [name for name, array in together.items() if np.abs(array).max() > 1e-3]
+    assert len(weights) > 5
+    for name in weights:
+        assert np.allclose(together[name], sum(each[name] for each in alone), rtol=1e-3, atol=1e-6), name
 
 
 def test_an_empty_batch_is_noise_alone_and_a_step() -> None:

@@ -133,17 +133,3 @@ def _neighbours() -> Any:
     import dp_accounting
 
     return dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE
-
-
-def steps_within(
-    target: float, noise_multiplier: float, sampling_rate: float, delta: float, most: int
-) -> int:
-    """The most steps, up to `most`, that cost no more than `target`."""
-    low, high = 0, most
-    while low < high:
-        middle = (low + high + 1) // 2
-        if epsilon(noise_multiplier, sampling_rate, middle, delta) <= target:
-            low = middle
-        else:
-            high = middle - 1
-    return low

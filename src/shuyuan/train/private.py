@@ -173,9 +173,10 @@ def run_secret(store: Store, recipe: Recipe, identity: dict[str, Any], *, begun:
         begun: whether some steps are made, and others are still to be made.
 
     Raises:
-        PrivacyError: steps were made, and the secret is gone.
+        PrivacyError: steps were made, and the secret is gone, or was of other weights to start from.
     """
     assert recipe.privacy is not None
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     if recipe.privacy.insecure_seed is not None:
         secret = recipe.privacy.insecure_seed.to_bytes(32, "big")
     else:
@@ -187,9 +188,17 @@ def run_secret(store: Store, recipe: Recipe, identity: dict[str, Any], *, begun:
                     where=str(store.path),
                     mend="Begin a new run in another folder; the ledger of this one keeps what it spent.",
                 )
-            store.write_json(SECRET_FILE, {"secret": os.urandom(32).hex()})
-        secret = bytes.fromhex(store.read_json(SECRET_FILE)["secret"])
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+            store.write_json(SECRET_FILE, {"secret": os.urandom(32).hex(), "identity": digest})
+        kept = store.read_json(SECRET_FILE)
+        if begun and kept["identity"] != digest:
+            raise PrivacyError(
+                "privacy.other-start",
+                "Steps were made from other weights than those that the recipe names now; with these, other noise would "
+                "be drawn, and more would be spent than was promised.",
+                where="model.from",
+                mend="Put the weights back, or begin a new run in another folder.",
+            )
+        secret = bytes.fromhex(kept["secret"])
     return derive(secret, f"run {digest}")
 
 

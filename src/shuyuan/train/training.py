@@ -15,6 +15,7 @@ from ..data import Manifest, load_manifest, load_tokenizer, open_split
 from ..errors import TrainError
 from ..hardware import Hardware, detect
 from ..models import hub, lora
+from ..models.digest import weights_digest
 from ..models.hub import Network
 from ..privacy.data_sets import DataSetLedger, enter
 from ..privacy.ledger import LEDGER_FILE, Ledger
@@ -199,7 +200,8 @@ def _private_parts(
     mechanism = mechanism_of(recipe, manifest)
     made = checkpoints.steps()
     begun = bool(made) and 0 < made[-1] != recipe.train.steps
-    secret = run_secret(store, recipe, _identity(recipe, manifest), begun=begun)
+    identity = _identity(recipe, manifest) | {"weights": weights_digest(model)}
+    secret = run_secret(store, recipe, identity, begun=begun)
     backend = PrivateBackend(model, recipe.train, hardware, mechanism, secret)
     shared = DataSetLedger(recipe, store.path)
     shared.check_writable()

@@ -1,18 +1,16 @@
 """Watches a model's forward and backward pass and collects the gradient of each unit, with one backward pass.
 
-A forward hook passes the output of each module with parameters through a tap: a function that changes nothing and, in the
-backward pass, hands input and output gradient to the module's rule. While a module computes, its parameters are held
+The output of each module with parameters passes through a tap, before any hook sees it: a function that changes nothing
+and, in the backward pass, hands input and output gradient to the module's rule. While a module computes, its parameters are held
 still, so that autograd computes no ordinary gradient. A parameter that still gets one was used outside of its module,
 where no tap sees it, and is refused.
 """
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from types import MethodType
 from typing import Any
 
 import torch
@@ -25,12 +23,13 @@ from .float32 import true_float32
 from .general import RowByRow
 from .rules import Rule, embedding, rule_for
 from .units import Units
+from .watched import Watched, own_forward
 
 Collected = dict[int, Contributions]  # by parameter's id
 
 
 class Capture:
-    """Hooks on a model. Between `begin` and `end` they collect; at other times the model works as ever.
+    """Watches a model. Between `begin` and `end` they collect; at other times the model works as ever.
 
     Args:
         model: any module; what it computes is not changed.
@@ -131,64 +130,55 @@ class Capture:
 
     def _watch(self, name: str, module: nn.Module) -> None:
         if getattr(module, "weight_by_row", False):
-            self._watch_by_row(name, module)
+            self._handles.append(Watched(module, self._by_row(name, module)))
             return
-        rule = rule_for(module)
-        if rule is None:
-            self._handles.append(_Forward(module, self._general(name, module)))
-            return
-        held: dict[str, nn.Parameter] = {}
+        rule = rule_for(module) if own_forward(module) else None
+        watched = self._general(name, module) if rule is None else self._with_rule(name, module, rule)
+        self._handles.append(Watched(module, watched))
 
-        def before(called: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-            if called is not module or not self._collecting():  # a copy of the module has its hooks too
-                return None
-            for key, weight in module._parameters.items():
-                if weight is not None and weight.requires_grad:
-                    held[key] = weight
-                    module._parameters[key] = weight.detach()  # type: ignore[assignment]
+    def _with_rule(self, name: str, module: nn.Module, rule: Rule) -> Callable[..., Any]:
+        """The forward pass of a module with a rule: its parameters are held still, and its output goes through a tap."""
+        forward = module.forward
+
+        def tapped(*arguments: Any, **keywords: Any) -> Any:
+            if not self._collecting():
+                return forward(*arguments, **keywords)
+            held = {key: weight for key, weight in module._parameters.items() if _trains(weight)}
+            module._parameters.update({key: weight.detach() for key, weight in held.items()})  # type: ignore[misc]
+            x = _only(arguments, keywords)
             if rule is embedding:
-                return self._expanded(name, arguments, keywords)
-            return None
+                x = self._expanded(x)
+            try:
+                output = forward(x)
+            finally:
+                module._parameters.update(held)
+            return self._tapped(name, module, rule, {key: id(weight) for key, weight in held.items()}, x, output)
 
-        def after(called: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Any:
-            if called is not module or not held:
-                return None
-            own = {key: id(weight) for key, weight in held.items()}
-            module._parameters.update(held)
-            held.clear()
-            if not isinstance(output, Tensor):  # the module's forward failed
-                return None
-            return self._tapped(name, module, rule, own, _only(arguments, keywords), output)
+        return tapped
 
-        self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-        self._handles.append(module.register_forward_hook(after, with_kwargs=True, always_call=True))
+    def _by_row(self, name: str, module: nn.Module) -> Callable[..., Any]:
+        """The forward pass of a module that takes one copy of its weight for each row, (N, 1, …, C): autograd then tells
+        the rows apart."""
+        forward = module.forward
 
-    def _watch_by_row(self, name: str, module: nn.Module) -> None:
-        """A module that takes one copy of its weight for each row, (N, 1, …, C): autograd then tells the rows apart."""
-        held: dict[str, nn.Parameter] = {}
-
-        def before(called: nn.Module, arguments: tuple[Any, ...]) -> None:
-            if called is not module or not self._collecting():
-                return
+        def by_row(x: Tensor) -> Any:
+            if not self._collecting():
+                return forward(x)
             assert self._units is not None
-            (x,) = arguments
             self._check_rows(name, x)
             weight = module._parameters["weight"]
             assert weight is not None
-            held["weight"] = weight
             middle = [1] * (x.ndim - 1 - weight.ndim)
             copies = weight.detach().expand(self._units.rows, *middle, *weight.shape).requires_grad_()
             self._awaited[id(weight)] += 1
             _on_gradient(copies, self._tell_rows(id(weight)))
             module._parameters["weight"] = copies  # type: ignore[assignment]
+            try:
+                return forward(x)
+            finally:
+                module._parameters["weight"] = weight
 
-        def after(called: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-            if called is module:
-                module._parameters.update(held)
-                held.clear()
-
-        self._handles.append(module.register_forward_pre_hook(before))
-        self._handles.append(module.register_forward_hook(after, always_call=True))
+        return by_row
 
     def _tell_rows(self, identity: int) -> Callable[[Tensor], None]:
         def tell(grad_N: Tensor) -> None:
@@ -281,16 +271,15 @@ class Capture:
 
     # -- rows --
 
-    def _expanded(self, name: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    def _expanded(self, ids: Tensor) -> Tensor:
         """Position numbers are often looked up once for all rows, (1, T): each row gets its own copy of what is found.
 
         Otherwise autograd would add the rows' gradients up before anyone could see them.
         """
         assert self._units is not None
-        ids = _only(arguments, keywords)
         if ids.ndim > 1 and ids.shape[0] == 1 < self._units.rows:
-            ids = ids.expand(self._units.rows, *ids.shape[1:])
-        return (ids,), {}
+            return ids.expand(self._units.rows, *ids.shape[1:])
+        return ids
 
     def _check_rows(self, name: str, x: Tensor) -> None:
         assert self._units is not None
@@ -331,29 +320,8 @@ def _only(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Tensor:
     return given
 
 
-class _Forward:
-    """Stands in for the forward of one module, not of its class; `remove` puts the old one back."""
-
-    def __init__(self, module: nn.Module, forward: Callable[..., Any]) -> None:
-        self._module = module
-        self._before = module.__dict__.get("forward")
-        self._forward = forward
-        module.forward = self
-
-    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        return self._forward(*arguments, **keywords)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        """In a copy of the module stands what stood here before: the copy is an ordinary module, with its own weights."""
-        if self._before is not None:
-            return copy.deepcopy(self._before, memo)
-        return MethodType(type(self._module).forward, memo[id(self._module)])
-
-    def remove(self) -> None:
-        if self._before is None:
-            del self._module.forward
-        else:
-            self._module.forward = self._before
+def _trains(weight: nn.Parameter | None) -> bool:
+    return weight is not None and weight.requires_grad
 
 
 def _refuse_ordinary_gradient(name: str) -> Callable[[Tensor], None]:

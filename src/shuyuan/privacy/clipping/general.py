@@ -20,6 +20,18 @@ Copies = list[list[tuple[nn.Parameter, Tensor]]]  # for each row: the parameter,
 Given = tuple[tuple[Any, ...], dict[str, Any]]  # arguments and keywords
 
 
+class _WithoutHooks(nn.Module):
+    """A module without its own hooks: they are called once, for all rows. Those of the modules inside it stay."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self._forward = module.forward
+
+    def forward(self, *arguments: Any, **keywords: Any) -> Any:
+        return self._forward(*arguments, **keywords)
+
+
 class RowByRow:
     """Computes a module row by row.
 
@@ -34,6 +46,7 @@ class RowByRow:
     def __init__(self, name: str, module: nn.Module) -> None:
         self._name = name
         self._module = module
+        self._alone = _WithoutHooks(module)
         self._trainable = [(key, weight) for key, weight in module.named_parameters() if weight.requires_grad]
         self._dims: dict[tuple[int, ...], list[int | None]] = {}  # by how many dimensions is given what
         self.out_dims: list[int | None] = []
@@ -84,8 +97,8 @@ class RowByRow:
             for value, dim in zip(values, dims, strict=True)
         ]
         arguments, keywords = tree_unflatten(parts, spec)
-        swapped = {key: weight for (key, _), weight in zip(self._trainable, weights, strict=True)}
-        return functional_call(self._module, swapped, arguments, keywords)
+        names = (f"module.{key}" for key, _ in self._trainable)
+        return functional_call(self._alone, dict(zip(names, weights, strict=True)), arguments, keywords)
 
     @torch.no_grad()
     def _compared(
@@ -97,7 +110,7 @@ class RowByRow:
         self._module.eval()  # no dropout, which differs from call to call
         try:
             arguments, keywords = tree_unflatten(values, spec)
-            whole, _ = tree_flatten(self._module(*arguments, **keywords))
+            whole, _ = tree_flatten(self._alone(*arguments, **keywords))
             outputs = [self._one(values, spec, dims, row, weights) for row in range(rows)]
         except RuntimeError as error:
             raise self._refusal(
