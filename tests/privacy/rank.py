@@ -67,7 +67,13 @@ def noise_alone(**changes: Any) -> dict[str, Any]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(WIDTH, 300), nn.Linear(300, 300), nn.Linear(300, 3))
     optimizer = torch.optim.SGD(model.parameters(), 1e-12)
-    settings = {"units": RECORDS, "expected_batch": NOBODY, "steps": 2, "noise_multiplier": NOISE, "clip": CLIP}
+    settings = {
+        "units": RECORDS,
+        "expected_batch": NOBODY,
+        "steps": 2,
+        "noise_multiplier": NOISE,
+        "clip": CLIP,
+    }
     return train(make_private(model, optimizer, **SETTINGS | settings | changes), model, optimizer)
 
 

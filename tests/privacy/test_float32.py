@@ -87,7 +87,7 @@ def test_all_that_the_clip_computes_is_inside(
     clipper = Clipper(model, 1.0, clipping)
     clipper.begin(Units.one_a_row(4))
     clipper.backward(model(torch.randn(4, positions, 30))[0].flatten(1).sum(1))
-    assert seen == dict.fromkeys(("add_outer", "square_norms", "add_clipped", "_patches"), {"ieee"})
+    assert seen == {name: {"ieee"} for name in ("add_outer", "square_norms", "add_clipped", "_patches")}
     assert torch.get_float32_matmul_precision() == "high"
 
 

@@ -88,6 +88,29 @@ BUGS = {
         "            self._batch = Batch(self._clipper, list(self._physical(self.steps + 1, micro_batch)))\n"
         "            if self._ranks.count > 1 and not len(self._batch): self.steps += 1; continue\n", "test_ranks.py",
     ),
+    "a copy computes with the original's weights": (
+        "privacy/clipping/watched.py", "    def __deepcopy__(self, memo: dict[int, Any]) -> Any:",
+        "    def ordinary(self, memo: dict[int, Any]) -> Any:", "test_watched.py",
+    ),
+    "another forward pass taken for the class's own": (
+        "privacy/clipping/capture.py", "rule_for(module) if own_forward(module) else None", "rule_for(module)",
+        "test_watched.py",
+    ),
+    "clipped in TF32 on the way": (
+        "privacy/clipping/clipper.py", "    @true_float32()\n", "", "test_float32.py",
+    ),
+    "noise in the parameter's half precision": (
+        "privacy/clipping/clipper.py", "dtype=torch.promote_types(weight.dtype, torch.float32), device=weight.device",
+        "dtype=weight.dtype, device=weight.device", "test_float32.py",
+    ),
+    "a zero gradient divided by zero": (
+        "privacy/clipping/clipper.py", "AUTO_NORM, AUTO_STABILITY = 1.0, 0.01", "AUTO_NORM, AUTO_STABILITY = 1.0, 0.0",
+        "test_automatic.py",
+    ),
+    "an expected batch in whole units": (
+        "privacy/loop.py", "noisy.div_(self.mechanism.expected_batch)",
+        "noisy.div_(max(1, int(self.mechanism.expected_batch)))", "test_loop.py",
+    ),
     "removed and added told apart wrongly": (
         "privacy/accountant.py", "dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE",
         "dp_accounting.NeighboringRelation.REPLACE_ONE", "test_accountant.py",

@@ -81,9 +81,14 @@ def test_the_normaliser_is_the_expected_batch_as_it_was_given(expected: float) -
     optimizer = torch.optim.SGD(model.parameters(), 1.0)
     seen: list[float] = []
     optimizer.register_step_pre_hook(lambda *_: seen.append(float(model.weight.grad.double().std())))
-    loop = private(model, optimizer, expected_batch=expected, clip=1e-9, noise_multiplier=1e9)  # noise of deviation 1
+    loop = private(
+        model, optimizer, expected_batch=expected, clip=1e-9, noise_multiplier=1e9
+    )  # noise of deviation 1
     train(loop, model)
-    same = [Noise(bytes([*bytes(31), 1])).add(torch.zeros(3, WIDTH), 1.0, step=step, number=0) for step in (1, 2, 3)]
+    same = [
+        Noise(bytes([*bytes(31), 1])).add(torch.zeros(3, WIDTH), 1.0, step=step, number=0)
+        for step in (1, 2, 3)
+    ]
     assert seen == [pytest.approx(float(noise.double().std()) / expected, rel=1e-3) for noise in same]
     assert loop.mechanism.sampling_rate == expected / UNITS
 

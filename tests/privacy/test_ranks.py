@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def test_the_draws_are_those_of_one_process_and_a_unit_lives_on_one_rank(
 ) -> None:
     for step, parts in enumerate(alone[scene]["rows"]):
         shares = [[row for part in rows[scene][step] for row in part] for rows in world.rows]
-        assert sorted(sum(shares, [])) == sorted(sum(parts, []))
+        assert sorted(chain(*shares)) == sorted(chain(*parts))
         owners = [{row // 4 for row in share} for share in shares]
         assert sum(map(len, owners)) == len(set.union(*owners))
         assert max(map(len, owners)) - min(map(len, owners)) <= 1  # the work is divided
@@ -116,9 +117,7 @@ def test_sums_are_those_of_one_process_to_the_rounding_of_float32(
         assert np.allclose(weight.numpy(), world.arrays[0][f"{scene}/weights/{number}"], atol=1e-4)
 
 
-def test_the_noise_is_that_of_one_process_bit_for_bit(
-    world: World, alone: dict[str, dict[str, Any]]
-) -> None:
+def test_the_noise_is_that_of_one_process_bit_for_bit(world: World, alone: dict[str, dict[str, Any]]) -> None:
     for step in range(2):
         many = gradients(world.arrays[0], "noise", step)
         for one, other in zip(alone["noise"]["gradients"][step], many, strict=True):
@@ -150,7 +149,9 @@ def test_ranks_that_begin_with_other_things_are_refused_on_every_rank(world: Wor
 @pytest.mark.parametrize("how", ["ddp", "ddp inside", "fsdp", "fsdp2"])
 def test_a_model_that_averages_gradients_by_itself_is_refused(world: World, how: str) -> None:
     for told in world.refusals:
-        assert ("Distributed" if how.startswith("ddp") else "FSDP") in told[how] or "FullySharded" in told[how]
+        assert ("Distributed" if how.startswith("ddp") else "FSDP") in told[how] or "FullySharded" in told[
+            how
+        ]
         assert "wrapped.module" in told[how] and "privacy.wrapped-model" in told[how]
 
 
@@ -158,7 +159,12 @@ def test_a_model_that_splits_rows_over_devices_is_refused() -> None:
     model = nn.DataParallel(nn.Linear(3, 3))
     with pytest.raises(PrivacyError, match="DataParallel"):
         make_private(
-            model, torch.optim.SGD(model.parameters(), 0.1), units=9, expected_batch=2, steps=1, noise_multiplier=1
+            model,
+            torch.optim.SGD(model.parameters(), 0.1),
+            units=9,
+            expected_batch=2,
+            steps=1,
+            noise_multiplier=1,
         )
 
 

@@ -155,7 +155,9 @@ def test_other_weights_to_start_from_never_meet_the_same_noise(tmp_path: Path) -
     base = tmp_path / "base/model/model.safetensors"
     private = PRIVATE | {"privacy__insecure_seed": None, "model__from": str(base.parent)}
     recipe, store = prepared(tmp_path / "a", **private)
-    secrets = [run_secret(store, recipe, {"weights": which}, begun=False) for which in ("one", "other", "one")]
+    secrets = [
+        run_secret(store, recipe, {"weights": which}, begun=False) for which in ("one", "other", "one")
+    ]
     assert secrets[0] == secrets[2] != secrets[1]
     erase_secret(store)
     stop = threading.Event()

@@ -143,7 +143,11 @@ class Capture:
         def tapped(*arguments: Any, **keywords: Any) -> Any:
             if not self._collecting():
                 return forward(*arguments, **keywords)
-            held = {key: weight for key, weight in module._parameters.items() if _trains(weight)}
+            held = {
+                key: weight
+                for key, weight in module._parameters.items()
+                if weight is not None and weight.requires_grad
+            }
             module._parameters.update({key: weight.detach() for key, weight in held.items()})  # type: ignore[misc]
             x = _only(arguments, keywords)
             if rule is embedding:
@@ -152,7 +156,9 @@ class Capture:
                 output = forward(x)
             finally:
                 module._parameters.update(held)
-            return self._tapped(name, module, rule, {key: id(weight) for key, weight in held.items()}, x, output)
+            return self._tapped(
+                name, module, rule, {key: id(weight) for key, weight in held.items()}, x, output
+            )
 
         return tapped
 
@@ -318,10 +324,6 @@ def _only(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Tensor:
     """The one tensor that a module with a rule is given."""
     given: Tensor = (*arguments, *keywords.values())[0]
     return given
-
-
-def _trains(weight: nn.Parameter | None) -> bool:
-    return weight is not None and weight.requires_grad
 
 
 def _refuse_ordinary_gradient(name: str) -> Callable[[Tensor], None]:

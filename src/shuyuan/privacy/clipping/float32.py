@@ -21,7 +21,7 @@ def true_float32() -> Iterator[None]:
     A sum of clipped gradients that was rounded so would move by more than the clip allows. torch has two ways to set
     this, by one word and by backend, and refuses to read one after the other was used: both are put back as they were.
     """
-    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]
     try:
         word = torch.get_float32_matmul_precision()

@@ -28,9 +28,9 @@ class Watched:
     def __init__(self, module: nn.Module, forward: Callable[..., Any]) -> None:
         self._module = module
         # A compiled graph would keep what stands in the forward pass now: the parameters held still, the tap of one batch.
-        self._forward = torch.compiler.disable(forward)
+        self._forward = torch.compiler.disable(forward)  # type: ignore[no-untyped-call]
         self.before = module.__dict__.get("forward")
-        module.forward = self  # type: ignore[method-assign]
+        module.forward = self
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         return self._forward(*arguments, **keywords)
@@ -46,7 +46,7 @@ class Watched:
         if self._module.__dict__.get("forward") is self:
             del self._module.forward
             if self.before is not None:
-                self._module.forward = self.before  # type: ignore[method-assign]
+                self._module.forward = self.before
 
 
 def own_forward(module: nn.Module) -> bool:
