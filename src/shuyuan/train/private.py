@@ -180,16 +180,14 @@ def run_secret(store: Store, recipe: Recipe, identity: dict[str, Any], *, begun:
     if recipe.privacy.insecure_seed is not None:
         secret = recipe.privacy.insecure_seed.to_bytes(32, "big")
     else:
-        if not store.exists(SECRET_FILE):
-            if begun:
-                raise PrivacyError(
-                    "privacy.secret-lost",
-                    "Steps were made with a secret that is gone; with another one, more would be spent than was promised.",
-                    where=str(store.path),
-                    mend="Begin a new run in another folder; the ledger of this one keeps what it spent.",
-                )
-            store.write_json(SECRET_FILE, {"secret": os.urandom(32).hex(), "identity": digest})
-        kept = store.read_json(SECRET_FILE)
+        kept = store.read_json(SECRET_FILE) if store.exists(SECRET_FILE) else None
+        if begun and kept is None:
+            raise PrivacyError(
+                "privacy.secret-lost",
+                "Steps were made with a secret that is gone; with another one, more would be spent than was promised.",
+                where=str(store.path),
+                mend="Begin a new run in another folder; the ledger of this one keeps what it spent.",
+            )
         if begun and kept["identity"] != digest:
             raise PrivacyError(
                 "privacy.other-start",
@@ -198,6 +196,9 @@ def run_secret(store: Store, recipe: Recipe, identity: dict[str, Any], *, begun:
                 where="model.from",
                 mend="Put the weights back, or begin a new run in another folder.",
             )
+        if kept is None or kept["identity"] != digest:
+            kept = {"secret": os.urandom(32).hex(), "identity": digest}
+            store.write_json(SECRET_FILE, kept)
         secret = bytes.fromhex(kept["secret"])
     return derive(secret, f"run {digest}")
 
