@@ -169,26 +169,26 @@ def run_secret(store: Store, recipe: Recipe, identity: dict[str, Any], *, begun:
     Args:
         store: keeps it, sealed in a sealed run, until `erase_secret`.
         recipe: may ask for an insecure one.
-        identity: what shapes the result; another one gives another secret, so that no noise is ever used for two sums.
+        identity: what shapes the result, with the digest of the "weights" to start from; another one gives another secret,
+            so that no noise is ever used for two sums.
         begun: whether some steps are made, and others are still to be made.
 
     Raises:
         PrivacyError: steps were made, and the secret is gone, or was of other weights to start from.
     """
     assert recipe.privacy is not None
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     if recipe.privacy.insecure_seed is not None:
         secret = recipe.privacy.insecure_seed.to_bytes(32, "big")
     else:
-        kept = store.read_json(SECRET_FILE) if store.exists(SECRET_FILE) else None
-        if begun and kept is None:
+        kept = store.read_json(SECRET_FILE) if store.exists(SECRET_FILE) else {}
+        if begun and not kept:
             raise PrivacyError(
                 "privacy.secret-lost",
                 "Steps were made with a secret that is gone; with another one, more would be spent than was promised.",
                 where=str(store.path),
                 mend="Begin a new run in another folder; the ledger of this one keeps what it spent.",
             )
-        if begun and kept["identity"] != digest:
+        if begun and kept["weights"] != identity["weights"]:
             raise PrivacyError(
                 "privacy.other-start",
                 "Steps were made from other weights than those that the recipe names now; with these, other noise would "
@@ -196,10 +196,11 @@ def run_secret(store: Store, recipe: Recipe, identity: dict[str, Any], *, begun:
                 where="model.from",
                 mend="Put the weights back, or begin a new run in another folder.",
             )
-        if kept is None or kept["identity"] != digest:
-            kept = {"secret": os.urandom(32).hex(), "identity": digest}
+        if kept.get("weights") != identity["weights"]:
+            kept = {"secret": os.urandom(32).hex(), "weights": identity["weights"]}
             store.write_json(SECRET_FILE, kept)
         secret = bytes.fromhex(kept["secret"])
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return derive(secret, f"run {digest}")
 
 
