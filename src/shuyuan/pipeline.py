@@ -22,7 +22,7 @@ from .privacy.ledger import LEDGER_FILE, spent
 from .progress import Progress, Stop
 from .recipe import Recipe
 from .runs import LOCK_FILE, RECIPE_FILE, Run, not_prepared, not_trained
-from .train.memory import peak_memory
+from .train.memory import forget_peak, give_back, peak_memory
 from .train.training import METRICS_FILE
 
 PLAN_FILE = "plan.json"
@@ -109,6 +109,7 @@ def begin(
     if recipe.vault is None:
         progress.say("vault.open", "Not sealed: this run lies in the clear, and nothing in it is hidden.")
     with run.lock(verb):
+        forget_peak()
         try:
             with vault.open_store(run, key, create=fresh) as store:
                 if fresh:
@@ -239,6 +240,7 @@ def prepare(job: Job) -> data.Manifest:
     if not prepared_before:
         facts = {"seconds": manifest.seconds, "records": manifest.records, "tokens": manifest.tokens}
         _log(job, {"event": "prepare", **facts, "peak_bytes": peak_memory()})
+    give_back()
     return manifest
 
 
@@ -271,16 +273,23 @@ def evaluate_model(job: Job, *, again: bool = False) -> dict[str, Any]:
     if job.store.exists(evaluate.SCORES_FILE) and job.store.exists(evaluate.SAMPLES_FILE) and not again:
         scores: dict[str, Any] = job.store.read_json(evaluate.SCORES_FILE)
         return scores
-    return evaluate.evaluate(job.recipe, job.store, _prepared(job), job.progress)
+    give_back()
+    scores = evaluate.evaluate(job.recipe, job.store, _prepared(job), job.progress)
+    _measured_peak(job)
+    return scores
 
 
 def audit_model(job: Job, *, white_box: bool = False) -> dict[str, Any]:
     """What planted canaries prove about ε, as `shuyuan audit --json` prints it."""
-    return evaluate.audit(job.recipe, job.store, _prepared(job), job.progress, white_box=white_box)
+    give_back()
+    found = evaluate.audit(job.recipe, job.store, _prepared(job), job.progress, white_box=white_box)
+    _measured_peak(job)
+    return found
 
 
 def write_report(job: Job) -> Path:
     """Writes report.html: whole in an open run, only what says nothing about records in a sealed or private one."""
+    give_back()
     return report.write_report(job.run, job.store, job.recipe)
 
 
@@ -413,6 +422,14 @@ def _missing_in_data_set(job: Job, ledger: list[dict[str, Any]]) -> list[vault.P
 
 
 # ---- helpers -------------------------------------------------------------------------------------------------------
+
+
+def _measured_peak(job: Job) -> None:
+    """Has the measured peak, which stands beside the plan's, cover what came after training too."""
+    if job.store.exists(PLAN_FILE) and "measured" in (plan := job.store.read_json(PLAN_FILE)):
+        peak = peak_memory(hardware.detect().device)
+        plan["measured"]["peak_bytes"] = max(plan["measured"]["peak_bytes"], peak)
+        job.store.write_json(PLAN_FILE, plan)
 
 
 def _prepared(job: Job) -> data.Manifest:

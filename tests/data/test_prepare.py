@@ -527,11 +527,15 @@ def test_stages_end_at_their_totals(tmp_path: Path) -> None:
     assert [stage.name for stage in listener.stages] == [
         "read the source",
         "learn the tokenizer",
+        "merge tokens",
         "write shards",
     ]
     for stage in listener.stages:
-        assert stage.unit == "bytes"
-        assert stage.done == stage.total, stage.name
+        if stage.name == "merge tokens":
+            assert stage.total is None  # nobody says how far it is
+        else:
+            assert stage.unit == "bytes"
+            assert stage.done == stage.total, stage.name
 
 
 def test_the_manifest_survives_json(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,12 +47,16 @@ def choose_tokenizer(recipe: Recipe, survey: Survey, masker: Masker, progress: P
                 stage.advance(int(survey.bytes_R[number]))
         return char_tokenizer(map(chr, np.flatnonzero(seen).tolist()))
     sample_R = _sample(survey, training_R)
-    with progress.stage("learn the tokenizer", int(survey.bytes_R[sample_R].sum()), "bytes") as stage:
+    with ExitStack() as now:
 
         def texts() -> Iterator[str]:
+            total = int(survey.bytes_R[sample_R].sum())
+            stage = now.enter_context(progress.stage("learn the tokenizer", total, "bytes"))
             for number, text in survey.texts(sample_R):
                 yield masker(text)
                 stage.advance(int(survey.bytes_R[number]))
+            now.close()  # the library has all words, and says nothing while it merges their parts
+            now.enter_context(progress.stage("merge tokens", None, "merges"))
 
         return learn_bpe(texts(), wanted.vocab_size)
 

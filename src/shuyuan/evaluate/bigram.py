@@ -41,11 +41,13 @@ class Bigram:
 
     def _add(self, pairs: Tokens) -> None:
         new, counts = np.unique(pairs, return_counts=True)
-        both = np.concatenate([self._pairs, new])
-        self._pairs, place = np.unique(both, return_inverse=True)
-        summed = np.zeros(len(self._pairs), np.int64)
-        np.add.at(summed, place, np.concatenate([self._counts, counts]))
-        self._counts = summed
+        place = np.searchsorted(self._pairs, new)
+        known = np.zeros(len(new), bool)
+        inside = place < len(self._pairs)
+        known[inside] = self._pairs[place[inside]] == new[inside]
+        self._counts[place[known]] += counts[known]
+        self._pairs = np.insert(self._pairs, place[~known], new[~known])
+        self._counts = np.insert(self._counts, place[~known], counts[~known])
 
     def _smooth(self) -> None:
         once, twice = int((self._counts == 1).sum()), int((self._counts == 2).sum())

@@ -11,13 +11,12 @@ from ..models.hub import Network
 from ..progress import Progress
 from ..train.precision import Precision
 
-BATCH = 16
-
 
 @torch.inference_mode()
 def mean_loss(
     model: Network,
     windows: Windows,
+    at_once: int,
     precision: PrecisionName,
     progress: Progress,
     split: str,
@@ -27,6 +26,7 @@ def mean_loss(
     Args:
         model: the network.
         windows: the split, in order.
+        at_once: windows that are computed together.
         precision: "fp32", "bf16" or "fp16"; the forward pass runs in it, the loss in float32.
         progress: shows the share done and the loss so far.
         split: its name, for the progress line.
@@ -36,7 +36,7 @@ def mean_loss(
     model.to(device).eval()
     total, tokens = 0.0, 0
     with progress.stage(f"score on {split}", windows.count, "windows") as stage:
-        for inputs, targets in windows.in_order(BATCH):
+        for inputs, targets in windows.in_order(at_once):
             with arithmetic.autocast():
                 loss = model.loss(torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device))
             total += float(loss)

@@ -24,7 +24,7 @@ from .losses import mean_loss
 SCORES_FILE = "scores.json"
 SAMPLES_FILE = "samples.json"
 ORIGINAL = "original"  # the variant that nothing was done to
-BATCH = 16  # windows scored at once
+COUNTED_TOKENS = 1 << 19  # that the bigram counts at once; more take longer, and memory
 SAMPLES = 3
 PROMPT_TOKENS = 8  # a record shorter than this gives no prompt
 
@@ -65,15 +65,17 @@ def _score_tokens(
     task = task_named(recipe.task)
     bigram = _fit_bigram(recipe, store, manifest, progress)
     precision = choose_precision(recipe.train.precision, detect())
+    at_once = recipe.train.micro_batch
+    assert isinstance(at_once, int)  # resolved; what training had room for, this has too
     metrics: dict[str, float] = {}
     for split in ("validation", "test"):
         if split not in manifest.splits or not manifest.splits[split].tokens:
             continue
         windows = Windows(store, manifest, split, recipe.model.context)
-        loss = mean_loss(model, windows, precision, progress, split)
+        loss = mean_loss(model, windows, at_once, precision, progress, split)
         facts = manifest.splits[split]
         scores = task.metrics(loss, facts.tokens, facts.text_bytes)
-        scores["bigram_loss"] = bigram.loss(windows.in_order(BATCH))
+        scores["bigram_loss"] = bigram.loss(windows.in_order(at_once))
         metrics |= {f"{split}.{name}": value for name, value in scores.items()}
     return metrics
 
@@ -84,7 +86,7 @@ def _fit_bigram(recipe: Recipe, store: Store, manifest: Manifest, progress: Prog
     with progress.stage("fit the bigram baseline", windows.count, "windows") as stage:
 
         def counted() -> Any:
-            for inputs, targets in windows.in_order(4096):
+            for inputs, targets in windows.in_order(max(1, COUNTED_TOKENS // recipe.model.context)):
                 yield inputs, targets
                 stage.advance(len(inputs))
 

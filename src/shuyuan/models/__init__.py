@@ -1,7 +1,8 @@
 """The networks: the transformer in the Qwen3 layout, its key-value cache, and Hugging Face folders in and out.
 
-Other rooms may use `TransformerConfig`, `HubConfig`, `config_for` and `in_block` (which load no torch), `Transformer`, `Classifier`, `Cache`,
-`open_slots`, and the modules `hub` (`save`, `load`, `load_folder`, `scratch`, `Network`) and `lora` (`add_lora`, `merge_lora`).
+Other rooms may use `TransformerConfig`, `HubConfig`, `config_for`, `in_block` and `pieces`, the safetensors layout (which load no torch),
+`Transformer`, `Classifier`, `Cache`, `open_slots`, and the modules `hub` (`save`, `load`, `load_folder`, `scratch`, `Network`) and
+`lora` (`add_lora`, `merge_lora`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .config import TransformerConfig, in_block
 from .folder import config_for
 from .hub_config import HubConfig
+from .layout import pieces
 
 if TYPE_CHECKING:
     from . import hub, lora
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from .transformer import Transformer
 
 __all__ = [
-    "Cache", "Classifier", "HubConfig", "Slots", "Transformer", "TransformerConfig", "config_for", "hub", "in_block", "lora", "open_slots",
+    "Cache", "Classifier", "HubConfig", "Slots", "Transformer", "TransformerConfig", "config_for", "hub", "in_block", "lora", "open_slots", "pieces",
 ]  # fmt: skip
 
 _HOMES = {

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from .config import HEAD, LABEL_HEAD, TransformerConfig
 from .folder import CONFIG_FILE, LARGEST_JSON_BYTES, opened, read_config, weight_files
 from .hub_config import HubConfig
 from .hub_model import HubModel, build
+from .layout import pieces
 from .transformer import Transformer
 from .weights import Place, check_shapes, damaged, read_header, read_tensor
 
@@ -51,10 +51,10 @@ def save(folder: Folder, model: Network, tokenizer_json: str, card: str) -> None
     """
     config = model.config
     table, parameters = model.to_hub()
-    weights = {name: weight.detach().float().cpu().contiguous() for name, weight in parameters.items()}
+    weights = {name: weight.detach().float().cpu().numpy() for name, weight in parameters.items()}
     companions = model.companions if isinstance(model, HubModel) else {}
     folder.write(CONFIG_FILE, _json(table))
-    folder.write(WEIGHTS_FILE, safetensors.torch.save(weights, {"format": "pt"}))
+    folder.write(WEIGHTS_FILE, *pieces(weights, {"format": "pt"}))
     folder.write(TOKENIZER_FILE, tokenizer_json.encode())
     if "tokenizer_config.json" not in companions:
         folder.write("tokenizer_config.json", _json(_tokenizer_config(config, tokenizer_json)))

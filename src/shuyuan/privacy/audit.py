@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 CONFIDENCE = 0.95
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)  # of all canaries that are guessed at; each is paid for
@@ -104,6 +103,8 @@ def epsilon_lower(
 
 def _chance(epsilon: float, canaries: int, guesses: int, correct: int, delta: float) -> float:
     """An upper bound on the probability of so many right guesses under (ε, δ)."""
+    from scipy import stats  # 70 MB, which only an audit should take
+
     right = 1 / (1 + math.exp(-epsilon))
     tail = float(stats.binom.sf(correct - 1, guesses, right))
     if delta == 0 or correct == 0:

@@ -14,12 +14,13 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from ..errors import MachineError, TrainError
+from ..models import pieces
 from ..vault import Store
 
 FORMAT = 1
 FOLDER = "checkpoints"
 STATE_FILE = "state.json"
-PART_BYTES = 64 << 20  # arrays are written in parts of about this size, so that saving needs little memory
+PART_BYTES = 64 << 20  # arrays are written in parts of about this size, so that loading needs little memory
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -67,9 +68,9 @@ class Checkpoints:
                 files = {}
                 for number, part in enumerate(_parts(arrays)):
                     name = f"arrays-{number:05}.safetensors"
-                    content = safetensors.numpy.save(part)
-                    files[name] = hashlib.sha256(content).hexdigest()
-                    folder.write(name, content)
+                    content = pieces(part)
+                    files[name] = _digest(content)
+                    folder.write(name, *content)
                 whole = {
                     "format": FORMAT,
                     "state": state,
@@ -119,7 +120,7 @@ class Checkpoints:
         arrays: Arrays = {}
         for name, digest in whole["files"].items():
             content = self._store.read(f"{where}/{name}")
-            if hashlib.sha256(content).hexdigest() != digest:
+            if _digest([content]) != digest:
                 raise _damaged(f"{where}/{name}", "its content has changed since it was written")
             try:
                 arrays |= safetensors.numpy.load(content)
@@ -173,6 +174,13 @@ def _parts(arrays: Arrays) -> Iterator[Arrays]:
             part = {}
         part[name] = array if array.flags.c_contiguous else np.array(array, order="C")
     yield part
+
+
+def _digest(content: list[bytes | memoryview]) -> str:
+    digest = hashlib.sha256()
+    for piece in content:
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _check_identity(then: dict[str, Any], now: dict[str, Any], where: str) -> None:

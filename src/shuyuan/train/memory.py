@@ -1,4 +1,4 @@
-"""The most memory that this process has used."""
+"""The most memory that this process has used, and how to use less."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def peak_memory() -> int:
-    """Bytes of resident memory at the highest point since `forget_peak`, or since the process began."""
+def peak_memory(device: str = "cpu") -> int:
+    """Bytes at the highest point since `forget_peak`, or since the process began: of the GPU, or of resident memory."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated()
     with suppress(OSError):
         found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
         if found:
@@ -22,13 +26,16 @@ def peak_memory() -> int:
 
 
 def forget_peak() -> None:
-    """Begins a new count, so that training is not charged with what preparation used; only Linux can do this.
+    """Begins a new count, so that a run is not charged with what the process did before it; only Linux can do this."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
-    What preparation and calibration have freed, glibc's allocator keeps in pieces that training's larger arrays do not fit
-    into, unless it is asked to hand it back: 150 MB in the demo.
+
+def give_back() -> None:
+    """Hands what is no longer used back to the system, so that a stage does not take its memory on top of the last one's.
+
+    Else glibc's allocator keeps it in pieces that training's larger arrays do not fit into: 150 MB in the demo.
     """
     gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

@@ -7,10 +7,13 @@ peak from the beginning.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
 
 from ..models import in_block
 
@@ -25,9 +28,45 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 
 Group = dict[str, Any]  # a parameter group, as torch's optimizers take it
+State = dict[str, Tensor]  # of one parameter
 
 
-class Muon(torch.optim.Optimizer):
+class Optimizer:
+    """Updates groups of parameters; torch's arithmetic without its class, whose first group loads torch's compiler (70 MB).
+
+    State is made before the first step, zeros where torch would put them at its own first.
+
+    Args:
+        groups: each with "params".
+
+    Attributes:
+        param_groups: the groups; "lr" is the learning rate of the next step.
+        state: tensors by parameter and torch's own word.
+    """
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self.param_groups: list[Group] = [{"lr": 0.0} | group for group in groups]
+        self.state = {weight: self.zeros(weight) for group in groups for weight in group["params"]}
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Updates every parameter that has a gradient."""
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            gradients = [weight.grad for weight in weights]
+            state = [self.state[weight] for weight in weights]
+            self.update(weights, gradients, state, group["lr"])
+
+    def zeros(self, weight: Tensor) -> State:
+        """The state of a parameter before its first step."""
+        return {"momentum_buffer": torch.zeros_like(weight)}
+
+    def update(self, weights: list[Tensor], gradients: list[Tensor], state: list[State], rate: float) -> None:
+        """One step of the parameters of one group."""
+        raise NotImplementedError
+
+
+class Muon(Optimizer):
     """Momentum whose update is made orthogonal by Newton-Schulz iterations, at the root mean square of AdamW's.
 
     The same update as `torch.optim.Muon(adjust_lr_fn="match_rms_adamw")`, which iterates in bfloat16 on every machine;
@@ -40,21 +79,58 @@ class Muon(torch.optim.Optimizer):
     Reference: Liu et al. 2025, Muon is Scalable for LLM Training (arXiv 2502.16982).
     """
 
-    def __init__(self, groups: list[Group], dtype: torch.dtype) -> None:
-        super().__init__(groups, {"lr": 0.0})
+    def __init__(self, groups: Sequence[Group], dtype: torch.dtype) -> None:
+        super().__init__(groups)
         self.dtype = dtype
 
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Updates every matrix that has a gradient."""
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                momentum = self.state[weight]["momentum_buffer"]
-                momentum.lerp_(weight.grad, 1 - MUON_MOMENTUM)
-                update = orthogonal(weight.grad.lerp(momentum, MUON_MOMENTUM), self.dtype)
-                weight.add_(update, alpha=-0.2 * group["lr"] * math.sqrt(max(weight.shape)))
+    def update(self, weights: list[Tensor], gradients: list[Tensor], state: list[State], rate: float) -> None:
+        for weight, gradient, own in zip(weights, gradients, state, strict=True):
+            momentum = own["momentum_buffer"].lerp_(gradient, 1 - MUON_MOMENTUM)
+            update = orthogonal(gradient.lerp(momentum, MUON_MOMENTUM), self.dtype)
+            weight.add_(update, alpha=-0.2 * rate * math.sqrt(max(weight.shape)))
+
+
+class AdamW(Optimizer):
+    """AdamW without its weight decay, which `Optimizers` does."""
+
+    def zeros(self, weight: Tensor) -> State:
+        step = torch.zeros((), dtype=torch.float32, device=weight.device)
+        return {"step": step, "exp_avg": torch.zeros_like(weight), "exp_avg_sq": torch.zeros_like(weight)}
+
+    def update(self, weights: list[Tensor], gradients: list[Tensor], state: list[State], rate: float) -> None:
+        adamw(
+            weights,
+            gradients,
+            [own["exp_avg"] for own in state],
+            [own["exp_avg_sq"] for own in state],
+            [],
+            [own["step"] for own in state],
+            fused=True,
+            amsgrad=False,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            lr=rate,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
+
+
+class SGD(Optimizer):
+    """SGD with Nesterov's momentum."""
+
+    def update(self, weights: list[Tensor], gradients: list[Tensor], state: list[State], rate: float) -> None:
+        sgd(
+            weights,
+            gradients,
+            [own["momentum_buffer"] for own in state],
+            weight_decay=0.0,
+            momentum=SGD_MOMENTUM,
+            lr=rate,
+            dampening=0.0,
+            nesterov=True,
+            maximize=False,
+        )
 
 
 def orthogonal(matrix: Tensor, dtype: torch.dtype) -> Tensor:
@@ -106,14 +182,11 @@ class Optimizers:
             {"params": [rest[name] for name in rest if name in gentle], "factor": 1.0},
         ]
         inside, *outside = groups
-        self.all: list[torch.optim.Optimizer]
+        self.all: list[Optimizer]
         if kind == "muon":
-            self.all = [Muon([inside], muon_dtype), _adamw(_filled(outside))]
-        elif kind == "adamw":
-            self.all = [_adamw(_filled(groups))]
+            self.all = [Muon([inside], muon_dtype), AdamW(_filled(outside))]
         else:
-            self.all = [torch.optim.SGD(_filled(groups), 0.0, momentum=SGD_MOMENTUM, nesterov=True)]
-        self._fill_state()
+            self.all = [AdamW(_filled(groups)) if kind == "adamw" else SGD(_filled(groups))]
 
     def parameters(self) -> list[nn.Parameter]:
         """Every parameter that learns, once."""
@@ -139,21 +212,6 @@ class Optimizers:
             for key, tensor in state.items()
         }
 
-    def _fill_state(self) -> None:
-        """Zeros where the optimizers would put them at their first step; the first step then does the same."""
-        for optimizer in self.all:
-            for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
-                state = optimizer.state[weight]
-                if isinstance(optimizer, torch.optim.AdamW):
-                    state["step"] = torch.zeros((), dtype=torch.float32, device=weight.device)
-                    state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
-                else:
-                    state["momentum_buffer"] = torch.zeros_like(weight)
-
 
 def _filled(groups: list[Group]) -> list[Group]:
     return [group for group in groups if group["params"]]
-
-
-def _adamw(groups: list[Group]) -> torch.optim.AdamW:
-    return torch.optim.AdamW(groups, 0.0, BETAS, weight_decay=0.0, fused=True)

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import torch
 
+from .optimizers import Optimizer
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -37,11 +39,11 @@ class Precision:
         """Adds the gradient of `loss` (times the loss scale, in fp16)."""
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
-    def unscale(self, optimizers: list[torch.optim.Optimizer]) -> None:
+    def unscale(self, optimizers: list[Optimizer]) -> None:
         """Takes the loss scale out of the gradients again."""
         if self.scaler.is_enabled():
             for optimizer in optimizers:
-                self.scaler.unscale_(optimizer)
+                self.scaler.unscale_(optimizer)  # type: ignore[arg-type]  # it asks for the groups alone
 
     def update(self) -> bool:
         """Adapts the loss scale to the step just made.
@@ -87,13 +89,14 @@ def repeatable(cores: int, seed: int, precision: str) -> Iterator[None]:
     # Read when CUDA starts, https://docs.pytorch.org/docs/stable/notes/randomness.html
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     threads = torch.get_num_threads()
-    algorithms = torch.are_deterministic_algorithms_enabled()
+    algorithms = torch.get_deterministic_debug_mode()
     filling = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     tf32 = torch.backends.cuda.matmul.allow_tf32
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         try:
             torch.set_num_threads(cores)
-            torch.use_deterministic_algorithms(True)
+            # Not use_deterministic_algorithms: it does the same, and loads torch's compiler, 70 MB.
+            torch.set_deterministic_debug_mode("error")
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time only
             torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
             torch.manual_seed(seed)
@@ -101,5 +104,5 @@ def repeatable(cores: int, seed: int, precision: str) -> Iterator[None]:
         finally:
             torch.backends.cuda.matmul.allow_tf32 = tf32
             torch.utils.deterministic.fill_uninitialized_memory = filling  # type: ignore[attr-defined]
-            torch.use_deterministic_algorithms(algorithms)
+            torch.set_deterministic_debug_mode(algorithms)
             torch.set_num_threads(threads)

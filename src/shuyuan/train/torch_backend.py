@@ -141,7 +141,7 @@ class TorchBackend:
 
     def peak_bytes(self) -> int:
         """The most memory used so far: of the GPU, or of this process."""
-        return torch.cuda.max_memory_allocated() if self.device == "cuda" else peak_memory()
+        return peak_memory(self.device)
 
 
 def _why(loss: float, overflowed: bool) -> str:

@@ -26,7 +26,7 @@ from ..vault import Store
 from .backend import Batch
 from .checkpoints import Checkpoints
 from .driver import Driver, State
-from .memory import forget_peak
+from .memory import give_back
 from .precision import repeatable
 from .private import PrivateBackend, erase_secret, private_batches, run_secret
 from .resolve import config_of, mechanism_of, validation_windows
@@ -115,7 +115,7 @@ def _train(
     stop: threading.Event,
     card: Callable[[], str] | None,
 ) -> TrainResult:
-    forget_peak()
+    give_back()
     model = starting_model(recipe, manifest)
     if recipe.train.lora is not None:
         lora.add_lora(model, recipe.train.lora, recipe.seed)

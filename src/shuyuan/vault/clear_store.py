@@ -154,12 +154,12 @@ class _OpenFolder:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def write(self, name: str, data: bytes | memoryview) -> None:
+    def write(self, name: str, *pieces: bytes | memoryview) -> None:
         file = self._path / check_name(name)
         with disk.writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("wb") as out:
-                out.write(data)
+                out.writelines(pieces)
                 out.flush()
                 os.fsync(out.fileno())
 

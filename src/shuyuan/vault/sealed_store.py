@@ -172,13 +172,14 @@ class _SealedFolder:
         self._name = name
         self.files: dict[str, Fresh] = {}
 
-    def write(self, name: str, data: bytes | memoryview) -> None:
+    def write(self, name: str, *pieces: bytes | memoryview) -> None:
         fresh = self._state.begin(check_name(f"{self._name}/{name}"))
         before = self.files.pop(fresh.name, None)
         self.files[fresh.name] = fresh
         if before is not None:
             before.out.abandon()
-        fresh.out.write(data)
+        for piece in pieces:
+            fresh.out.write(piece)
         fresh.out.finish()
 
 

@@ -60,7 +60,9 @@ class Journal(Protocol):
 class Folder(Protocol):
     """A folder that appears whole, or not at all."""
 
-    def write(self, name: str, data: bytes | memoryview) -> None: ...
+    def write(self, name: str, *pieces: bytes | memoryview) -> None:
+        """Writes a file that consists of some pieces, one after another."""
+        ...
 
 
 class Store(ABC):

@@ -1,0 +1,43 @@
+"""Arrays in the safetensors layout, piece by piece and without a copy of them, so that saving takes no memory.
+
+The library's own `save` returns the whole file, and holds it twice on the way; the bytes are the same.
+
+Reference: https://github.com/huggingface/safetensors#format
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# In the library's order: the wider types first, which keeps all aligned.
+_KINDS = {"int64": "I64", "float32": "F32", "int32": "I32", "float16": "F16", "uint8": "U8"}
+
+
+def pieces(
+    arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None
+) -> list[bytes | memoryview]:
+    """A safetensors file as the pieces that it consists of.
+
+    Args:
+        arrays: by name; contiguous ones are not copied, and must not change until the pieces are written.
+        metadata: stands in the header; leave it out for none.
+
+    Raises:
+        ValueError: an array is of a type that no model or checkpoint holds.
+    """
+    ordered = sorted(arrays.items(), key=lambda item: (list(_KINDS).index(item[1].dtype.name), item[0]))
+    header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
+    at = 0
+    for name, array in ordered:
+        span = [at, at + array.nbytes]
+        header[name] = {"dtype": _KINDS[array.dtype.name], "shape": list(array.shape), "data_offsets": span}
+        at += array.nbytes
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    bodies = (np.ascontiguousarray(array).reshape(-1).view(np.uint8).data for _, array in ordered)
+    return [len(text).to_bytes(8, "little"), text, *bodies]
