@@ -2,8 +2,8 @@
 
     python benchmarks/plan.py [--steps 30] [--cases 12]
 
-Each case is a whole run through `shuyuan.run` (preparation, training, evaluation, report) on source text of the Python
-standard library. Time is compared for a budget in steps, which the plan predicts by formula. Run it alone: another busy
+Each case is a whole run through `shuyuan.run` (preparation, training, evaluation, report), on source text of the Python
+standard library or of a built-in recipe. Memory is that of the whole run, at its highest point. Time is compared for a budget in steps, which the plan predicts by formula. Run it alone: another busy
 process makes the time, and nothing else, worthless.
 """
 
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 BPE = {"kind": "bpe", "vocab_size": 4096}
+SIZED = {"layers": None, "width": None}
 CASES: dict[str, dict[str, Any]] = {  # each changes one thing of the first
     "4x256, bf16": {},
     "auto batch": {"train": {"batch_size": "auto"}},
@@ -35,7 +36,11 @@ CASES: dict[str, dict[str, Any]] = {  # each changes one thing of the first
     "8x512": {"model": {"layers": 8, "width": 512}, "train": {"batch_size": 8}},
     "tiny 2x64": {"model": {"layers": 2, "width": 64}},
     "sealed": {"vault": {}},
+    "char": {"tokenizer": {"kind": "char"}},
+    "tiny": {"model": SIZED | {"size": "tiny"}},
+    "small": {"model": SIZED | {"size": "small"}},
 }
+BUILT_IN = ("demo", "demo-private")  # the second learns on from the first one's model
 
 
 def recipe(case: dict[str, Any], steps: int, folder: Path) -> dict[str, Any]:
@@ -50,32 +55,35 @@ def recipe(case: dict[str, Any], steps: int, folder: Path) -> dict[str, Any]:
         "train": {"budget": f"{steps} steps", "batch_size": 16},
     }
     merged = base | {name: base.get(name, {}) | table for name, table in case.items()}
+    merged["model"] = {key: value for key, value in merged["model"].items() if value is not None}
     if "vault" in merged:
         merged["vault"] = {"key": f"file:{folder / 'key'}"}
     return merged
 
 
-def one(case: str, steps: int) -> None:
+def one(case: str, steps: int, folder: Path) -> None:
     """Runs one case in this process and prints its plan as JSON."""
     import shuyuan
     from shuyuan.vault.keys import write_key_file
 
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        table = recipe(CASES[case], steps, folder)
-        if "vault" in table:
-            write_key_file(folder / "key")
-        planned = shuyuan.plan(table)
-        shuyuan.run(table, out=folder / "run")
-        print(json.dumps(planned | {"measured": measured(folder / "run", table)}))
+    key = folder / "key"
+    if not key.exists():
+        write_key_file(key)
+    if case in BUILT_IN:
+        changes = [f'vault.key="file:{key}"', f'train.budget="{steps} steps"']
+        changes += [f'model.from="{folder / BUILT_IN[0]}"'] * (case == "demo-private")
+        shuyuan.run(case, out=folder / case, changes=changes)
+    else:
+        shuyuan.run(recipe(CASES[case], steps, folder), out=folder / case)
+    print(json.dumps(plan_of(folder / case, f"file:{key}")))
 
 
-def measured(run: Path, table: dict[str, Any]) -> dict[str, float]:
-    """What the run itself wrote down beside its plan."""
+def plan_of(run: Path, key: str) -> dict[str, Any]:
+    """What the run foresaw, and what it measured beside it."""
     from shuyuan import pipeline
 
-    with pipeline.look(run, table.get("vault", {}).get("key")) as job:
-        found: dict[str, float] = job.store.read_json(pipeline.PLAN_FILE)["measured"]
+    with pipeline.look(run, key) as job:
+        found: dict[str, Any] = job.store.read_json(pipeline.PLAN_FILE)
     return found
 
 
@@ -84,20 +92,21 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--cases", type=int, default=len(CASES))
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--cases", type=int, default=len(CASES) + len(BUILT_IN))
+    parser.add_argument("--one", nargs=2, metavar=("CASE", "FOLDER"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one:
-        one(asked.one, asked.steps)
+        one(asked.one[0], asked.steps, Path(asked.one[1]))
         return
     rows = []
     print(
         f"{'case':20} {'peak MB':>9} {'planned':>9} {'error':>7}   {'seconds':>8} {'planned':>8} {'error':>7}"
     )
-    for case in list(CASES)[: asked.cases]:
-        command = [sys.executable, __file__, "--one", case, "--steps", str(asked.steps)]
-        out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-        rows.append(row(case, json.loads(out.splitlines()[-1])))
+    with tempfile.TemporaryDirectory() as folder:
+        for case in [*BUILT_IN, *CASES][: asked.cases]:
+            command = [sys.executable, __file__, "--one", case, folder, "--steps", str(asked.steps)]
+            out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+            rows.append(row(case, json.loads(out.splitlines()[-1])))
     print(json.dumps(summary(rows)))
 
 

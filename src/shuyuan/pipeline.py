@@ -215,6 +215,7 @@ def make_plan(job: Job) -> dict[str, Any]:
         plan: dict[str, Any] = job.store.read_json(PLAN_FILE)
     else:
         plan = plan_for(job.recipe, data.load_manifest(job.store), job.progress)
+        forget_peak()  # measuring the machine takes 130 MB, once, and is not what was predicted
         job.store.write_json(PLAN_FILE, plan)
     if not plan["fits"]:
         advice = "; ".join(plan["advice"]) or "Choose a smaller model.size."

@@ -54,7 +54,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(
         globals(),
         "MEASURE",
-        MEASURE.replace("data = {", "import shuyuan.data.survey as s; s._MEMORY_BYTES = 0\ndata = {", 1),
+        MEASURE.replace("data = {", "import shuyuan.data.survey as s; s.HELD_BYTES = 0\ndata = {", 1),
     )
     _, before = peak(small, tmp_path / "one", "byte", "")
     _, after = peak(large, tmp_path / "two", "byte", "")

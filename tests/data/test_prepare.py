@@ -313,7 +313,7 @@ def test_reading_twice_gives_the_same_as_holding_in_memory(
     source = lines(tmp_path / "a.txt", sentences(300))
     recipe = recipe_of(source, "bpe", record="line", tokens={"vocab_size": 300})
     manifest, _ = prepared(tmp_path / "one", recipe)
-    monkeypatch.setattr(survey, "_MEMORY_BYTES", 0)
+    monkeypatch.setattr(survey, "HELD_BYTES", 0)
     other, _ = prepared(tmp_path / "two", recipe)
     assert other.splits == manifest.splits
     assert other.tokenizer == manifest.tokenizer
@@ -439,7 +439,7 @@ def test_the_same_file_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_source_that_changes_meanwhile_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey, "_MEMORY_BYTES", 0)
+    monkeypatch.setattr(survey, "HELD_BYTES", 0)
     for end in ("one more\n", "", "same length"):
         source = lines(tmp_path / "a.txt", sentences(100))
         content = source.read_text()
@@ -458,7 +458,7 @@ def test_a_source_that_changes_meanwhile_is_refused(tmp_path: Path, monkeypatch:
 
 def test_a_hub_that_changes_meanwhile_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There are no dates to compare, so the records themselves must be as many and as long as before."""
-    monkeypatch.setattr(survey, "_MEMORY_BYTES", 0)
+    monkeypatch.setattr(survey, "HELD_BYTES", 0)
     texts = sentences(100)
     for later in (texts, texts[:-1], [*texts, "more"], [*texts[:-1], "shorter"]):
         passes = iter([texts, later])

@@ -25,9 +25,9 @@ from .records import Record, Records
 from .sources import Skipped
 from .split import TRAIN, Lottery, by_owner, by_place
 
-_BATCH_CHARS = 1_000_000
+BATCH_CHARS = 1_000_000
 _BATCH_RECORDS = 4096
-_MEMORY_BYTES = 128 * 1024 * 1024  # of text that is kept for the later passes; a larger source is read again
+HELD_BYTES = 128 * 1024 * 1024  # of text that is kept for the later passes; a larger source is read again
 
 
 class Survey:
@@ -84,7 +84,7 @@ class Survey:
         if self._texts is not None:
             self._texts_bytes += sum(sys.getsizeof(record.text) for record in batch)
             self._texts += [record.text for record in batch]
-            if self._texts_bytes > _MEMORY_BYTES:
+            if self._texts_bytes > HELD_BYTES:
                 self._texts = None
 
     def _split(self, draws_R: NDArray[np.uint64], parts_R: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -215,7 +215,7 @@ def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:
     for record in records:
         batch.append(record)
         chars += len(record.text)
-        if chars >= _BATCH_CHARS or len(batch) >= _BATCH_RECORDS:
+        if chars >= BATCH_CHARS or len(batch) >= _BATCH_RECORDS:
             yield batch
             batch, chars = [], 0
     if batch:

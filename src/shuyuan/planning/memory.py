@@ -1,4 +1,6 @@
-"""What fills the memory at the highest point of training, part by part.
+"""What fills the memory at the highest point of a run, part by part: of training, or of preparation where that takes more.
+
+Evaluation, audit and report take less than training did: each stage gives back what it took.
 
 The activations are counted tensor by tensor as the room models keeps them for its backward pass; a test holds the
 count to what autograd really keeps. Two parts are measured, not derived: what Python and torch take before any
@@ -9,22 +11,23 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from ..data import Manifest
 from ..data.batches import CACHED_BYTES
 from ..hardware import Hardware, Precision
 from ..models import TransformerConfig
 from ..privacy.cost import prefers_dense
 from ..recipe import Recipe
-from ..train.checkpoints import PART_BYTES
 from .cost import block_matrices, block_matrix_parameters
+from .preparation import LOADED_BYTES, preparation_items
 
 MIB = 2**20
-# Resident memory of a process that trains next to nothing: Python, torch, its kernels, and Shuyuan's own libraries.
-PROCESS_BYTES = 385 * MIB
+KERNEL_BYTES = 24 * MIB  # of torch's code and its kernels, which are loaded at the first step
+TOKENIZER_BYTES = 36 * MIB  # what learning and using a bpe vocabulary leaves between what still lives
 ACCOUNTANT_BYTES = 100 * MIB  # the library that computes ε, and what it needs
 CUDA_CONTEXT_BYTES = 600 * MIB
-# What malloc holds beyond live tensors, as a share of what each step takes and gives back: 0.30 to 0.52 in ten real runs.
-SLACK, LEAST_SLACK, MOST_SLACK = 0.35, 0.1, 0.7
-PROCESS_SPREAD = 60 * MIB
+# What malloc holds beyond live tensors, as a share of what each step takes and gives back: 0.42 to 0.70 in six real runs.
+SLACK, LEAST_SLACK, MOST_SLACK = 0.5, 0.2, 0.8
+PROCESS_SPREAD = 50 * MIB
 # In bf16 on CPUs, models.functions computes attention by matrix products up to this context.
 LONGEST_PRODUCT = 512
 
@@ -54,15 +57,28 @@ class Memory:
     peak: Interval
 
 
-def peak_memory(recipe: Recipe, config: TransformerConfig, hardware: Hardware, train_tokens: int) -> Memory:
-    """Memory at the highest point of training.
+def peak_memory(recipe: Recipe, config: TransformerConfig, hardware: Hardware, manifest: Manifest) -> Memory:
+    """Memory at the highest point of a run.
 
     Args:
         recipe: with batch size, micro batch and precision filled in.
         config: the model.
         hardware: says which device's memory is counted: the GPU's, or that of this process.
-        train_tokens: of the training split.
+        manifest: of the prepared data, or as it is guessed.
     """
+    training = _of_training(recipe, config, hardware, manifest)
+    if hardware.device == "cuda":
+        return training
+    preparing = preparation_items(recipe, manifest)
+    total = sum(preparing.values())
+    if total <= training.peak.expected:
+        return training
+    return Memory(
+        preparing, Interval(max(training.peak.low, 0.8 * total), total, max(training.peak.high, 1.3 * total))
+    )
+
+
+def _of_training(recipe: Recipe, config: TransformerConfig, hardware: Hardware, manifest: Manifest) -> Memory:
     items = {
         "weights": 4 * config.parameters,
         "optimizer": optimizer_bytes(config, recipe.train.optimizer),
@@ -71,7 +87,7 @@ def peak_memory(recipe: Recipe, config: TransformerConfig, hardware: Hardware, t
     if hardware.device == "cuda":
         around, spread = {"CUDA context": CUDA_CONTEXT_BYTES}, CUDA_CONTEXT_BYTES // 2
     else:
-        around, spread = _of_the_process(config, train_tokens, sum(items.values())), PROCESS_SPREAD
+        around, spread = _of_the_process(recipe, config, manifest), PROCESS_SPREAD
     items |= step | around
     if recipe.privacy is not None and hardware.device != "cuda":
         items["accountant"] = ACCOUNTANT_BYTES
@@ -131,14 +147,13 @@ def unit_gradient_bytes(rows: int, columns: int, context: int, size: int, device
     return context * rows * size
 
 
-def _of_the_process(config: TransformerConfig, train_tokens: int, state: int) -> dict[str, int]:
+def _of_the_process(recipe: Recipe, config: TransformerConfig, manifest: Manifest) -> dict[str, int]:
     """What the process holds beside the training itself."""
-    split = train_tokens * (2 if config.vocab_size <= 65_536 else 4)
+    split = manifest.splits["train"].tokens * (2 if config.vocab_size <= 65_536 else 4)
     return {
         "data": split if split <= CACHED_BYTES else 0,
-        # malloc keeps what steps took, so that a part of a checkpoint comes on top: its arrays' bytes, and the file.
-        "saving": 2 * min(PART_BYTES, state),
-        "Python and torch": PROCESS_BYTES,
+        "tokenizer": TOKENIZER_BYTES if recipe.tokenizer.from_ or recipe.tokenizer.kind == "bpe" else 0,
+        "Python and torch": LOADED_BYTES + KERNEL_BYTES,
     }
 
 

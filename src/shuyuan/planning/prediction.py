@@ -34,7 +34,7 @@ class Plan:
         parameters: exactly as the model will have them.
         train_flops: operations of training; `cost.py` says what is counted.
         tokens: learned from, repeats included.
-        peak_bytes: memory at the highest point of training: the GPU's, or the process's resident memory.
+        peak_bytes: memory at the highest point of the run: the GPU's, or the process's resident memory.
         seconds: training with its evaluations and checkpoints, without preparation.
         storage_bytes: disk at the fullest moment.
         fits: whether the high end of the memory's interval is there; True where the memory is unknown.
@@ -133,7 +133,7 @@ def _privacy(recipe: Recipe, manifest: Manifest) -> dict[str, Any] | None:
 
 def _memory(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> Memory:
     config = planned_model(recipe.model, manifest.vocab_size, manifest.labels)
-    return peak_memory(recipe, config, hardware, manifest.splits["train"].tokens)
+    return peak_memory(recipe, config, hardware, manifest)
 
 
 def _steps_and_seconds(

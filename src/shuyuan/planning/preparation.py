@@ -1,0 +1,47 @@
+"""What fills the memory at the highest point of preparation. Small models on many records peak here, not in training.
+
+Measured, not derived: what the passes over the records hold, and what a vocabulary is learned with.
+"""
+
+from __future__ import annotations
+
+from ..data import Manifest
+from ..data.duplicates import NEAR_LIMIT, SLOTS
+from ..data.shards import SHARD_BYTES
+from ..data.survey import BATCH_CHARS, HELD_BYTES
+from ..data.vocabulary import SAMPLE_BYTES
+from ..recipe import Recipe
+
+MIB = 2**20
+# Resident memory after `import shuyuan` and a plan: Python, torch, and Shuyuan's own libraries.
+LOADED_BYTES = 276 * MIB
+TABLES_BYTES = 16 * MIB  # that near duplicates are found with
+BATCHED = 50  # times the text of a batch of records on its way through the passes
+NOTED_BYTES = (
+    60  # of a record: its digest, owner, draw and sizes, and the order in which repeats are looked for
+)
+LEARNING = 3.0  # times the sample that a bpe vocabulary is learned from
+
+
+def preparation_items(recipe: Recipe, manifest: Manifest) -> dict[str, int]:
+    """The parts of preparation's peak, in bytes.
+
+    Args:
+        recipe: says how records are made tokens.
+        manifest: says how much text there is.
+    """
+    splits = manifest.splits.values()
+    text = sum(split.text_bytes for split in splits)
+    records = sum(split.records for split in splits)
+    tokens = sum(split.tokens for split in splits) * (2 if manifest.vocab_size <= 65_536 else 4)
+    learned = recipe.tokenizer.kind == "bpe" and recipe.tokenizer.from_ is None
+    return {
+        "Python and torch": LOADED_BYTES,
+        "a batch of records": TABLES_BYTES + BATCHED * min(text, BATCH_CHARS),
+        "text held": min(text, HELD_BYTES),
+        "notes on records": NOTED_BYTES * records + SLOTS * min(records, NEAR_LIMIT),
+        # Learning and writing come one after the other.
+        "vocabulary and shards": max(
+            round(LEARNING * min(text, SAMPLE_BYTES)) if learned else 0, 2 * min(tokens, SHARD_BYTES)
+        ),
+    }
