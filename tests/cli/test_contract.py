@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from shuyuan import pipeline
 from tests.runs import shuyuan, write_recipe
 
 RUN_FIELDS = {
@@ -56,6 +58,28 @@ def test_plan(trained: Path) -> None:
         assert plan["fits"] is True
         assert plan["privacy"] is None
         assert plan["parameters"] == shuyuan("info", trained, "--json").json["parameters"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is counted anew on Linux only")
+def test_the_measured_peak_is_that_of_the_whole_run_and_of_no_earlier_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, large = pipeline.evaluate.evaluate, 300 << 20
+
+    def wasteful(*arguments: Any) -> Any:
+        taken = b"x" * large
+        return real(*arguments) if taken else None
+
+    monkeypatch.setattr(pipeline.evaluate, "evaluate", wasteful)
+    del (before := [b"x" * 2 * large])[:]  # counted by nobody: it was given back before the run began
+    pipeline.run(write_recipe(tmp_path), out=tmp_path / "run")
+    with pipeline.look(tmp_path / "run") as job:
+        trained = [
+            line for line in job.store.journal("metrics.jsonl").entries() if line["event"] == "train.end"
+        ]
+        measured = job.store.read_json("plan.json")["measured"]["peak_bytes"]
+    assert not before
+    assert trained[0]["peak_bytes"] + large // 2 < measured < trained[0]["peak_bytes"] + large * 3 // 2
 
 
 def test_plan_spends_nothing(tmp_path: Path) -> None:

@@ -18,16 +18,16 @@ from ..models import TransformerConfig
 from ..privacy.cost import prefers_dense
 from ..recipe import Recipe
 from .cost import block_matrices, block_matrix_parameters
-from .preparation import LOADED_BYTES, preparation_items
+from .preparation import ACCOUNTANT_BYTES, LOADED_BYTES, preparation_items
 
 MIB = 2**20
 KERNEL_BYTES = 24 * MIB  # of torch's code and its kernels, which are loaded at the first step
 TOKENIZER_BYTES = 36 * MIB  # what learning and using a bpe vocabulary leaves between what still lives
-ACCOUNTANT_BYTES = 100 * MIB  # the library that computes ε, and what it needs
 CUDA_CONTEXT_BYTES = 600 * MIB
 # What malloc holds beyond live tensors, as a share of what each step takes and gives back: 0.42 to 0.70 in six real runs.
 SLACK, LEAST_SLACK, MOST_SLACK = 0.5, 0.2, 0.8
 PROCESS_SPREAD = 50 * MIB
+PREPARATION_SPREAD = (0.8, 1.3)
 # In bf16 on CPUs, models.functions computes attention by matrix products up to this context.
 LONGEST_PRODUCT = 512
 
@@ -69,13 +69,12 @@ def peak_memory(recipe: Recipe, config: TransformerConfig, hardware: Hardware, m
     training = _of_training(recipe, config, hardware, manifest)
     if hardware.device == "cuda":
         return training
-    preparing = preparation_items(recipe, manifest)
+    preparing = {name: size for name, size in preparation_items(recipe, manifest).items() if size}
     total = sum(preparing.values())
     if total <= training.peak.expected:
         return training
-    return Memory(
-        preparing, Interval(max(training.peak.low, 0.8 * total), total, max(training.peak.high, 1.3 * total))
-    )
+    low, high = (share * total for share in PREPARATION_SPREAD)
+    return Memory(preparing, Interval(max(training.peak.low, low), total, max(training.peak.high, high)))
 
 
 def _of_training(recipe: Recipe, config: TransformerConfig, hardware: Hardware, manifest: Manifest) -> Memory:

@@ -15,6 +15,7 @@ from ..recipe import Recipe
 MIB = 2**20
 # Resident memory after `import shuyuan` and a plan: Python, torch, and Shuyuan's own libraries.
 LOADED_BYTES = 276 * MIB
+ACCOUNTANT_BYTES = 100 * MIB  # the library that computes ε, and what it needs
 TABLES_BYTES = 16 * MIB  # that near duplicates are found with
 BATCHED = 50  # times the text of a batch of records on its way through the passes
 NOTED_BYTES = (
@@ -37,6 +38,7 @@ def preparation_items(recipe: Recipe, manifest: Manifest) -> dict[str, int]:
     learned = recipe.tokenizer.kind == "bpe" and recipe.tokenizer.from_ is None
     return {
         "Python and torch": LOADED_BYTES,
+        "accountant": ACCOUNTANT_BYTES if recipe.privacy is not None else 0,
         "a batch of records": TABLES_BYTES + BATCHED * min(text, BATCH_CHARS),
         "text held": min(text, HELD_BYTES),
         "notes on records": NOTED_BYTES * records + SLOTS * min(records, NEAR_LIMIT),
