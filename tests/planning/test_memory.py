@@ -15,6 +15,7 @@ from shuyuan.models import Transformer, TransformerConfig
 from shuyuan.planning.memory import (
     LONGEST_PRODUCT,
     activation_bytes,
+    bigram_bytes,
     half_weight_bytes,
     optimizer_bytes,
     peak_memory,
@@ -142,6 +143,12 @@ def test_a_split_beyond_the_cache_is_not_held_in_memory() -> None:
     large = shape(width=1024, hidden=4096, head_dim=256, layers=12)
     assert peak_memory(recipe, large, CPU, make_manifest(1_000_000)).items["data"] == 2_000_000
     assert "data" not in peak_memory(recipe, large, CPU, make_manifest(10**9)).items
+
+
+def test_the_bigram_knows_no_more_pairs_than_there_are() -> None:
+    few, many = make_manifest(10**9, vocab_size=257), make_manifest(10**9, vocab_size=65_536)
+    assert bigram_bytes(few) < bigram_bytes(make_manifest(0)) + 25 * 257**2 + 1
+    assert bigram_bytes(many) < bigram_bytes(make_manifest(0)) + 25 * 10**9
 
 
 def test_a_small_model_on_much_text_peaks_in_preparation() -> None:

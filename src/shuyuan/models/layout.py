@@ -15,7 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 # In the library's order: the wider types first, which keeps all aligned.
-_KINDS = {"int64": "I64", "float32": "F32", "int32": "I32", "float16": "F16", "uint8": "U8"}
+_KINDS = {
+    "uint64": "U64",
+    "int64": "I64",
+    "float64": "F64",
+    "float32": "F32",
+    "uint32": "U32",
+    "int32": "I32",
+    "float16": "F16",
+    "uint16": "U16",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
 
 
 def pieces(
@@ -28,7 +41,7 @@ def pieces(
         metadata: stands in the header; leave it out for none.
 
     Raises:
-        ValueError: an array is of a type that no model or checkpoint holds.
+        ValueError: an array is of a type that the layout does not know.
     """
     ordered = sorted(arrays.items(), key=lambda item: (list(_KINDS).index(item[1].dtype.name), item[0]))
     header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}

@@ -1,6 +1,6 @@
-"""What fills the memory at the highest point of a run, part by part: of training, or of preparation where that takes more.
+"""What fills the memory at the highest point of a run, part by part: of training, or of another stage that takes more.
 
-Evaluation, audit and report take less than training did: each stage gives back what it took.
+Each stage gives back what it took before the next one begins; audit and report take less than training did.
 
 The activations are counted tensor by tensor as the room models keeps them for its backward pass; a test holds the
 count to what autograd really keeps. Two parts are measured, not derived: what Python and torch take before any
@@ -27,7 +27,12 @@ CUDA_CONTEXT_BYTES = 600 * MIB
 # What malloc holds beyond live tensors, as a share of what each step takes and gives back: 0.42 to 0.70 in six real runs.
 SLACK, LEAST_SLACK, MOST_SLACK = 0.5, 0.2, 0.8
 PROCESS_SPREAD = 50 * MIB
-PREPARATION_SPREAD = (0.8, 1.3)
+OTHERS_SPREAD = (0.8, 1.3)
+COUNTING_BYTES = 40 * MIB  # a piece of the training split on its way into the bigram
+PAIR_BYTES, PAIRS_POWER = (
+    25,
+    0.9,
+)  # of a pair that the bigram knows; a split has about this power of its tokens
 # In bf16 on CPUs, models.functions computes attention by matrix products up to this context.
 LONGEST_PRODUCT = 512
 
@@ -69,12 +74,16 @@ def peak_memory(recipe: Recipe, config: TransformerConfig, hardware: Hardware, m
     training = _of_training(recipe, config, hardware, manifest)
     if hardware.device == "cuda":
         return training
-    preparing = {name: size for name, size in preparation_items(recipe, manifest).items() if size}
-    total = sum(preparing.values())
+    around = _of_the_process(recipe, config, manifest)
+    evaluating = {"weights": 4 * config.parameters, "bigram": bigram_bytes(manifest)} | around
+    others = [preparation_items(recipe, manifest), evaluating]
+    fullest = max(others, key=lambda items: sum(items.values()))
+    total = sum(fullest.values())
     if total <= training.peak.expected:
         return training
-    low, high = (share * total for share in PREPARATION_SPREAD)
-    return Memory(preparing, Interval(max(training.peak.low, low), total, max(training.peak.high, high)))
+    low, high = (share * total for share in OTHERS_SPREAD)
+    peak = Interval(max(training.peak.low, low), total, max(training.peak.high, high))
+    return Memory({name: size for name, size in fullest.items() if size}, peak)
 
 
 def _of_training(recipe: Recipe, config: TransformerConfig, hardware: Hardware, manifest: Manifest) -> Memory:
@@ -154,6 +163,12 @@ def _of_the_process(recipe: Recipe, config: TransformerConfig, manifest: Manifes
         "tokenizer": TOKENIZER_BYTES if recipe.tokenizer.from_ or recipe.tokenizer.kind == "bpe" else 0,
         "Python and torch": LOADED_BYTES + KERNEL_BYTES,
     }
+
+
+def bigram_bytes(manifest: Manifest) -> int:
+    """What the bigram takes that evaluation compares the model with."""
+    pairs = min(manifest.vocab_size**2, manifest.splits["train"].tokens ** PAIRS_POWER)
+    return round(COUNTING_BYTES + PAIR_BYTES * pairs)
 
 
 def optimizer_bytes(config: TransformerConfig, optimizer: str) -> int:
