@@ -57,8 +57,8 @@ class Sizes:
 
 CASES = {
     "main": Sizes(64, 16),
-    "long": Sizes(8, 4, context=1024),
-    "vocabulary": Sizes(16, 8, vocab=32768),
+    "long": Sizes(16, 4, context=1024),
+    "vocabulary": Sizes(32, 8, vocab=32768),
     "cnn": Sizes(256, 64),
     "lora": Sizes(32, 16),
 }

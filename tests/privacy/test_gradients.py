@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -102,12 +103,14 @@ CONVOLUTIONS = [
     (nn.Conv1d(4, 6, 3, padding="same", dilation=2), (5, 4, 9)),
     (nn.Conv2d(4, 8, (3, 2), stride=(2, 1), padding="valid", dilation=(1, 2), groups=4), (5, 4, 9, 8)),
     (nn.Conv2d(3, 6, 3, padding="same", bias=False), (5, 3, 7, 8)),
+    (nn.Conv2d(3, 6, (2, 3), padding="same", dilation=(1, 2)), (5, 3, 7, 8)),
     (nn.Conv2d(3, 6, 3, padding=1, padding_mode="reflect"), (5, 3, 7, 8)),
     (nn.Conv3d(2, 4, 2, padding=1, stride=2), (4, 2, 4, 5, 6)),
     (nn.ConvTranspose2d(3, 4, 3, stride=2), (4, 3, 5, 5)),
 ]
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
 @pytest.mark.parametrize(("layer", "shape"), CONVOLUTIONS, ids=lambda value: str(value)[:60])
 def test_convolution(layer: nn.Module, shape: tuple[int, ...]) -> None:
     check(nn.Sequential(layer, nn.ReLU(inplace=True)), torch.randn(shape))
@@ -393,6 +396,35 @@ def test_per_layer_forgets_a_layer_before_the_next_one() -> None:
     finally:
         contributions.Contributions.add_dense = add  # type: ignore[method-assign]
     assert max(held) <= 2  # weight and bias of one layer
+
+
+class Residual(nn.Module):
+    """Adds a matrix's output to its input; the sum needs neither for its gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = nn.Linear(6, 6)
+        self.outputs: list[weakref.ref[Tensor]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.matrix(x)
+        self.outputs.append(weakref.ref(y))
+        return x + y
+
+
+def test_outputs_that_autograd_does_not_need_are_not_kept() -> None:
+    model = nn.Sequential(Residual(), Residual())
+    clipper = Clipper(model, 1.0)
+    clipper.begin(Units.one_a_row(4))
+    losses = spread(model, torch.randn(4, 3, 6))
+    assert all(output() is None for block in model for output in block.outputs)
+    clipper.backward(losses)
+
+
+@pytest.mark.parametrize("elements", [1, 500])
+def test_gram_matrices_a_few_units_at_a_time(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
+    monkeypatch.setattr(contributions, "GRAM_ELEMENTS", elements)
+    check(nn.Sequential(nn.Linear(30, 40), nn.Tanh(), nn.Linear(40, 30)), torch.randn(5, 3, 30))
 
 
 class Checkpointed(nn.Module):

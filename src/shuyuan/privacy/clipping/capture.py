@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils._pytree import tree_flatten
 
 from ...errors import PrivacyError
@@ -26,6 +27,20 @@ from .units import Units
 from .watched import Watched, own_forward
 
 Collected = dict[int, Contributions]  # by parameter's id
+
+
+class Tapped(NamedTuple):
+    """One output of a module, without the tensor, so that the backward pass can give it up.
+
+    Attributes:
+        name: of the module.
+        shape: of the output.
+        edge: a place in autograd's graph; a backward pass that is asked for its gradient goes by the output.
+    """
+
+    name: str
+    shape: torch.Size
+    edge: GradientEdge
 
 
 class Capture:
@@ -48,11 +63,11 @@ class Capture:
         self._names = {id(weight): name for name, weight in self.parameters.items()}
         self._ready = ready
         self._awaited: Counter[int] = Counter()  # by parameter: uses in the forward pass not yet told of
-        self._silent = False
+        self._look: Callable[[str, Tensor], None] | None = None
         self._buffers: dict[str, tuple[int, int]] = {}
         self._collected: Collected | None = None
         self._units: Units | None = None
-        self._taps: list[tuple[str, Tensor]] = []
+        self._taps: list[Tapped] = []
         self._inside = 0  # depth of modules that go the general way: what is in them is theirs
         self._handles: list[Any] = []
         self._model = model
@@ -97,8 +112,8 @@ class Capture:
         self._awaited.clear()
         self._taps = []
 
-    def taps(self) -> list[tuple[str, Tensor]]:
-        """(module, its output) of every forward call since `begin`."""
+    def taps(self) -> list[Tapped]:
+        """The output of every forward call since `begin`."""
         return self._taps
 
     def end(self) -> Collected:
@@ -118,13 +133,15 @@ class Capture:
         return collected
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Backward passes inside tell nothing: for a look at the gradients that is not the step itself."""
-        self._silent = True
+    def looking(self, look: Callable[[str, Tensor], None]) -> Iterator[None]:
+        """Backward passes inside are not the step itself: they tell rules nothing, and `look` a module's name and the gradient
+        of its output, of those modules that have a rule.
+        """
+        self._look = look
         try:
             yield
         finally:
-            self._silent = False
+            self._look = None
 
     # -- hooks --
 
@@ -188,7 +205,7 @@ class Capture:
 
     def _tell_rows(self, identity: int) -> Callable[[Tensor], None]:
         def tell(grad_N: Tensor) -> None:
-            if not self._silent and self._collected is not None and self._units is not None:
+            if self._look is None and self._collected is not None and self._units is not None:
                 self._of(identity).add_dense(self._units.sum(grad_N.flatten(1)))
                 self._told([identity])
 
@@ -200,7 +217,10 @@ class Capture:
         self._check_rows(name, x)
 
         def tell(saved: Tensor, grad: Tensor) -> None:
-            if self._silent or self._collected is None or self._units is None:
+            if self._look is not None:
+                self._look(name, grad)
+                return
+            if self._collected is None or self._units is None:
                 return
             to = {key: self._of(identity) for key, identity in own.items()}
             with torch.no_grad(), true_float32():
@@ -215,7 +235,7 @@ class Capture:
         anchor = torch.zeros((), device=output.device, requires_grad=True)
         tapped: Tensor = _Tap.apply(anchor, output, x.detach(), tell)  # type: ignore[no-untyped-call]
         if not again:
-            self._taps.append((name, tapped))
+            self._taps.append(Tapped(name, tapped.shape, get_gradient_edge(anchor)))
         return tapped
 
     def _general(self, name: str, module: nn.Module) -> Callable[..., Any]:
@@ -237,14 +257,18 @@ class Capture:
                     _on_gradient(copy, self._tell_row(id(weight), row))
             if torch._C._current_graph_task_id() == -1:
                 rows_first = zip(tree_flatten(output)[0], row_by_row.out_dims, strict=False)
-                self._taps += [(name, value) for value, dim in rows_first if dim == 0 and value.requires_grad]
+                self._taps += [
+                    Tapped(name, value.shape, get_gradient_edge(value))
+                    for value, dim in rows_first
+                    if dim == 0 and value.requires_grad
+                ]
             return output
 
         return by_row
 
     def _tell_row(self, identity: int, row: int) -> Callable[[Tensor], None]:
         def tell(grad: Tensor) -> None:
-            if not self._silent and self._collected is not None and self._units is not None:
+            if self._look is None and self._collected is not None and self._units is not None:
                 self._of(identity).add_of_unit(self._units.of_row(row), grad)
                 self._told([identity])
 

@@ -171,17 +171,26 @@ class Clipper:
         wherever something else has as many entries as there are rows, and could be taken for them."""
         taps = self._capture.taps()
         rows = self._units.rows
-        mistakable = [output.shape for _, output in taps if rows in output.shape[1:]]
-        way = (len(losses) == rows, *(name for name, _ in taps), *mistakable)
+        mistakable = [tap.shape for tap in taps if rows in tap.shape[1:]]
+        way = (len(losses) == rows, *(tap.name for tap in taps), *mistakable)
         if way in self._checked or self._units.count < 2 or not taps:
             return
         self._checked.add(way)
         losses_of_half, rows_of_half = self._units.half(len(losses))
-        outputs = [output for _, output in taps]
-        with self._capture.paused():
+        mixing = set()
+
+        def look(name: str, grad: Tensor) -> None:
+            # What is not a number says nothing here: an infinite loss of another row times zero.
+            if bool(grad[~rows_of_half].nan_to_num(0.0).any()):
+                mixing.add(name)
+
+        with self._capture.looking(look):
             try:
                 grads = torch.autograd.grad(
-                    losses[losses_of_half].sum(), outputs, retain_graph=True, allow_unused=True
+                    losses[losses_of_half].sum(),
+                    [tap.edge for tap in taps],
+                    retain_graph=True,
+                    allow_unused=True,
                 )
             except RuntimeError as error:
                 raise PrivacyError(
@@ -189,13 +198,14 @@ class Clipper:
                     f"Whether units mix cannot be looked at ({str(error).splitlines()[0]}).",
                     mend="Use checkpoint(…, use_reentrant=False), and keep all losses in one graph.",
                 ) from error
-        for (name, _), grad in zip(taps, grads, strict=True):
-            # What is not a number says nothing here: an infinite loss of another row times zero.
-            if grad is not None and bool(grad[~rows_of_half].nan_to_num(0.0).any()):
+        for tap, grad in zip(taps, grads, strict=True):
+            if grad is not None:
+                look(tap.name, grad)
+            if tap.name in mixing:
                 raise PrivacyError(
                     "privacy.mixes-units",
-                    f"The loss of one unit depends on what {name} computes for another.",
-                    where=name,
+                    f"The loss of one unit depends on what {tap.name} computes for another.",
+                    where=tap.name,
                     mend="Let each row's loss depend on that row alone: no norm, contrast or balance over the batch.",
                 )
 

@@ -20,7 +20,7 @@ from .float32 import at_least_float32
 
 CANCELLED = 2.0**-10
 CHUNK = 2**18  # elements of a parameter summed at once
-GRAM_ELEMENTS = 2**24  # of T x T products held at once
+GRAM_ELEMENTS = 2**24  # of float64 factors or T x T products held at once
 
 
 class Contributions:
@@ -157,7 +157,7 @@ class Contributions:
 def _outer_norms(A_UTI: Tensor, G_UTO: Tensor) -> Tensor:
     """|G^T A|² = sum of (A A^T) * (G G^T), for each unit; in float64, since large terms may cancel."""
     T = A_UTI.shape[1]
-    chunk = max(1, GRAM_ELEMENTS // T**2)
+    chunk = max(1, GRAM_ELEMENTS // (T * max(T, A_UTI.shape[2], G_UTO.shape[2])))
     norms = []
     for A, G in zip(torch.split(A_UTI, chunk), torch.split(G_UTO, chunk), strict=True):
         A, G = A.double(), G.double()

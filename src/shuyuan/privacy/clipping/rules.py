@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
 
 from .contributions import Contributions
 from .float32 import at_least_float32
@@ -91,32 +92,28 @@ def convolution(
     """
     assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     if "weight" in to:
-        patches_NGTI, G_NGTO = _patches(module, x.to(grad.dtype)), _by_group(module, grad)
-        per_row = torch.einsum("ngto,ngti->ngoi", G_NGTO, patches_NGTI)
-        to["weight"].add_dense(units.sum(per_row.flatten(1)))
+        to["weight"].add_dense(units.sum(_kernels(module, x.to(grad.dtype), grad).flatten(1)))
     if "bias" in to:
         to["bias"].add_dense(units.sum(_sum(grad.flatten(2), 2)))
 
 
-def _patches(module: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
-    """What each output position sees: (rows, groups, positions, channels of a group x kernel)."""
-    dims = len(module.kernel_size)
-    padding = _padding(module)
-    x = F.pad(x, [amount for before, after in reversed(padding) for amount in (before, after)])
-    for dim in range(dims):
-        x = _unfold(x, 2 + dim, module.kernel_size[dim], module.stride[dim], module.dilation[dim])
-    # (N, C, *positions, *kernel) -> (N, groups, T, C/groups * kernel)
-    N, C = x.shape[:2]
-    x = x.reshape(N, module.groups, C // module.groups, *x.shape[2:])
-    places, kernel = range(3, 3 + dims), range(3 + dims, 3 + 2 * dims)
-    x = x.permute(0, 1, *places, 2, *kernel)
-    return x.flatten(2, 1 + dims).flatten(3)
-
-
-def _unfold(x: Tensor, dim: int, size: int, stride: int, dilation: int) -> Tensor:
-    """Windows over one dimension, each as a new last one; a view."""
-    span = dilation * (size - 1) + 1
-    return x.unfold(dim, span, stride)[..., ::dilation]
+def _kernels(module: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor, grad: Tensor) -> Tensor:
+    """The gradient of each row's kernel, (N, *kernel); rows lie side by side as groups of one row of many channels."""
+    N, shape = len(x), module.weight.shape
+    before, after = zip(*_padding(module), strict=True)
+    beyond = [last - first for first, last in zip(before, after, strict=True)]
+    if any(beyond):  # "same" with a kernel of an even size: one more zero at the end
+        x = F.pad(x, [amount for more in reversed(beyond) for amount in (0, more)])
+    kernels_of_one: Tensor = KERNEL_GRADIENTS[len(module.kernel_size)](
+        x.reshape(1, -1, *x.shape[2:]),
+        (N * shape[0], *shape[1:]),
+        grad.reshape(1, -1, *grad.shape[2:]),
+        stride=module.stride,
+        padding=before,
+        dilation=module.dilation,
+        groups=N * module.groups,
+    )
+    return kernels_of_one.view(N, *shape)
 
 
 def _padding(module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> list[tuple[int, int]]:
@@ -127,12 +124,6 @@ def _padding(module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> list[tuple[int, int]]
         both = [d * (k - 1) for k, d in zip(module.kernel_size, module.dilation, strict=True)]
         return [(total // 2, total - total // 2) for total in both]
     return [(int(amount), int(amount)) for amount in module.padding]
-
-
-def _by_group(module: nn.Conv1d | nn.Conv2d | nn.Conv3d, grad: Tensor) -> Tensor:
-    """(rows, groups, positions, outputs of a group)."""
-    rows, outputs = grad.shape[:2]
-    return grad.reshape(rows, module.groups, outputs // module.groups, -1).transpose(2, 3)
 
 
 # ---- scales and shifts -----------------------------------------------------------------------------------------------
@@ -255,6 +246,13 @@ def _convolutions() -> Iterator[tuple[type[nn.Module], Rule]]:
     for kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d):
         yield kind, convolution
 
+
+# By the number of dimensions.
+KERNEL_GRADIENTS: dict[int, Callable[..., Tensor]] = {
+    1: conv1d_weight,
+    2: conv2d_weight,
+    3: conv3d_weight,
+}
 
 RULES: list[tuple[Any, Rule]] = [
     (nn.Linear, linear),
