@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from shuyuan.models import Transformer, TransformerConfig
+from shuyuan.models import Transformer, TransformerConfig, hub, lora
+from shuyuan.planning.cost import learned_parameters
 from shuyuan.planning.memory import (
     LONGEST_PRODUCT,
     activation_bytes,
@@ -21,6 +23,7 @@ from shuyuan.planning.memory import (
     peak_memory,
 )
 from shuyuan.planning.storage import LOG_BYTES
+from shuyuan.recipe import Lora, Train
 from shuyuan.train.optimizers import Optimizers
 
 from .parts import CPU, GPU, make_manifest, make_recipe
@@ -87,7 +90,7 @@ def test_optimizer_bytes_are_those_of_the_real_state(optimizer: Any, tied: bool)
     config = shape(tied=tied)
     tensors = Optimizers(Transformer(config), optimizer, 0.1).tensors().values()
     real = sum(tensor.nbytes for tensor in tensors if tensor.ndim)  # without the few scalars that count steps
-    assert optimizer_bytes(config, optimizer) == real
+    assert optimizer_bytes(config, Train(optimizer=optimizer)) == real
 
 
 def test_the_parts_add_up_and_the_interval_is_in_order() -> None:
@@ -213,3 +216,17 @@ def test_the_peak_is_what_a_real_run_takes(
     assert peak["expected"] == pytest.approx(measured, rel=0.10)
     storage = plan["measured"]["storage_bytes"]
     assert storage < plan["storage_bytes"] < 3 * storage + LOG_BYTES
+
+
+@pytest.mark.parametrize("labels", [(), ("bad", "good")])
+def test_lora_learns_what_the_plan_counts(labels: tuple[str, ...]) -> None:
+    pytest.importorskip("peft")
+    config = replace(shape(tied=False), labels=labels)
+    model = hub.scratch(config)
+    model.new = frozenset({"score.weight"} if labels else ())
+    lora.add_lora(model, Lora(rank=3), 1)
+    learned = [weight for weight in model.parameters() if weight.requires_grad]
+    assert learned_parameters(config, Lora(rank=3)) == sum(weight.numel() for weight in learned)
+    tensors = Optimizers(model, "adamw", 0.1).tensors().values()
+    real = sum(tensor.nbytes for tensor in tensors if tensor.ndim)
+    assert optimizer_bytes(config, Train(optimizer="adamw", lora=Lora(rank=3))) == real

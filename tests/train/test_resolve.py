@@ -78,7 +78,15 @@ def test_everything_but_a_time_budget_follows_by_formula_the_same_each_time(mach
 
 @pytest.mark.usefixtures("no_torch_no_clock")
 def test_what_stands_in_the_recipe_is_not_touched() -> None:
-    asked = recipe(steps=7, batch_size=6, micro_batch=3, precision="fp16", learning_rate=0.5, budget="2 min")
+    asked = recipe(
+        steps=7,
+        batch_size=6,
+        micro_batch=3,
+        precision="fp16",
+        learning_rate=0.5,
+        optimizer="adamw",
+        budget="2 min",
+    )
     assert resolved(asked, manifest(), CPU, Progress()) == asked
 
 

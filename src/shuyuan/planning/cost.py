@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from ..errors import RecipeError
 from ..models import TransformerConfig, config_for, in_block
-from ..recipe import Model
+from ..recipe import Lora, Model
 
 MOST_PARAMETERS = 10**14  # a hundred times the largest models; beyond it is a slip of the finger
 NEWTON_SCHULZ_ITERATIONS = 5
@@ -51,6 +51,14 @@ def block_matrices(config: TransformerConfig) -> Iterator[tuple[int, int]]:
 def block_matrix_parameters(config: TransformerConfig) -> int:
     """Parameters in the matrices inside the blocks."""
     return sum(rows * columns for rows, columns in block_matrices(config))
+
+
+def learned_parameters(config: TransformerConfig, lora: Lora | None) -> int:
+    """Parameters that training changes: all, or the small matrices of LoRA and a new head."""
+    if lora is None:
+        return config.parameters
+    new_head = len(config.labels) * config.width
+    return new_head + sum(lora.rank * (rows + columns) for rows, columns in block_matrices(config))
 
 
 def train_flops_per_token(config: TransformerConfig) -> int:

@@ -14,14 +14,15 @@ from dataclasses import asdict, dataclass
 from ..data import Manifest
 from ..data.batches import CACHED_BYTES
 from ..hardware import Hardware, Precision
-from ..models import TransformerConfig
+from ..models import HubConfig, TransformerConfig
 from ..privacy.cost import prefers_dense
-from ..recipe import Recipe
-from .cost import block_matrices, block_matrix_parameters
+from ..recipe import Recipe, Train
+from .cost import block_matrices, block_matrix_parameters, learned_parameters
 from .preparation import ACCOUNTANT_BYTES, LOADED_BYTES, preparation_items
 
 MIB = 2**20
 KERNEL_BYTES = 24 * MIB  # of torch's code and its kernels, which are loaded at the first step
+HUB_BYTES = 160 * MIB  # transformers and peft, and torch's compiler, which they load
 TOKENIZER_BYTES = 36 * MIB  # what learning and using a bpe vocabulary leaves between what still lives
 CUDA_CONTEXT_BYTES = 600 * MIB
 # What malloc holds beyond live tensors, as a share of what each step takes and gives back: 0.42 to 0.70 in six real runs.
@@ -75,7 +76,8 @@ def peak_memory(recipe: Recipe, config: TransformerConfig, hardware: Hardware, m
     if hardware.device == "cuda":
         return training
     around = _of_the_process(recipe, config, manifest)
-    evaluating = {"weights": 4 * config.parameters, "bigram": bigram_bytes(manifest)} | around
+    bigram = 0 if config.labels else bigram_bytes(manifest)
+    evaluating = {"weights": 4 * config.parameters, "bigram": bigram} | around
     others = [preparation_items(recipe, manifest), evaluating]
     fullest = max(others, key=lambda items: sum(items.values()))
     total = sum(fullest.values())
@@ -89,7 +91,7 @@ def peak_memory(recipe: Recipe, config: TransformerConfig, hardware: Hardware, m
 def _of_training(recipe: Recipe, config: TransformerConfig, hardware: Hardware, manifest: Manifest) -> Memory:
     items = {
         "weights": 4 * config.parameters,
-        "optimizer": optimizer_bytes(config, recipe.train.optimizer),
+        "optimizer": optimizer_bytes(config, recipe.train),
     }
     step, passing = _of_a_step(recipe, config, hardware.device)
     if hardware.device == "cuda":
@@ -118,34 +120,42 @@ def _of_a_step(recipe: Recipe, config: TransformerConfig, device: str) -> tuple[
     precision, micro_batch = _filled(recipe)
     kept = activation_bytes(config, precision, micro_batch, device)
     copies = 0 if precision == "fp32" else half_weight_bytes(config)
-    logits = micro_batch * config.context * config.vocab_size * _size(precision)
-    embedding = config.vocab_size * config.width
-    head_gradient = embedding * (4 if precision == "fp32" else 2 + 4)
+    predictions, outputs = config.head
+    logits = micro_batch * predictions * outputs * _size(precision)
+    gradients = 4 * learned_parameters(config, recipe.train.lora)
+    frozen = recipe.train.lora is not None
+    embedding = 0 if frozen else config.vocab_size * config.width
+    head = 0 if frozen and not config.labels else outputs * config.width
+    head_gradient = head * (4 if precision == "fp32" else 2 + 4)
     at_loss = {
         "activations": kept,
         "logits and head": logits + max(logits, head_gradient),
         "half-precision weights": copies,
     }
     if recipe.train.batch_size != micro_batch:  # earlier micro batches have left their gradients
-        at_loss["gradients"] = 4 * config.parameters
-    at_update = {"gradients": 4 * config.parameters + 4 * embedding}
+        at_loss["gradients"] = gradients
+    at_update = {"gradients": gradients + 4 * embedding}
     if recipe.privacy is not None:
-        at_loss |= _for_units(config, precision, micro_batch, device)
+        at_loss |= _for_units(recipe, config, device)
     fullest = max(at_loss, at_update, key=lambda parts: sum(parts.values()))
-    return fullest, kept + copies + 2 * logits + 4 * config.parameters
+    return fullest, kept + copies + 2 * logits + gradients
 
 
-def _for_units(
-    config: TransformerConfig, precision: Precision, micro_batch: int, device: str
-) -> dict[str, int]:
+def _for_units(recipe: Recipe, config: TransformerConfig, device: str) -> dict[str, int]:
     """What private training holds beside: sums, and the gradients of all units. They grow while activations are given up,
     but malloc keeps what those took in pieces of another size, so that both count."""
-    shapes = [(config.vocab_size, config.width, 4)]
-    shapes += [(rows, columns, _size(precision)) for rows, columns in block_matrices(config)]
+    precision, micro_batch = _filled(recipe)
+    size, lora = _size(precision), recipe.train.lora
+    matrices = list(block_matrices(config))
+    if lora is None:
+        shapes = [(config.vocab_size, config.width, 4)] + [(*matrix, size) for matrix in matrices]
+    else:
+        shapes = [(rows, lora.rank, size) for rows, _ in matrices]
+        shapes += [(lora.rank, columns, size) for _, columns in matrices]
     each = sum(
         unit_gradient_bytes(rows, columns, config.context, size, device) for rows, columns, size in shapes
     )
-    return {"gradients": 4 * config.parameters, "gradients of units": micro_batch * each}
+    return {"gradients": 4 * learned_parameters(config, lora), "gradients of units": micro_batch * each}
 
 
 def unit_gradient_bytes(rows: int, columns: int, context: int, size: int, device: str) -> int:
@@ -162,29 +172,31 @@ def _of_the_process(recipe: Recipe, config: TransformerConfig, manifest: Manifes
         "data": split if split <= CACHED_BYTES else 0,
         "tokenizer": TOKENIZER_BYTES if recipe.tokenizer.from_ or recipe.tokenizer.kind == "bpe" else 0,
         "Python and torch": LOADED_BYTES + KERNEL_BYTES,
+        "transformers": HUB_BYTES if isinstance(config, HubConfig) or recipe.train.lora else 0,
     }
 
 
 def bigram_bytes(manifest: Manifest) -> int:
     """What the bigram takes that evaluation compares the model with."""
-    pairs = min(manifest.vocab_size**2, manifest.splits["train"].tokens ** PAIRS_POWER)
+    pairs: float = min(manifest.vocab_size**2, manifest.splits["train"].tokens ** PAIRS_POWER)
     return round(COUNTING_BYTES + PAIR_BYTES * pairs)
 
 
-def optimizer_bytes(config: TransformerConfig, optimizer: str) -> int:
+def optimizer_bytes(config: TransformerConfig, train: Train) -> int:
     """State of the optimizer in float32: AdamW two moments a parameter; Muon one, for the matrices inside the blocks,
     beside AdamW's two for all else; SGD one."""
-    if optimizer == "adamw":
-        return 8 * config.parameters
-    if optimizer == "sgd":
-        return 4 * config.parameters
-    matrices = block_matrix_parameters(config)
-    return 4 * matrices + 8 * (config.parameters - matrices)
+    learned = learned_parameters(config, train.lora)
+    if train.optimizer == "adamw":
+        return 8 * learned
+    if train.optimizer == "sgd":
+        return 4 * learned
+    matrices = block_matrix_parameters(config) if train.lora is None else learned
+    return 4 * matrices + 8 * (learned - matrices)
 
 
 def half_weight_bytes(config: TransformerConfig) -> int:
     """The half-precision copies of all matrices that autocast keeps from forward to backward."""
-    return 2 * (block_matrix_parameters(config) + config.vocab_size * config.width)
+    return 2 * (block_matrix_parameters(config) + config.head[1] * config.width)
 
 
 def activation_bytes(config: TransformerConfig, precision: Precision, micro_batch: int, device: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..data import Manifest
 from ..models import TransformerConfig
 from ..recipe import Train
+from .cost import learned_parameters
 from .memory import optimizer_bytes
 
 RECORD_BYTES = 16  # where it begins and whose it is
@@ -18,7 +19,7 @@ def storage_bytes(config: TransformerConfig, manifest: Manifest, train: Train) -
     records = sum(split.records for split in manifest.splits.values())
     shards = tokens * (2 if config.vocab_size <= 65_536 else 4) + records * RECORD_BYTES
     model = 4 * config.parameters
-    checkpoint = model + optimizer_bytes(config, train.optimizer)
+    checkpoint = 4 * learned_parameters(config, train.lora) + optimizer_bytes(config, train)
     return (
         shards
         + (train.keep + 2) * checkpoint

@@ -11,7 +11,13 @@ from ..hardware import Hardware, Precision, Rates, choose_precision
 from ..models import TransformerConfig
 from ..recipe import Recipe
 from ..train.resolve import SEALING_BYTES_PER_SECOND, Costs, validation_windows
-from .cost import attention_flops_per_token, block_matrices, muon_flops, train_flops_per_token
+from .cost import (
+    attention_flops_per_token,
+    block_matrices,
+    learned_parameters,
+    muon_flops,
+    train_flops_per_token,
+)
 from .memory import activation_bytes, by_products, optimizer_bytes
 
 EFFICIENCY = {
@@ -46,15 +52,16 @@ def predicted_costs(
     batch_size, micro_batch = train.batch_size, train.micro_batch
     assert batch_size != "auto" and micro_batch != "auto"  # resolve.fill_in came first
     part = _micro_batch_seconds(recipe, config, hardware, rates)
-    state = 4 * config.parameters + optimizer_bytes(config, train.optimizer)
-    update = UPDATE_PASSES * (state + 4 * config.parameters) / rates.memory_bytes_per_second
+    learned = learned_parameters(config, train.lora)
+    state = 4 * learned + optimizer_bytes(config, train)
+    update = UPDATE_PASSES * (state + 4 * learned) / rates.memory_bytes_per_second
     if train.optimizer == "muon":
         muon = "bf16" if choose_precision("auto", hardware) == "bf16" else "fp32"
         update += muon_flops(config) / (_rate(rates, muon) * MUON_EFFICIENCY)
         update += len(list(block_matrices(config))) * MUON_MATRIX_SECONDS
     if recipe.privacy is not None:
         part *= PRIVATE_PART[precision_of(recipe)]
-        update += config.parameters * NOISE_SECONDS
+        update += learned * NOISE_SECONDS
     return Costs(
         step=batch_size // micro_batch * part + update,
         evaluation=validation_windows(recipe, manifest) / micro_batch * part / 3,  # forward only
@@ -76,7 +83,8 @@ def _micro_batch_seconds(
     assert precision != "auto" and micro_batch != "auto"  # resolve.fill_in came first
     tokens = micro_batch * config.context
     attention = tokens * attention_flops_per_token(config)
-    products = tokens * train_flops_per_token(config) - attention
+    share = 1.0 if recipe.train.lora is None else 2 / 3  # frozen matrices need no gradient of their own
+    products = share * (tokens * train_flops_per_token(config) - attention)
     # torch's fused attention gains nothing from bf16 on a CPU.
     slow = (
         hardware.device == "cpu"
@@ -84,7 +92,8 @@ def _micro_batch_seconds(
         and not by_products(config, precision, hardware.device)
     )
     kept = activation_bytes(config, precision, micro_batch, hardware.device)
-    kept += 2 * tokens * config.vocab_size * (4 if precision == "fp32" else 2)
+    predictions, outputs = config.head
+    kept += 2 * micro_batch * predictions * outputs * (4 if precision == "fp32" else 2)
     return (
         products / _speed(rates, precision)
         + attention / _speed(rates, "fp32" if slow else precision)
