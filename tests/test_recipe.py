@@ -57,7 +57,7 @@ def refusal(table: dict[str, Any], *changes: str) -> RecipeError:
         ({"data": {"source": []}}, "recipe.bad-value", "data.source", "no file"),
         ({**SMALL, "name": "../x"}, "recipe.wrong-type", "name", "runs/NAME"),
         ({**SMALL, "compress": {"prune": 0.5}}, "recipe.unavailable", "compress", "Take the key out"),
-        ({**SMALL, "train": {"lora": {"rank": 16}}}, "recipe.unavailable", "train.lora", "Take the key out"),
+        ({**SMALL, "train": {"lora": {"rank": 16}}}, "recipe.bad-value", "train.lora", "Change `train.lora`"),
     ],
 )
 def test_what_is_wrong_is_named_and_mended(table: dict[str, Any], code: str, names: str, mends: str) -> None:
