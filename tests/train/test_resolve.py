@@ -147,9 +147,19 @@ def test_the_micro_batch_divides_the_batch_and_fits_half_of_the_memory(
 
 
 def test_wider_models_learn_more_slowly() -> None:
-    rates = [choose_learning_rate("adamw", width) for width in (128, 256, 512, 768)]
+    rates = [choose_learning_rate(recipe(), "adamw", width) for width in (128, 256, 512, 768)]
     assert rates == sorted(rates, reverse=True)
     assert 1e-4 < rates[-1] < rates[0] < 0.1
+
+
+def test_a_model_that_has_learned_before_learns_gently() -> None:
+    tuned = recipe(model={"from": "folder"})
+    for optimizer in ("adamw", "sgd"):
+        assert (
+            choose_learning_rate(tuned, optimizer, 384) < choose_learning_rate(recipe(), optimizer, 384) / 5
+        )
+    adapted = recipe(model={"from": "folder"}, lora={"rank": 4})
+    assert choose_learning_rate(adapted, "adamw", 384) > choose_learning_rate(tuned, "adamw", 384)
 
 
 def test_a_huge_batch_is_divided_at_once() -> None:
@@ -167,10 +177,9 @@ def test_what_a_model_to_start_from_needs_is_its_own(tmp_path: Path) -> None:
     """The learning rate follows from the width of the given model, not from the recipe's size, which does nothing."""
     given = TransformerConfig(300, 2, 64, 2, 2, 32, 128, 64)
     (tmp_path / "config.json").write_text(json.dumps(given.to_hub()))
-    start = {"from": str(tmp_path)}
-    assert fill_in(
-        recipe(model=start, optimizer="adamw"), manifest(), CPU
-    ).train.learning_rate == choose_learning_rate("adamw", 64)
+    asked = recipe(model={"from": str(tmp_path)}, optimizer="adamw")
+    rate = fill_in(asked, manifest(), CPU).train.learning_rate
+    assert rate == choose_learning_rate(asked, "adamw", 64)
 
 
 def test_validation_is_bounded() -> None:
