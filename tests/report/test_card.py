@@ -41,3 +41,12 @@ def test_private_sources_are_named_by_kind_alone(vault: dict[str, str] | None) -
         in card
     )
     assert not any(word in card for word in ("clinic", "ward", "patients", "someone", "secret.key"))
+
+
+def test_a_classifier_that_started_from_another_model_says_so() -> None:
+    recipe = _recipe(task="sentiment", model={"from": "/home/someone/models/tiny-bert", "context": 64})
+    card = model_card(recipe)
+    assert "pipeline_tag: text-classification" in card and "shuyuan classify RUN" in card
+    assert "AutoModelForSequenceClassification" in card and "Qwen3" not in card
+    assert "started from the model tiny-bert" in card and "/home" not in card
+    assert "hf:org/name@" in model_card(_recipe(model={"from": "hf:org/name@" + "a" * 40}))

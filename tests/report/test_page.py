@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from shuyuan import recipe as recipes
 from shuyuan.report import render, summary, write_report
 from shuyuan.report.forecast import compared
 from shuyuan.runs import Run
@@ -344,3 +345,21 @@ def test_the_room_loads_neither_torch_nor_matplotlib_before_it_draws() -> None:
 def test_how_far_off_a_prediction_was(measured: float | None, said: str) -> None:
     row = compared("Time", {"low": 90, "expected": 100, "high": 120}, measured, str)
     assert row is not None and row.off == said
+
+
+def test_a_labelled_run_is_told_by_its_accuracy(make_run: MakeRun) -> None:
+    table = recipes.tomllib.loads(RECIPE.format(extra=""))
+    table |= {"task": "sentiment"}
+    scores = {
+        "validation.accuracy": 0.9312,
+        "validation.majority_accuracy": 0.5104,
+        "validation.loss": 0.2345,
+    }
+    run, store = make_run(
+        recipe=recipes.check(table, where="test").as_toml(),
+        changed={"scores.json": {"sentiment": {"original": scores}}},
+    )
+    page = write_report(run, store, run.recipe()).read_text(encoding="utf-8")
+    text = re.sub(r"<[^>]+>", " ", page)
+    assert "93.1%" in text and "51.0%" in text and "the most frequent one" in re.sub(r"\s+", " ", text)
+    assert "nats a record" in text and "Records a second" in text and "nats a token" not in text

@@ -23,10 +23,13 @@ def _all(styles: Styles) -> list[str]:
     memory = [(step, 1.6e9 + step) for step, _ in TRAIN]
     small = [
         plots.rate_plot(TRAIN, styles),
-        plots.speed_plot(TRAIN, styles),
+        plots.speed_plot(TRAIN, "token", styles),
         plots.memory_plot(memory, BAND, styles),
     ]
-    return [*plots.loss_plot(TRAIN, VALIDATION, 4.4, styles), *(picture for picture in small if picture)]
+    return [
+        *plots.loss_plot(TRAIN, VALIDATION, 4.4, "token", styles),
+        *(picture for picture in small if picture),
+    ]
 
 
 def test_pictures_are_small_valid_and_in_the_palette() -> None:
@@ -116,7 +119,7 @@ def test_values_that_are_not_finite_are_left_out() -> None:
 def test_little_to_draw_is_no_error(
     train: plots.Points, validation: plots.Points, bigram: float | None
 ) -> None:
-    pictures = plots.loss_plot(train, validation, bigram, Styles())
+    pictures = plots.loss_plot(train, validation, bigram, "token", Styles())
     assert len(pictures) == (2 if train or validation else 0)
 
 

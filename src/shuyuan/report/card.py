@@ -5,8 +5,10 @@ It is released with the model, so for a sealed run it says nothing about the rec
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from ..tasks import task_named
 from . import guarantee, sources, wording
 
 if TYPE_CHECKING:
@@ -30,31 +32,47 @@ def model_card(recipe: Recipe, manifest: Manifest | None = None, data_set: Toget
         True
     """
     parts = [
-        _header(),
+        _header(recipe),
         f"# {recipe.name}",
         _what(recipe),
         _data(recipe, manifest),
         _privacy(recipe, data_set),
         _use(recipe),
-        _LIMITS,
+        _limits(recipe),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _header() -> str:
-    lines = ["library_name: transformers", "pipeline_tag: text-generation", "tags:", "- shuyuan", "- qwen3"]
+def _header(recipe: Recipe) -> str:
+    tag = "text-classification" if _has_labels(recipe) else "text-generation"
+    lines = ["library_name: transformers", f"pipeline_tag: {tag}", "tags:", "- shuyuan"]
     return "\n".join(["---", *lines, "---"])
 
 
+def _has_labels(recipe: Recipe) -> bool:
+    return task_named(recipe.task).output == "labels"
+
+
 def _what(recipe: Recipe) -> str:
-    shape = recipe.model.shape()
-    origin = "further trained from other weights" if recipe.model.from_ else "trained from scratch"
     steps = f" for {wording.count(recipe.train.steps)} steps" if recipe.train.steps else ""
+    context = f"a context of {wording.count(recipe.model.context)} tokens"
+    if recipe.model.from_ is not None:
+        lora = f", with LoRA of rank {recipe.train.lora.rank}" if recipe.train.lora else ""
+        return (
+            f"A model for {recipe.task}, trained further{steps}{lora} with Shuyuan, with {context}. "
+            f"It started from {wording.visible(_origin(recipe.model.from_))}."
+        )
+    shape = recipe.model.shape()
     return (
-        f"A {recipe.model.family} for {recipe.task}, {origin}{steps} with Shuyuan. "
+        f"A {recipe.model.family} for {recipe.task}, trained from scratch{steps} with Shuyuan. "
         f"It has the Qwen3 layout: {shape['layers']} layers of width {shape['width']}, {shape['heads']} attention heads, "
-        f"a context of {wording.count(recipe.model.context)} tokens, and a {recipe.tokenizer.kind} tokenizer."
+        f"{context}, and a {recipe.tokenizer.kind} tokenizer."
     )
+
+
+def _origin(place: str) -> str:
+    """The model that was started from; of a path only the last name, since folders tell about the machine."""
+    return place if place.startswith("hf:") else f"the model {PurePath(place).name}"
 
 
 def _data(recipe: Recipe, manifest: Manifest | None) -> str:
@@ -87,19 +105,25 @@ def _privacy(recipe: Recipe, data_set: Together | None) -> str:
 
 def _use(recipe: Recipe) -> str:
     export = "Write it as a plain folder first: `shuyuan export RUN --to FOLDER`.\n\n" if recipe.vault else ""
+    labels = _has_labels(recipe)
+    auto = "AutoModelForSequenceClassification" if labels else "AutoModelForCausalLM"
+    command = 'shuyuan classify RUN "A text"' if labels else 'shuyuan generate RUN "Once upon a time"'
     return (
         f"## How to load it\n\n{export}"
-        'With Shuyuan:\n\n```bash\nshuyuan generate RUN "Once upon a time"\n```\n\n'
+        f"With Shuyuan:\n\n```bash\n{command}\n```\n\n"
         "With transformers:\n\n```python\n"
-        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        'model = AutoModelForCausalLM.from_pretrained("FOLDER")\n'
+        f"from transformers import {auto}, AutoTokenizer\n\n"
+        f'model = {auto}.from_pretrained("FOLDER")\n'
         'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n```'
     )
 
 
-_LIMITS = (
-    "## Limits\n\n"
-    "It continues text in the manner of its training records. It was not taught to follow instructions, to refuse, or "
-    "to be right, and what it writes is not checked by anyone. Its losses and scores are in the run’s report, each "
-    "with the split that it was measured on."
-)
+def _limits(recipe: Recipe) -> str:
+    what = (
+        "It tells the labels of its training records apart, and gives one of them to any text, also to one that fits none. "
+        "Nobody checks what it says."
+        if _has_labels(recipe)
+        else "It continues text in the manner of its training records. It was not taught to follow instructions, to refuse, or "
+        "to be right, and what it writes is not checked by anyone."
+    )
+    return f"## Limits\n\n{what} Its losses and scores are in the run’s report, each with the split that it was measured on."

@@ -114,12 +114,16 @@ def _pictures(facts: Facts, styles: Styles) -> dict[str, Any]:
     train = plots.points(steps, "loss")
     validation = plots.points(facts.events("train.validation"), "loss")
     bigram = facts.score.get("validation.bigram_loss")
-    loss = plots.loss_plot(train, validation, bigram if wording.is_number(bigram) else None, styles)
+    target = sections.target(facts)
+    loss = plots.loss_plot(train, validation, bigram if wording.is_number(bigram) else None, target, styles)
     predicted = facts.plan.get("peak_bytes")
     band = predicted if isinstance(predicted, dict) else {}
     small = [
         ("Learning rate", plots.rate_plot(plots.points(steps, "learning_rate"), styles)),
-        ("Tokens a second", plots.speed_plot(plots.points(steps, "tokens_per_second"), styles)),
+        (
+            f"{target.capitalize()}s a second",
+            plots.speed_plot(plots.points(steps, "tokens_per_second"), target, styles),
+        ),
         ("Peak memory", plots.memory_plot(plots.points(steps, "peak_bytes"), band, styles)),
     ]
     return {

@@ -67,15 +67,17 @@ def thinned(series: Points, limit: int) -> Points:
 # ---- the pictures --------------------------------------------------------------------------------------------------
 
 
-def loss_plot(train: Points, validation: Points, bigram: float | None, styles: Styles) -> list[str]:
-    """The loss over the steps, drawn twice: for wide and for narrow screens. Empty if there is nothing to draw."""
+def loss_plot(
+    train: Points, validation: Points, bigram: float | None, target: str, styles: Styles
+) -> list[str]:
+    """The loss a `target` over the steps, drawn twice: for wide and for narrow screens. Empty if there is nothing to draw."""
     if not train and not validation:
         return []
     description = _describe_loss(train, validation, bigram)
     pictures = []
     for name, shape in (("loss-wide", WIDE), ("loss-narrow", NARROW)):
         with _figure(shape, left=46, right=LABEL_WIDTH) as (figure, axes):
-            _draw_loss(axes, train, validation, bigram)
+            _draw_loss(axes, train, validation, bigram, target)
             pictures.append(to_svg(figure, name, "Loss over the steps of training", description, styles))
     return pictures
 
@@ -88,11 +90,13 @@ def rate_plot(series: Points, styles: Styles) -> str | None:
     )
 
 
-def speed_plot(series: Points, styles: Styles) -> str | None:
-    """Tokens a second over the steps."""
+def speed_plot(series: Points, target: str, styles: Styles) -> str | None:
+    """Tokens or records a second over the steps."""
     mean = sum(value for _, value in series) / max(1, len(series))
-    text = f"On average {count(mean)} tokens a second."
-    return _small("speed", "Tokens a second over the steps", text, series, styles, form=_short)
+    text = f"On average {count(mean)} {target}s a second."
+    return _small(
+        "speed", f"{target.capitalize()}s a second over the steps", text, series, styles, form=_short
+    )
 
 
 def memory_plot(series: Points, predicted: dict[str, Any], styles: Styles) -> str | None:
@@ -118,7 +122,7 @@ def memory_plot(series: Points, predicted: dict[str, Any], styles: Styles) -> st
     )
 
 
-def _draw_loss(axes: Axes, train: Points, validation: Points, bigram: float | None) -> None:
+def _draw_loss(axes: Axes, train: Points, validation: Points, bigram: float | None, target: str) -> None:
     curves = []
     smooth = smoothed(train)
     if train:
@@ -133,7 +137,7 @@ def _draw_loss(axes: Axes, train: Points, validation: Points, bigram: float | No
         curves.append(Curve("bigram", "baseline", bigram))
     axes.set_ylim(*loss_window(train, validation, bigram))
     axes.set_xlim(0, 1.01 * max([1.0, *(step for step, _ in [*train, *validation])]))
-    axes.set_ylabel("nats a token", color=PALETTE["muted"])
+    axes.set_ylabel(f"nats a {target}", color=PALETTE["muted"])
     axes.set_xlabel("step", color=PALETTE["muted"])
     _label_ends(axes, curves)
 

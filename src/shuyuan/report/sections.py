@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..tasks import task_named
 from . import sources, wording
 from .facts import Facts, parameters, trained_so_far, validation_loss
 
@@ -13,10 +14,12 @@ MEASURED, PREDICTED, COUNTED, ASKED = "measured", "predicted", "counted", "from 
 SAMPLE_CHARS = 4000  # of one sample; a page is to be read
 _SPLITS = ("train", "validation", "test")
 _METRICS = {
-    "loss": ("Loss", "nats a token", wording.nats),
+    "accuracy": ("Accuracy", "whose likeliest label is right", wording.percent),
+    "majority_accuracy": ("Accuracy of the most frequent label", "the baseline", wording.percent),
+    "loss": ("Loss", "nats a {target}", wording.nats),
     "perplexity": ("Perplexity", "", lambda value: f"{value:,.2f}"),
     "bits_per_byte": ("Bits per byte", "free of the tokenizer", wording.nats),
-    "bigram_loss": ("Loss of a Kneser–Ney bigram", "the baseline, nats a token", wording.nats),
+    "bigram_loss": ("Loss of a Kneser–Ney bigram", "the baseline, nats a {target}", wording.nats),
 }
 
 
@@ -50,13 +53,29 @@ def _quality(facts: Facts) -> str:
     loss, bigram = validation_loss(facts), facts.score.get("validation.bigram_loss")
     if not wording.is_number(loss):
         return ""
-    sentence = f" On held-out validation text its loss is {wording.nats(loss)} nats a token"
+    accuracy, majority = _accuracies(facts)
+    if accuracy is not None and majority is not None:
+        return (
+            f" It tells the label of {wording.percent(accuracy)} of the held-out validation records; always saying the most "
+            f"frequent one would be right for {wording.percent(majority)}."
+        )
+    sentence = f" On held-out validation text its loss is {wording.nats(loss)} nats a {target(facts)}"
     if not wording.is_number(bigram):
         return sentence + "."
     apart = f"{abs(bigram - loss):.2f}"
     if bigram > loss:
         return f"{sentence}, {apart} below a Kneser–Ney bigram model, which only counts pairs of tokens."
     return f"{sentence}, {apart} above a Kneser–Ney bigram model: counting pairs of tokens does no worse."
+
+
+def target(facts: Facts) -> str:
+    """What a loss is a mean over: "token" or "record"."""
+    return task_named(facts.recipe.task).target
+
+
+def _accuracies(facts: Facts) -> tuple[float | None, float | None]:
+    """Of the model, and of always saying the most frequent label; None where the task has no labels."""
+    return facts.score.get("validation.accuracy"), facts.score.get("validation.majority_accuracy")
 
 
 def _effort(facts: Facts) -> tuple[Any, Any]:
@@ -73,8 +92,11 @@ def headline(facts: Facts) -> list[Figure]:
     counted = COUNTED if facts.last("train.start") else PREDICTED
     peak = done["peak_bytes"] or facts.measured.get("peak_bytes")
     loss, bigram = validation_loss(facts), facts.score.get("validation.bigram_loss")
+    accuracy, majority = _accuracies(facts)
     figures = [
-        (loss, Figure("Validation loss", wording.nats(loss), f"nats a token, {MEASURED}")),
+        (accuracy, Figure("Accuracy", wording.percent(accuracy), f"validation, {MEASURED}")),
+        (majority, Figure("Most frequent label", wording.percent(majority), f"the baseline, {MEASURED}")),
+        (loss, Figure("Validation loss", wording.nats(loss), f"nats a {target(facts)}, {MEASURED}")),
         (bigram, Figure("Bigram baseline", wording.nats(bigram), f"validation, {MEASURED}")),
         (count, Figure("Parameters", wording.rounded(count), counted)),
         (seconds, Figure("Training time", wording.duration(seconds), MEASURED)),
@@ -119,6 +141,7 @@ def score_table(facts: Facts) -> tuple[list[str], list[tuple[str, str, list[str]
     for metric in sorted(metrics, key=lambda name: list(_METRICS).index(name) if name in _METRICS else 99):
         label, unit, form = _METRICS.get(metric, (metric.replace("_", " "), "", wording.nats))
         values = [scores.get(f"{split}.{metric}") for split in splits]
+        unit = unit.format(target=target(facts))
         rows.append((label, unit, [wording.UNKNOWN if value is None else form(value) for value in values]))
     return splits, rows
 
@@ -153,9 +176,10 @@ def _done(facts: Facts, done: dict[str, Any]) -> list[Figure]:
     if seconds:
         rows.append(Figure("Time", wording.duration(seconds), MEASURED))
     if tokens:
-        rows.append(Figure("Tokens seen", wording.rounded(tokens), COUNTED))
+        rows.append(Figure(f"{target(facts).capitalize()}s seen", wording.rounded(tokens), COUNTED))
     if tokens and seconds:
-        rows.append(Figure("Mean speed", f"{wording.count(tokens / seconds)} tokens a second", MEASURED))
+        speed = f"{wording.count(tokens / seconds)} {target(facts)}s a second"
+        rows.append(Figure("Mean speed", speed, MEASURED))
     if peak:
         rows.append(Figure("Peak memory", wording.size(peak), MEASURED))
     return rows

@@ -52,6 +52,11 @@ def rounded(value: Any) -> str:
     return count(value)
 
 
+def percent(share: Any) -> str:
+    """A share as a percentage with one decimal."""
+    return f"{share:.1%}" if is_number(share) else UNKNOWN
+
+
 def nats(value: Any) -> str:
     """A loss: 3.141."""
     return f"{value:.3f}" if is_number(value) else UNKNOWN
