@@ -16,13 +16,16 @@ from shuyuan.privacy.noise import Noise
 
 from .test_gradients import spread
 
-BACKENDS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+BACKENDS = (
+    torch.backends.cuda.matmul, torch.backends.mkldnn.matmul, torch.backends.cudnn.conv, torch.backends.mkldnn.conv,
+)  # fmt: skip
 SETTINGS: dict[str, Callable[[], None]] = {
     "nothing": lambda: None,
     "allow_tf32": lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", True),
     "medium": lambda: torch.set_float32_matmul_precision("medium"),
     "high": lambda: torch.set_float32_matmul_precision("high"),
     "by backend": lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32"),
+    "convolutions": lambda: setattr(torch.backends.mkldnn.conv, "fp32_precision", "bf16"),
     "by processor": lambda: setattr(torch.backends.mkldnn.matmul, "fp32_precision", "bf16"),
 }
 
@@ -40,10 +43,11 @@ def now() -> list[Any]:
 
 @pytest.fixture(autouse=True)
 def _put_back() -> Iterator[None]:
+    before = [backend.fp32_precision for backend in BACKENDS]
     yield
     torch.set_float32_matmul_precision("highest")
-    for backend in BACKENDS:
-        backend.fp32_precision = "none"
+    for backend, precision in zip(BACKENDS, before, strict=True):
+        backend.fp32_precision = precision
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -51,16 +55,16 @@ def test_inside_it_is_float32_and_outside_it_is_as_before(name: str) -> None:
     SETTINGS[name]()
     before = now()
     with true_float32():
-        assert now() == ["ieee", "ieee", "highest", False]
+        assert now() == ["ieee"] * 4 + ["highest", False]
         with true_float32():
             pass
-        assert now() == ["ieee", "ieee", "highest", False]
+        assert now() == ["ieee"] * 4 + ["highest", False]
     after = now()
     # torch itself cannot read "medium" back once a backend was set, even to what it was.
-    assert after[:2] == before[:2] and after[3] == before[3]
+    assert after[:4] == before[:4] and after[5] == before[5]
     with pytest.raises(ZeroDivisionError), true_float32():
         raise ZeroDivisionError
-    assert now()[:2] == before[:2]
+    assert now()[:4] == before[:4]
 
 
 @pytest.mark.parametrize("clipping", ["joint", "per-layer"])
@@ -75,19 +79,19 @@ def test_all_that_the_clip_computes_is_inside(
         inner = getattr(owner, name)
 
         def outer(*arguments: Any, **keywords: Any) -> Any:
-            seen.setdefault(name, set()).add(torch.backends.cuda.matmul.fp32_precision)
+            seen.setdefault(name, set()).update(backend.fp32_precision for backend in BACKENDS)
             return inner(*arguments, **keywords)
 
         monkeypatch.setattr(owner, name, outer)
 
     for name in ("add_outer", "square_norms", "add_clipped"):
         watch(contributions.Contributions, name)
-    watch(rules, "_patches")
+    watch(rules, "_kernels")
     model = nn.Sequential(nn.Linear(30, 40), nn.Conv1d(positions, 3, 2), nn.LSTM(39, 4, batch_first=True))
     clipper = Clipper(model, 1.0, clipping)
     clipper.begin(Units.one_a_row(4))
     clipper.backward(model(torch.randn(4, positions, 30))[0].flatten(1).sum(1))
-    assert seen == {name: {"ieee"} for name in ("add_outer", "square_norms", "add_clipped", "_patches")}
+    assert seen == {name: {"ieee"} for name in ("add_outer", "square_norms", "add_clipped", "_kernels")}
     assert torch.get_float32_matmul_precision() == "high"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -157,6 +159,19 @@ def test_compiling_changes_nothing(first: str) -> None:
         clipper.remove()
     for one, other in zip(found[0].values(), found[1].values(), strict=True):
         assert torch.allclose(one, other, rtol=1e-5, atol=1e-7) and one.any()
+
+
+def test_the_compiler_is_not_loaded_for_those_who_never_compile() -> None:
+    script = """
+import sys, torch
+from shuyuan.privacy import Clipper, Units
+model = torch.nn.Linear(2, 2)
+clipper = Clipper(model)
+clipper.begin(Units.one_a_row(3))
+clipper.backward(model(torch.ones(3, 2)).sum(1))
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 # ---- the same clipper, other shapes ------------------------------------------------------------------------------------

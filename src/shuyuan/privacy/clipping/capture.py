@@ -70,6 +70,7 @@ class Capture:
         self._taps: list[Tapped] = []
         self._inside = 0  # depth of modules that go the general way: what is in them is theirs
         self._handles: list[Any] = []
+        self._watched: list[Watched] = []
         self._model = model
         _refuse_mixers(model)
         for name, module in model.named_modules():
@@ -81,9 +82,9 @@ class Capture:
 
     def remove(self) -> None:
         """Takes all hooks away: the model is an ordinary one again."""
-        for handle in self._handles:
+        for handle in (*self._handles, *self._watched):
             handle.remove()
-        self._handles = []
+        self._handles, self._watched = [], []
 
     # -- one physical batch --
 
@@ -98,6 +99,8 @@ class Capture:
         Raises:
             PrivacyError: the model has changed since it was looked at: a mode, or what is trainable.
         """
+        for watched in self._watched:
+            watched.hide()
         _refuse_mixers(self._model)
         trainable = {id(weight) for weight in self._model.parameters() if weight.requires_grad}
         if trainable != self._names.keys():
@@ -147,11 +150,11 @@ class Capture:
 
     def _watch(self, name: str, module: nn.Module) -> None:
         if getattr(module, "weight_by_row", False):
-            self._handles.append(Watched(module, self._by_row(name, module)))
+            self._watched.append(Watched(module, self._by_row(name, module)))
             return
         rule = rule_for(module) if own_forward(module) else None
         watched = self._general(name, module) if rule is None else self._with_rule(name, module, rule)
-        self._handles.append(Watched(module, watched))
+        self._watched.append(Watched(module, watched))
 
     def _with_rule(self, name: str, module: nn.Module, rule: Rule) -> Callable[..., Any]:
         """The forward pass of a module with a rule: its parameters are held still, and its output goes through a tap."""

@@ -16,21 +16,24 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 @contextmanager
 def true_float32() -> Iterator[None]:
-    """Products of float32 matrices keep all their bits inside, where TF32 (10 bits) or bf16 was allowed outside.
+    """Products and convolutions of float32 numbers keep all their bits inside, where TF32 (10 bits) or bf16 was allowed outside.
 
     A sum of clipped gradients that was rounded so would move by more than the clip allows. torch has two ways to set
     this, by one word and by backend, and refuses to read one after the other was used: both are put back as they were.
     """
     backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
-    before = [backend.fp32_precision for backend in backends]
+    convolving = (torch.backends.cudnn.conv, torch.backends.mkldnn.conv)  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in (*backends, *convolving)]
     try:
         word = torch.get_float32_matmul_precision()
     except RuntimeError:  # set by backend alone
         word = "highest"
     torch.set_float32_matmul_precision("highest")
+    for backend in convolving:
+        backend.fp32_precision = "ieee"
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(word)
-        for backend, precision in zip(backends, before, strict=True):
+        for backend, precision in zip((*backends, *convolving), before, strict=True):
             backend.fp32_precision = precision

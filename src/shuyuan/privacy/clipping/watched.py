@@ -6,6 +6,7 @@ Not by hooks: a hook of the user's that changes the output may come before ours,
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
 from types import MethodType
 from typing import Any
@@ -27,8 +28,8 @@ class Watched:
 
     def __init__(self, module: nn.Module, forward: Callable[..., Any]) -> None:
         self._module = module
-        # A compiled graph would keep what stands in the forward pass now: the parameters held still, the tap of one batch.
-        self._forward = torch.compiler.disable(forward)  # type: ignore[no-untyped-call]
+        self._forward = forward
+        self._shown = True  # to torch's compiler
         self.before = module.__dict__.get("forward")
         module.forward = self
 
@@ -40,6 +41,15 @@ class Watched:
         if self.before is not None:
             return copy.deepcopy(self.before, memo)
         return MethodType(type(self._module).forward, memo[id(self._module)])
+
+    def hide(self) -> None:
+        """Hides it from torch's compiler, if that is loaded: loading it here would cost those who never compile.
+
+        A compiled graph would keep what stands in the forward pass now: the parameters held still, the tap of one batch.
+        """
+        if self._shown and "torch._dynamo" in sys.modules:
+            self._forward = torch.compiler.disable(self._forward)  # type: ignore[no-untyped-call]
+            self._shown = False
 
     def remove(self) -> None:
         """Puts back what stood there before, unless something else stands there now."""
