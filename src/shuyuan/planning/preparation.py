@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from ..data import Manifest
 from ..data.duplicates import NEAR_LIMIT, SLOTS
-from ..data.shards import SHARD_BYTES
 from ..data.survey import BATCH_CHARS, HELD_BYTES
 from ..data.vocabulary import SAMPLE_BYTES
 from ..recipe import Recipe
@@ -34,16 +33,16 @@ def preparation_items(recipe: Recipe, manifest: Manifest) -> dict[str, int]:
     splits = manifest.splits.values()
     text = sum(split.text_bytes for split in splits)
     records = sum(split.records for split in splits)
-    tokens = sum(split.tokens for split in splits) * (2 if manifest.vocab_size <= 65_536 else 4)
+    notes = NOTED_BYTES * records + SLOTS * min(records, NEAR_LIMIT)
+    held, noted = min(text, HELD_BYTES), round(notes * min(1.0, HELD_BYTES / max(1, text)))
+    if held + noted < notes:  # texts that become too many to hold are let go, and the notes grow on
+        held, noted = 0, notes
     learned = recipe.tokenizer.kind == "bpe" and recipe.tokenizer.from_ is None
     return {
         "Python and torch": LOADED_BYTES,
         "accountant": ACCOUNTANT_BYTES if recipe.privacy is not None else 0,
         "a batch of records": TABLES_BYTES + BATCHED * min(text, BATCH_CHARS),
-        "text held": min(text, HELD_BYTES),
-        "notes on records": NOTED_BYTES * records + SLOTS * min(records, NEAR_LIMIT),
-        # Learning and writing come one after the other.
-        "vocabulary and shards": max(
-            round(LEARNING * min(text, SAMPLE_BYTES)) if learned else 0, 2 * min(tokens, SHARD_BYTES)
-        ),
+        "text held": held,
+        "notes on records": noted,
+        "vocabulary": round(LEARNING * min(text, SAMPLE_BYTES)) if learned else 0,
     }
