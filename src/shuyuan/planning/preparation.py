@@ -20,7 +20,10 @@ BATCHED = 50  # times the text of a batch of records on its way through the pass
 NOTED_BYTES = (
     60  # of a record: its digest, owner, draw and sizes, and the order in which repeats are looked for
 )
-LEARNING = 3.0  # times the sample that a bpe vocabulary is learned from
+LEARNING_BYTES, LEARNING = (
+    25 * MIB,
+    5.5,
+)  # for a bpe vocabulary: at least, and times the sample that it is learned from
 
 
 def preparation_items(recipe: Recipe, manifest: Manifest) -> dict[str, int]:
@@ -37,12 +40,20 @@ def preparation_items(recipe: Recipe, manifest: Manifest) -> dict[str, int]:
     held, noted = min(text, HELD_BYTES), round(notes * min(1.0, HELD_BYTES / max(1, text)))
     if held + noted < notes:  # texts that become too many to hold are let go, and the notes grow on
         held, noted = 0, notes
-    learned = recipe.tokenizer.kind == "bpe" and recipe.tokenizer.from_ is None
-    return {
+    process = {
         "Python and torch": LOADED_BYTES,
         "accountant": ACCOUNTANT_BYTES if recipe.privacy is not None else 0,
+    }
+    reading = {
         "a batch of records": TABLES_BYTES + BATCHED * min(text, BATCH_CHARS),
         "text held": held,
         "notes on records": noted,
-        "vocabulary": round(LEARNING * min(text, SAMPLE_BYTES)) if learned else 0,
     }
+    if recipe.tokenizer.kind != "bpe" or recipe.tokenizer.from_ is not None:
+        return process | reading
+    learning = {
+        "vocabulary": LEARNING_BYTES + round(LEARNING * min(text, SAMPLE_BYTES)),
+        "text held": text if text <= HELD_BYTES else 0,
+        "notes on records": NOTED_BYTES * records,
+    }
+    return process | max(reading, learning, key=lambda items: sum(items.values()))
