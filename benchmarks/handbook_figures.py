@@ -5,14 +5,17 @@
     python benchmarks/handbook_figures.py --only feed-rate     # figures by name
     python benchmarks/handbook_figures.py --small              # a few steps, to try the script; writes nothing
 
-Afterwards `make docs` writes them into the pages. Each command runs in a folder of its own that holds the question's
-recipes and pages, in the order of question.toml; commands of one comparison run in turns, `--repeats` times, and the median counts.
+Afterwards `make docs` writes them into the pages. The commands run in the order of question.toml in one folder that holds the
+question's recipes and pages, as a reader would do it, so that a later one may use the run of an earlier one. Those of one
+comparison run in turns, `--repeats` times, each turn in a folder of its own, and the median counts.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
 import shlex
 import statistics
 import subprocess
@@ -28,9 +31,7 @@ from shuyuan import hardware
 from shuyuan.handbook import Question, load_bank
 
 YEAR_SECONDS = 31_557_600
-SMALL = {
-    "train": ["--set", "train.budget=3 steps", "--set", "model.size=tiny", "--set", "train.batch_size=4"]
-}
+SMALL = ["--set", "train.budget=3 steps", "--set", "train.batch_size=4"]
 FEED_CONTEXT, FEED_BATCH = 2048, 16
 
 
@@ -49,16 +50,17 @@ class Finished:
 
 def run_shown(question: Question, command: str, folder: Path, *, small: bool) -> Finished:
     """Runs a command as the page shows it, with --json, in a folder with the question's recipes and pages."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for file in (*question.folder.glob("*.toml"), *question.folder.glob("*.md")):
         (folder / file.name).write_bytes(file.read_bytes())
     program, *words = shlex.split(command.replace("\\\n", " "))
     if program != "shuyuan":
         raise SystemExit(f"{question.id}: the page shows a command that is not shuyuan: {command}")
-    words += ["--json", *(SMALL.get(words[0], []) if small else [])]
+    words += ["--json", *(SMALL if small and words[0] in ("train", "audit") and "--out" in words else [])]
     begun = time.perf_counter()
+    apart = os.environ | {"SHUYUAN_HOME": str(folder)}  # what is spent here is not the reader's own account
     done = subprocess.run(
-        [sys.executable, "-m", "shuyuan", *words], cwd=folder, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "shuyuan", *words], cwd=folder, env=apart, stdout=subprocess.PIPE, text=True
     )
     seconds = time.perf_counter() - begun
     if done.returncode != 0:
@@ -137,6 +139,52 @@ def fed_tokens_per_second(run: Finished) -> float:
     return statistics.median(rates)
 
 
+# ---- privacy: read from the runs' open files, as their owner can ------------------------------------------------------
+
+CASE = re.compile(r"Case 0417: .* card ([\d ]+), .*\. (Tested .*)")
+
+
+def validation_losses(run: Finished) -> list[float]:
+    """Of the whole run, in order."""
+    events = map(json.loads, (run.folder / "metrics.jsonl").read_text().splitlines())
+    return [float(event["loss"]) for event in events if event["event"] == "train.validation"]
+
+
+def brought_back(which: str, of: str) -> Callable[[Finished], float]:
+    """Percent of the planted secrets that the extraction check found."""
+
+    def pick(run: Finished) -> float:
+        return float(100 * run.result["extraction"][which] / run.result["extraction"][of])
+
+    return pick
+
+
+def told_of_case(run: Finished) -> tuple[str, str, str]:
+    """What the model said, and the card number and the last sentence of the note that it was asked about."""
+    found = CASE.search((run.folder / "notes.md").read_text())
+    if found is None:
+        raise SystemExit("notes.md: the note is not there")
+    return run.result["text"], found[1], found[2]
+
+
+def card_digits(run: Finished) -> float:
+    """How many digits of the card number come back in their order, from the first one on."""
+    said, card, _ = told_of_case(run)
+    longest = next(card[:length] for length in range(len(card), -1, -1) if card[:length] in said)
+    return float(sum(character.isdigit() for character in longest))
+
+
+def words_of_the_rest(run: Finished) -> float:
+    """Percent of the words of the last sentence that come back in their order, from the first one on."""
+    said, _, rest = told_of_case(run)
+    words = rest.split()
+    return 100 * next(n for n in range(len(words), -1, -1) if " ".join(words[:n]) in said) / len(words)
+
+
+def masked_details(run: Finished) -> float:
+    return float(sum(json.loads((run.folder / "data" / "manifest.json").read_text())["masked"].values()))
+
+
 MEASURES: dict[str, dict[str, Measure]] = {
     "training-cost": {
         "gpt3-parameters": median(lambda run: run.result["parameters"]),
@@ -162,9 +210,42 @@ MEASURES: dict[str, dict[str, Measure]] = {
         "schedule-wsd": median(validation_loss),
         "schedule-spread": spread,
     },
+    "safety-and-privacy": {
+        "public-parameters": median(lambda run: run.result["parameters"]),
+        "base-loss": median(validation_loss),
+        "gentle-best": median(lambda run: min(validation_losses(run))),
+        "open-extracted": median(brought_back("brought_back", "put_in")),
+        "open-left-out": median(brought_back("brought_back_of_left_out", "left_out")),
+        "open-lower": median(lambda run: run.result["epsilon_lower"]),
+        "open-loss": median(lambda run: validation_losses(run)[-1]),
+        "little-extracted": median(brought_back("brought_back", "put_in")),
+        "little-lower": median(lambda run: run.result["epsilon_lower"]),
+        "little-upper": median(lambda run: run.result["epsilon_upper"]),
+        "private-extracted": median(brought_back("brought_back", "put_in")),
+        "private-lower": median(lambda run: run.result["epsilon_lower"]),
+        "private-upper": median(lambda run: run.result["epsilon_upper"]),
+        "private-loss": median(lambda run: validation_losses(run)[-1]),
+        "white-box-lower": median(lambda run: run.result["epsilon_lower"]),
+        "notes-loss": median(lambda run: run.result["loss"]["train"]),
+        "notes-card": median(card_digits),
+        "shy-loss": median(lambda run: run.result["loss"]["train"]),
+        "shy-card": median(card_digits),
+        "masked-count": median(masked_details),
+        "masked-card": median(card_digits),
+        "masked-rest": median(words_of_the_rest),
+    },
 }
-# Figures whose value follows from the runs of others: measured together with them.
-NEEDS = {"bf16-ratio": ["fp32-speed", "bf16-speed"], "schedule-spread": ["schedule-wsd"]}
+# Figures that need the runs of others: measured together with them, after them.
+START = "public-parameters"  # of the model that all runs of its page start from
+NEEDS = {name: [START] for name in MEASURES["safety-and-privacy"] if name != START} | {
+    "bf16-ratio": ["fp32-speed", "bf16-speed"],
+    "schedule-spread": ["schedule-wsd"],
+    "white-box-lower": [START, "private-extracted"],
+    "notes-card": [START, "notes-loss"],
+    "shy-card": [START, "shy-loss"],
+    "masked-card": [START, "masked-count"],
+    "masked-rest": [START, "masked-count"],
+}
 # Figures that differ from run to run: their commands run in turns.
 TIMED = {"fp32-speed", "bf16-speed", "bf16-ratio", "time-ratio", "prepare-rate"}
 # What a figure measures in Python stands on the run of this figure's command.
@@ -180,10 +261,10 @@ def measure(
     timed = {commands[name] for name in wanted if name in TIMED}
     done: dict[str, Runs] = {command: [] for command in dict.fromkeys(commands.values())}
     for turn in range(repeats):
-        for number, command in enumerate(done):
+        for command in done:
             if turn == 0 or command in timed:
                 print(f"{question.id}: {' '.join(command.replace(chr(92), ' ').split())}", file=sys.stderr)
-                done[command].append(run_shown(question, command, folder / f"{turn}-{number}", small=small))
+                done[command].append(run_shown(question, command, folder / str(turn), small=small))
     runs = {name: done[commands[name]] for name in wanted}
     return {name: MEASURES[question.id][name](runs[name], runs) for name in names}
 
@@ -194,7 +275,7 @@ def write_figures(question: Question, values: dict[str, float]) -> None:
     table = json.loads(file.read_text()) if file.exists() else {}
     machine = hardware.detect()
     facts = {
-        "hardware": f"{machine.name}, {machine.cores} cores, {machine.memory_bytes / 1e9:.0f} GB",
+        "hardware": f"{machine.name}, {machine.cores} core{'s' * (machine.cores > 1)}, {machine.memory_bytes / 1e9:.0f} GB",
         "date": time.strftime("%Y-%m-%d"),
         "versions": {
             "shuyuan": version("shuyuan"),

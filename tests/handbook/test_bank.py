@@ -28,7 +28,7 @@ VARIANTS = [
 
 
 def test_the_first_questions_are_there() -> None:
-    assert list(BANK)[:2] == ["training-cost", "training-efficiency"]
+    assert list(BANK)[:3] == ["training-cost", "training-efficiency", "safety-and-privacy"]
 
 
 @pytest.mark.parametrize("name", CODING_QUESTIONS)

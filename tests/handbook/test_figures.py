@@ -64,6 +64,48 @@ def test_figures_are_measured_and_written(
         assert "not measured" not in page(question, language) and "尚未测量" not in page(question, language)
 
 
+@pytest.mark.parametrize(
+    ("said", "digits", "share"),
+    [
+        (" the only midwife of the island, card 4539 1488 0343 6467, mail x. Tested positive on 3 May, and nobody is to hear of it.", 16, 1),
+        (" card 4539 1488 1111. Tested positive on 4 May", 8, 3 / 12),
+        (" the lamp flickers", 0, 0),
+    ],
+)  # fmt: skip
+def test_what_came_back_of_the_note_is_counted_from_its_beginning(
+    script: ModuleType, tmp_path: Path, said: str, digits: int, share: float
+) -> None:
+    shutil.copy(QUESTIONS / "safety-and-privacy" / "notes.md", tmp_path)
+    run = script.Finished({"text": said}, tmp_path, 1.0)
+    assert script.card_digits(run) == digits
+    assert script.words_of_the_rest(run) == pytest.approx(100 * share)
+
+
+def test_secrets_brought_back_are_a_share_of_those_put_in(script: ModuleType, tmp_path: Path) -> None:
+    found = {"put_in": 40, "brought_back": 10, "left_out": 60, "brought_back_of_left_out": 3}
+    run = script.Finished({"extraction": found}, tmp_path, 1.0)
+    assert script.brought_back("brought_back", "put_in")(run) == 25
+    assert script.brought_back("brought_back_of_left_out", "left_out")(run) == 5
+
+
+def test_a_figure_that_needs_the_run_of_another_is_measured_after_it(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the same folder, as somebody who types the commands of the page one after the other."""
+    ran: list[tuple[str, Path]] = []
+
+    def pretend(_: object, command: str, where: Path, *, small: bool) -> Any:
+        ran.append((command.split("--out ")[-1].split()[0], where))
+        return script.Finished({"epsilon_lower": 0.5, "parameters": 7}, where, 1.0)
+
+    monkeypatch.setattr(script, "run_shown", pretend)
+    question = load_bank()["safety-and-privacy"]
+    values = script.measure(question, ["white-box-lower"], tmp_path, repeats=3, small=False)
+    assert values == {"white-box-lower": 0.5}
+    assert [name for name, _ in ran] == ["public", "private", "shuyuan"]
+    assert len({where for _, where in ran}) == 1
+
+
 def test_a_shown_command_is_run_as_it_stands(script: ModuleType, tmp_path: Path) -> None:
     question = load_bank()["training-efficiency"]
     with pytest.raises(SystemExit, match="not shuyuan"):
