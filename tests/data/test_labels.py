@@ -307,7 +307,7 @@ def test_runs_from_before_labels_are_still_what_they_were(tmp_path: Path) -> Non
 def test_reading_twice_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = labelled(jsonl(tmp_path / "a.jsonl", reviews("zh", 150)))
     manifest, _ = prepared(tmp_path / "one", recipe)
-    monkeypatch.setattr(survey, "_MEMORY_BYTES", 0)
+    monkeypatch.setattr(survey, "HELD_BYTES", 0)
     other, _ = prepared(tmp_path / "two", recipe)
     assert other.splits == manifest.splits
 

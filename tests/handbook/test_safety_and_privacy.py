@@ -50,14 +50,14 @@ def hint_for(checker: ModuleType, *changes: tuple[str, str]) -> str | None:
     return None
 
 
-SUM = "sum_P = (factors_U * units_UP).sum(0)"
-NOISE = "noise_P = torch.randn(len(sum_P), generator=generator) * noise_multiplier * clip"
+SUM = "sum_P = (factors_U[:, None] * units_UP).sum(0)"
+NOISE = "noise_P = torch.randn(len(sum_P), generator=generator) * deviation"
 BOTH = "(sum_P + noise_P) / expected_units"
-MADE = "return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]"
+MADE = "return [part.view(shape) for part, shape in pairs]"
 
-MATRIX_PRODUCT = [(SUM, "sum_P = factors_U[:, 0] @ units_UP")]
-NORMAL = [("torch.randn(len(sum_P), generator=generator) * noise_multiplier * clip",
-           "torch.empty(len(sum_P)).normal_(0.0, noise_multiplier * clip, generator=generator)")]  # fmt: skip
+MATRIX_PRODUCT = [(SUM, "sum_P = factors_U @ units_UP")]
+NORMAL = [("torch.randn(len(sum_P), generator=generator) * deviation",
+           "torch.empty(len(sum_P)).normal_(0.0, deviation, generator=generator)")]  # fmt: skip
 DIVIDED_APART = [(BOTH, "sum_P / expected_units + noise_P / expected_units")]
 IN_A_TUPLE = [(MADE, MADE.replace("[", "tuple(").replace("]", ")"))]
 
@@ -76,28 +76,28 @@ MISTAKES = {
     "shape": [("part.view(shape)", "part")],
     "became-infinite": [(BOTH, "(sum_P + noise_P) / 0")],
     "changes-arguments": [("    shapes = ", "    gradients[0].zero_()\n    shapes = ")],
-    "not-clipped": [("factors_U * units_UP", "units_UP")],
+    "not-clipped": [("factors_U[:, None] * units_UP", "units_UP")],
     "clip-enlarges": [("norms_U.nan_to_num(0.0).clamp(min=clip)", "norms_U.nan_to_num(0.0)")],
     "not-divided": [(BOTH, "sum_P + noise_P / expected_units")],
     "realised-batch": [(BOTH, "sum_P / max(1, len(owners_N)) + noise_P / expected_units")],
-    "divided-twice": [(SUM, "sum_P = (factors_U * units_UP).sum(0) / expected_units")],
+    "divided-twice": [(SUM, "sum_P = (factors_U[:, None] * units_UP).sum(0) / expected_units")],
     "clips-the-batch": [(SUM, "sum_P = units_UP.sum(0)\n    sum_P = sum_P * (clip / sum_P.norm().clamp(min=clip))")],
     "clips-each-record": [("torch.unique(owners_N, return_inverse=True)", "torch.unique(torch.arange(len(owners_N)), return_inverse=True)")],
-    "wrong-sum": [("clamp(min=clip))", "clamp(min=clip) / 2)")],
-    "sensitivity": [("clamp(min=clip))", "clamp(min=clip, max=1e4))")],
+    "wrong-sum": [("clamp(min=clip)", "clamp(min=clip) / 2")],
+    "sensitivity": [("clamp(min=clip)", "clamp(min=clip, max=1e4)")],
     "no-noise": [(BOTH, "sum_P / expected_units")],
     "noise-divided-twice": [(NOISE, NOISE + " / expected_units")],
     "noise-not-divided": [(BOTH, "sum_P / expected_units + noise_P")],
     "noise-over-realised-batch": [(BOTH, "sum_P / expected_units + noise_P / max(1, len(owners))")],
     "noise-for-each-unit": [(NOISE, NOISE.replace("len(sum_P)", "(len(owners), len(sum_P))") + "\n    noise_P = noise_P.sum(0)")],
-    "noise-without-clip": [(NOISE, NOISE.removesuffix(" * clip"))],
+    "noise-without-clip": [("deviation = noise_multiplier * clip", "deviation = noise_multiplier")],
     "noise-size": [(NOISE, NOISE + " / 3")],
-    "noise-mean": [(NOISE, NOISE + " + noise_multiplier * clip")],
+    "noise-mean": [(NOISE, NOISE + " + deviation")],
     "other-randomness": [(NOISE, NOISE.replace(", generator=generator", ""))],
     "same-noise": [(NOISE, NOISE.replace("generator=generator", "generator=torch.Generator().manual_seed(0)"))],
     "empty-batch-fails": [("gradient.flatten(1)", "gradient.reshape(len(gradient), -1)")],
     "empty-batch-noise": [(BOTH, "(sum_P + noise_P * bool(len(owners))) / expected_units")],
-    "one-infinite-unit": [("    units_UP[~norms_U.isfinite()] = 0.0  # setting, not multiplying: NaN times zero is NaN\n", "")],
+    "one-infinite-unit": [("    units_UP[~norms_U.isfinite()] = 0.0\n", "")],
 }  # fmt: skip
 
 

@@ -153,6 +153,7 @@ def _first_change(done: Manifest, records: Records) -> str:
 
 def _settings(recipe: Recipe) -> str:
     table = recipe.model_dump(mode="json", include={"task", "seed", "data", "tokenizer", "audit"})
+    del table["data"]["id"]  # shapes nothing
     for key in (
         "label",
         "labels",
