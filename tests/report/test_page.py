@@ -80,13 +80,12 @@ def test_the_public_page_of_a_sealed_run_says_nothing_about_records(make_run: Ma
         "3.217", "4.432", "3.11", "8.1", "4,210", "467", "9,876,543", "1,012,345", "321", "return self", "名字", "12 records",
         "9 empty", "def main", "5,312,256", "nats", "validation.loss",
         "93 MiB", "95 MiB", "activations", "500 MiB", "777",
+        "790 MiB", "760 MiB",  # the peak may be that of preparation, which follows the size of the source
     ):  # fmt: skip
         assert secret not in Page(public).text, secret
     for words in (
         "400",
         "2 min 7 s",
-        "790 MiB",
-        "760 MiB",
         "Example CPU",
         "shuyuan report RUN --to FILE",
         "encrypted",

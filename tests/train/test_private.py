@@ -116,8 +116,9 @@ def test_killed_at_random_moments_it_ends_bit_for_bit_and_spends_once(tmp_path: 
     changes = PRIVATE | {"train__checkpoint_every": "3 steps"}
     trained(tmp_path / "a", **changes)
     prepared(tmp_path / "b", **changes)
-    kill_at_random(tmp_path / "b", cores, 2, 24, seed=time.time_ns())
-    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    seed = time.time_ns()
+    kill_at_random(tmp_path / "b", cores, 2, 24, seed)
+    assert weights(tmp_path / "a") == weights(tmp_path / "b"), f"seed {seed}"
     assert last_checkpoint(tmp_path / "a") == last_checkpoint(tmp_path / "b")
     from shuyuan.privacy.ledger import spent
 

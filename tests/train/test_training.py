@@ -227,8 +227,9 @@ def test_killed_at_random_moments_ends_bit_for_bit_where_the_uninterrupted_run_e
     changes = {"train__precision": precision, "train__checkpoint_every": "3 steps"}
     trained(tmp_path / "a", **changes)  # in this process
     prepared(tmp_path / "b", **changes)
-    kill_at_random(tmp_path / "b", cores, kills, 24, seed=time.time_ns())
-    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    seed = time.time_ns()
+    kill_at_random(tmp_path / "b", cores, kills, 24, seed)
+    assert weights(tmp_path / "a") == weights(tmp_path / "b"), f"seed {seed}"
     assert last_checkpoint(tmp_path / "a") == last_checkpoint(tmp_path / "b")
 
 

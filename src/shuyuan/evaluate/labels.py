@@ -18,7 +18,6 @@ from ..recipe import Recipe
 from ..tasks import task_named
 from ..vault import Store
 
-BATCH = 64
 SAMPLES = 3
 SHOWN_CHARS = 300  # of a record that is shown
 
@@ -28,6 +27,8 @@ def score_labels(
 ) -> dict[str, float]:
     """{"SPLIT.METRIC": value} of the held-out splits."""
     context = recipe.model.context
+    at_once = recipe.train.micro_batch
+    assert isinstance(at_once, int)  # resolved; what training had room for, this has too
     labeller = Labeller(model, choose_precision(recipe.train.precision, detect()))
     frequent = int(np.argmax(Rows(store, manifest, "train", context).counts))
     metrics: dict[str, float] = {}
@@ -37,7 +38,7 @@ def score_labels(
         rows = Rows(store, manifest, split, context)
         found, labels = [], []
         with progress.stage(f"score on {split}", rows.count, "records") as stage:
-            for inputs_BT, targets_B1 in rows.in_order(BATCH):
+            for inputs_BT, targets_B1 in rows.in_order(at_once):
                 found.append(labeller.probabilities(inputs_BT))
                 labels.append(targets_B1[:, 0])
                 stage.advance(len(inputs_BT))

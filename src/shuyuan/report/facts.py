@@ -123,16 +123,14 @@ def gather(run: Run, store: Store, *, whole: bool) -> Facts:
 def public_plan(plan: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
     """What of a plan says nothing about the records: it is guessed from a look at them, and tells their size in places.
 
-    Storage, the memory that the data takes and the notes are left out; where the vocabulary is the characters of the
-    records, so is the number of parameters.
+    Storage, memory (the peak may be that of preparation, which follows the source's size) and the notes are left out; where the
+    vocabulary is the characters of the records, so is the number of parameters.
     """
-    shown = ["tokens", "peak_bytes", "seconds"]
+    shown = ["tokens", "seconds"]
     if recipe.tokenizer.kind != "char" or recipe.tokenizer.from_:
         shown += ["parameters", "train_flops"]
     public = {key: plan[key] for key in shown if key in plan}
-    measured = {
-        key: value for key, value in _table(plan.get("measured")).items() if key in ("seconds", "peak_bytes")
-    }
+    measured = {key: value for key, value in _table(plan.get("measured")).items() if key == "seconds"}
     return public | ({"measured": measured} if measured else {})
 
 
