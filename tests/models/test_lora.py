@@ -31,7 +31,8 @@ def test_small_matrices_learn_and_are_added_at_the_end(tmp_path: Path, kind: str
         untouched = model.eval()(ids)
     add_lora(model, Lora(rank=4), seed=1)
     learns = {name for name, weight in model.named_parameters() if weight.requires_grad}
-    assert {name for name in learns if "lora_" not in name} == (model.new or set())
+    poolers = {name for name in before if ".pooler." in name}
+    assert {name for name in learns if "lora_" not in name} == (model.new or set()) | poolers
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(ids), untouched)  # B is zero, so nothing is added yet
         for name, weight in model.named_parameters():
@@ -66,5 +67,8 @@ def test_named_matrices_alone(tmp_path: Path) -> None:
     add_lora(model, Lora(rank=4, targets=["q_proj", "v_proj"]), seed=1)
     learns = [name for name, weight in model.named_parameters() if weight.requires_grad]
     assert len(learns) == 2 * 2 * 2 and all("q_proj" in name or "v_proj" in name for name in learns)
+    last = hub.load_folder(tmp_path)
+    add_lora(last, Lora(rank=4, targets=["layers.1.self_attn.q_proj"]), seed=1)
+    assert sum(weight.requires_grad for weight in last.parameters()) == 2
     with pytest.raises(RecipeError, match=r"called query.*q_proj.*models\.no-lora-target"):
         add_lora(hub.load_folder(tmp_path), Lora(targets=["query"]), seed=1)

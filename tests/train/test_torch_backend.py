@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from shuyuan.errors import Interrupted
+from shuyuan.errors import Interrupted, TrainError
 from shuyuan.train.backend import OVERFLOW, Batch
 from shuyuan.train.precision import repeatable
 from shuyuan.train.torch_backend import TorchBackend
@@ -196,3 +196,26 @@ def test_repeatable_fixes_threads_and_random_state_and_puts_them_back() -> None:
 def test_an_unresolved_recipe_is_a_mistake_of_the_caller() -> None:
     with pytest.raises(ValueError, match="not resolved"):
         TorchBackend(Network(), settings(precision="auto"), CPU)
+
+
+def test_frozen_weights_are_not_saved_and_must_be_the_same(tmp_path: Path) -> None:
+    """A checkpoint of LoRA holds a digest of what it was trained beside."""
+
+    def backend(seed: int) -> TorchBackend:
+        model = Network(seed=seed)
+        for name, weight in model.named_parameters():
+            weight.requires_grad_("norm" in name)
+        return TorchBackend(model, settings(), CPU)
+
+    first = backend(3)
+    assert {name for name in first.state() if name.startswith("weights.")} == {
+        "weights.norm.weight",
+        "weights.norm.bias",
+    }
+    first.step(sample(1), 0.01)
+    state = {name: array.copy() for name, array in first.state().items()}
+    second = backend(3)
+    second.load(state)
+    assert all(np.array_equal(array, state[name]) for name, array in second.state().items())
+    with pytest.raises(TrainError, match="has changed since training began"):
+        backend(4).load(state)

@@ -33,7 +33,11 @@ def add_lora(model: Network, lora: Lora, seed: int) -> None:
     except ImportError:
         raise missing_extra("LoRA", "huggingface") from None
     matrices = [name for name, module in model.named_modules() if in_block(name + ".") and _is_matrix(module)]
-    chosen = [name for name in matrices if not lora.targets or name.rsplit(".", 1)[-1] in lora.targets]
+    chosen = [
+        name
+        for name in matrices
+        if not lora.targets or any(f".{name}".endswith(f".{target}") for target in lora.targets)
+    ]
     if not chosen:
         there = sorted({name.rsplit(".", 1)[-1] for name in matrices})
         raise RecipeError(
@@ -54,7 +58,7 @@ def add_lora(model: Network, lora: Lora, seed: int) -> None:
         torch.manual_seed(seed)
         inject_adapter_in_model(config, model)
     for name, weight in model.named_parameters():
-        weight.requires_grad_("lora_" in name or name in new)
+        weight.requires_grad_("lora_" in name or name in new or _leads_to_the_head(name, bool(new)))
 
 
 def merge_lora(model: nn.Module) -> None:
@@ -66,6 +70,11 @@ def merge_lora(model: nn.Module) -> None:
             module.merge()
             parent, _, last = name.rpartition(".")
             setattr(model.get_submodule(parent), last, module.get_base_layer())
+
+
+def _leads_to_the_head(name: str, head_is_new: bool) -> bool:
+    """An encoder's pooler stands between its blocks and a head, and was made for another one."""
+    return head_is_new and ".pooler." in name
 
 
 def _is_matrix(module: nn.Module) -> bool:

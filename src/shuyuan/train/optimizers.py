@@ -154,8 +154,8 @@ class Optimizers:
     """The optimizers of one model, each parameter in exactly one of them; a tied weight counts once.
 
     Args:
-        model: its parameters' names tell where they stand; frozen ones are left out. Its attribute `new`, if it has one,
-            names those that were drawn in a model whose others were loaded: only they get OUTSIDE_RATE with AdamW.
+        model: its parameters' names tell where they stand; frozen ones are left out. Where its attribute `new` says that
+            it was loaded, all learn at one rate with AdamW, since rare rows have been visited before.
         kind: as in the recipe: "muon", "adamw" or "sgd".
         weight_decay: decoupled, and on the matrices inside the blocks only: not on norms, and not on embedding and
             head, whose rows are words that would fade between two visits.
@@ -173,20 +173,16 @@ class Optimizers:
         matrices = {name: w for name, w in self._named.items() if in_block(name) and w.ndim == 2}
         self._matrices: list[Tensor] = list(matrices.values())
         self._weight_decay = weight_decay
-        rest = {name: w for name, w in self._named.items() if name not in matrices}
-        new: frozenset[str] | None = getattr(model, "new", None)
-        gentle = set() if new is None or kind != "adamw" else rest.keys() - new
-        groups: list[Group] = [
-            {"params": self._matrices, "factor": 1.0},
-            {"params": [rest[name] for name in rest if name not in gentle], "factor": OUTSIDE_RATE[kind]},
-            {"params": [rest[name] for name in rest if name in gentle], "factor": 1.0},
-        ]
-        inside, *outside = groups
+        rest = [weight for name, weight in self._named.items() if name not in matrices]
+        loaded = getattr(model, "new", None) is not None
+        inside = {"params": self._matrices, "factor": 1.0}
+        outside = {"params": rest, "factor": 1.0 if loaded and kind == "adamw" else OUTSIDE_RATE[kind]}
+        both = [group for group in (inside, outside) if group["params"]]
         self.all: list[Optimizer]
         if kind == "muon":
-            self.all = [Muon([inside], muon_dtype), AdamW(_filled(outside))]
+            self.all = [Muon([inside], muon_dtype), AdamW([outside] if rest else [])]
         else:
-            self.all = [AdamW(_filled(groups)) if kind == "adamw" else SGD(_filled(groups))]
+            self.all = [AdamW(both) if kind == "adamw" else SGD(both)]
 
     def parameters(self) -> list[nn.Parameter]:
         """Every parameter that learns, once."""
@@ -211,7 +207,3 @@ class Optimizers:
             for weight, state in optimizer.state.items()
             for key, tensor in state.items()
         }
-
-
-def _filled(groups: list[Group]) -> list[Group]:
-    return [group for group in groups if group["params"]]

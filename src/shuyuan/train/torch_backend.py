@@ -9,16 +9,21 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .. import hardware as machines
+from ..errors import TrainError
+from ..models.digest import digest_of
 from ..recipe import Train
 from .backend import OVERFLOW, Batch, Figures
 from .memory import peak_memory
 from .optimizers import Optimizers
 from .precision import Precision
+
+FROZEN = "frozen"
 
 
 class Trainable(Protocol):
@@ -52,6 +57,7 @@ class TorchBackend:
             torch.bfloat16 if machines.choose_precision("auto", hardware) == "bf16" else torch.float32
         )
         self._optimizers = Optimizers(self.model, train.optimizer, train.weight_decay, muon_dtype)
+        self._frozen = _frozen(self.model)
         if self.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
 
@@ -115,7 +121,18 @@ class TorchBackend:
         return {name: tensor.detach().cpu().numpy() for name, tensor in self._tensors().items()}
 
     def load(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """Goes on from a `state` with the same names, shapes and types."""
+        """Goes on from a `state` with the same names, shapes and types.
+
+        Raises:
+            TrainError: the frozen weights are others than those that training began with.
+        """
+        if self._frozen and not np.array_equal(arrays[FROZEN], self._frozen[FROZEN].numpy()):
+            raise TrainError(
+                "train.other-start",
+                "The model to start from has changed since training began, and the checkpoint holds only what was trained beside it.",
+                where="model.from",
+                mend="Put the old weights back, or begin a new run in another folder.",
+            )
         with torch.no_grad():
             for name, tensor in self._tensors().items():
                 tensor.copy_(torch.from_numpy(arrays[name].copy()))
@@ -142,6 +159,14 @@ class TorchBackend:
     def peak_bytes(self) -> int:
         """The most memory used so far: of the GPU, or of this process."""
         return peak_memory(self.device)
+
+
+def _frozen(model: nn.Module) -> dict[str, Tensor]:
+    """What a state holds in place of frozen weights, which are those that training began with: a digest of them."""
+    frozen = ((name, weight) for name, weight in model.named_parameters() if not weight.requires_grad)
+    if all(weight.requires_grad for weight in model.parameters()):
+        return {}
+    return {FROZEN: torch.frombuffer(bytearray.fromhex(digest_of(frozen)), dtype=torch.uint8)}
 
 
 def _why(loss: float, overflowed: bool) -> str:
