@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from shuyuan import load
+from shuyuan import load, pipeline
+from shuyuan.errors import Interrupted
+from shuyuan.progress import Stop
 from tests.models.hub_folders import written
 from tests.runs import Outcome, shuyuan, text_of
+from tests.train.parts import StopAt
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft asks so
@@ -108,3 +112,24 @@ def test_lora_without_a_model_to_adapt_is_refused(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text('[data]\nsource = "stdlib"\n[train]\nlora = { rank = 4 }\n')
     outcome = shuyuan("run", tmp_path / "recipe.toml", "--out", tmp_path / "run")
     assert outcome.status == 1 and "model.from" in outcome.stderr
+
+
+def test_lora_goes_on_bit_for_bit_and_beside_the_same_weights_alone(tmp_path: Path) -> None:
+    tuned(tmp_path, "qwen3", "generation", "lora = { rank = 4 }\n", steps=8)
+    stop = Stop()
+    with (
+        pytest.raises(Interrupted),
+        pipeline.begin(
+            tmp_path / "recipe.toml", "train", out=tmp_path / "stopped", progress=StopAt(stop, 4), stop=stop
+        ) as job,
+    ):
+        pipeline.everything(job)
+    stopped = tmp_path / "stopped"
+    shutil.copytree(stopped, tmp_path / "copy")
+    assert shuyuan("run", stopped).status == 0
+    first, second = (tmp_path / name / "model/model.safetensors" for name in ("run", "stopped"))
+    assert first.read_bytes() == second.read_bytes()
+    shutil.rmtree(tmp_path / "base")
+    written("qwen3", tmp_path / "base", seed=1)
+    outcome = shuyuan("train", tmp_path / "copy")
+    assert outcome.status == 1 and "has changed since training began" in outcome.stderr

@@ -153,11 +153,8 @@ def _first_change(done: Manifest, records: Records) -> str:
 
 def _settings(recipe: Recipe) -> str:
     table = recipe.model_dump(mode="json", include={"task", "seed", "data", "tokenizer", "audit"})
-    del table["data"]["id"]  # shapes nothing
-    for key in (
-        "label",
-        "labels",
-    ):  # left out where they are: runs from before these keys are still what they were
+    # Left out where they are, so that runs from before these keys are still what they were.
+    for key in ("id", "label", "labels"):
         if table["data"][key] is None:
             del table["data"][key]
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()

@@ -144,11 +144,12 @@ class TorchBackend:
             torch.cuda.set_rng_state(torch.from_numpy(arrays["random.cuda"].copy()))
 
     def _tensors(self) -> dict[str, Tensor]:
-        tensors: dict[str, Tensor] = {  # frozen weights are those that training began with
+        tensors: dict[str, Tensor] = {
             f"weights.{name}": weight
             for name, weight in self.model.named_parameters()
             if weight.requires_grad
         }
+        tensors |= self._frozen
         tensors |= {f"optimizer.{name}": tensor for name, tensor in self._optimizers.tensors().items()}
         tensors |= {f"scaler.{key}": tensor for key, tensor in self._precision.state().items()}
         tensors["random.cpu"] = torch.get_rng_state()
