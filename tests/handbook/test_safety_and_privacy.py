@@ -2,52 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
-from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import pytest
 
-from shuyuan.handbook import QUESTIONS
-
-FOLDER = QUESTIONS / "safety-and-privacy"
-SOLUTION = (FOLDER / "solution.py").read_text(encoding="utf-8")
-
-
-class NamedError(Exception):
-    pass
+from .checkers import HintFor, checker_of
 
 
 @pytest.fixture(scope="module")
-def checker() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("safety_and_privacy_check", FOLDER / "check.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    threads = module.torch.get_num_threads()
-    module.torch.set_num_threads(1)  # as in the grader: threads only get in each other's way here
-    yield module
-    module.torch.set_num_threads(threads)
-
-
-def hint_for(checker: ModuleType, *changes: tuple[str, str]) -> str | None:
-    """The hint that the solution gets after the changes, or None if it passes."""
-    source = SOLUTION
-    for old, new in changes:
-        assert source.count(old) == 1, old
-        source = source.replace(old, new)
-    space: dict[str, Any] = {}
-    exec(compile(source, "answer.py", "exec"), space)
-
-    def wrong(hint: str, **_: object) -> None:
-        raise NamedError(hint)
-
-    try:
-        checker.check(SimpleNamespace(private_gradient=space["private_gradient"]), wrong)
-    except NamedError as named:
-        return str(named)
-    return None
+def hint_for() -> Iterator[HintFor]:
+    with checker_of("safety-and-privacy", "private_gradient") as found:
+        yield found
 
 
 SUM = "sum_P = (factors_U[:, None] * units_UP).sum(0)"
@@ -67,8 +32,8 @@ IN_A_TUPLE = [(MADE, MADE.replace("[", "tuple(").replace("]", ")"))]
     [[], MATRIX_PRODUCT, NORMAL, DIVIDED_APART, IN_A_TUPLE],
     ids=["solution", "product", "normal", "apart", "tuple"],
 )
-def test_right_ways_pass(checker: ModuleType, changes: list[tuple[str, str]]) -> None:
-    assert hint_for(checker, *changes) is None
+def test_right_ways_pass(hint_for: HintFor, changes: list[tuple[str, str]]) -> None:
+    assert hint_for(*changes) is None
 
 
 MISTAKES = {
@@ -102,8 +67,8 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("hint", MISTAKES)
-def test_mistakes_are_named(checker: ModuleType, hint: str) -> None:
-    assert hint_for(checker, *MISTAKES[hint]) == hint
+def test_mistakes_are_named(hint_for: HintFor, hint: str) -> None:
+    assert hint_for(*MISTAKES[hint]) == hint
 
 
 @pytest.mark.parametrize(
@@ -112,9 +77,9 @@ def test_mistakes_are_named(checker: ModuleType, hint: str) -> None:
     ids=["goes on", "begins again"],
 )
 def test_noise_may_be_drawn_one_parameter_at_a_time_but_not_twice_the_same(
-    checker: ModuleType, from_where: str, hint: str | None
+    hint_for: HintFor, from_where: str, hint: str | None
 ) -> None:
     drawn = "torch.cat([torch.randn(gradient.shape[1:], generator=FROM).flatten() for gradient in gradients])"
     drawn = drawn.replace("FROM", from_where)
     change = (NOISE, NOISE.replace("torch.randn(len(sum_P), generator=generator)", drawn))
-    assert hint_for(checker, change) == hint
+    assert hint_for(change) == hint

@@ -2,52 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
-from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import pytest
 
-from shuyuan.handbook import QUESTIONS
-
-FOLDER = QUESTIONS / "training-efficiency"
-SOLUTION = (FOLDER / "solution.py").read_text(encoding="utf-8")
-
-
-class NamedError(Exception):
-    pass
+from .checkers import HintFor, checker_of
 
 
 @pytest.fixture(scope="module")
-def checker() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("training_efficiency_check", FOLDER / "check.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    threads = module.torch.get_num_threads()
-    module.torch.set_num_threads(1)  # as in the grader: threads only get in each other's way here
-    yield module
-    module.torch.set_num_threads(threads)
-
-
-def hint_for(checker: ModuleType, *changes: tuple[str, str]) -> str | None:
-    """The hint that the solution gets after the changes, or None if it passes."""
-    source = SOLUTION
-    for old, new in changes:
-        assert source.count(old) == 1, old
-        source = source.replace(old, new)
-    space: dict[str, Any] = {}
-    exec(compile(source, "answer.py", "exec"), space)
-
-    def wrong(hint: str, **_: object) -> None:
-        raise NamedError(hint)
-
-    try:
-        checker.check(SimpleNamespace(train_step=space["train_step"]), wrong)
-    except NamedError as named:
-        return str(named)
-    return None
+def hint_for() -> Iterator[HintFor]:
+    with checker_of("training-efficiency", "train_step") as found:
+        yield found
 
 
 DIVIDE_LATER = [("loss = summed / targets", "loss = summed"), ("grad /= scale", "grad /= scale * targets"),
@@ -70,8 +35,8 @@ ZEROED = [
 @pytest.mark.parametrize(
     "changes", [[], DIVIDE_LATER, CLEAR_FIRST, BY_HAND], ids=["solution", "later", "first", "hand"]
 )
-def test_right_ways_pass(checker: ModuleType, changes: list[tuple[str, str]]) -> None:
-    assert hint_for(checker, *changes) is None
+def test_right_ways_pass(hint_for: HintFor, changes: list[tuple[str, str]]) -> None:
+    assert hint_for(*changes) is None
 
 
 MISTAKES = {
@@ -101,5 +66,5 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("hint", MISTAKES)
-def test_mistakes_are_named(checker: ModuleType, hint: str) -> None:
-    assert hint_for(checker, *MISTAKES[hint]) == hint
+def test_mistakes_are_named(hint_for: HintFor, hint: str) -> None:
+    assert hint_for(*MISTAKES[hint]) == hint

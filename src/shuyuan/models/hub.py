@@ -20,14 +20,13 @@ from ..errors import ShuyuanError
 from ..vault import Folder, Reader, Store
 from .classifier import Classifier
 from .config import HEAD, LABEL_HEAD, TransformerConfig
-from .folder import CONFIG_FILE, LARGEST_JSON_BYTES, opened, read_config, weight_files
+from .folder import CONFIG_FILE, LARGEST_JSON_BYTES, WEIGHTS_FILE, opened, read_config, weight_files
 from .hub_config import HubConfig
 from .hub_model import HubModel, build
 from .layout import pieces
 from .transformer import Transformer
 from .weights import Place, check_shapes, damaged, read_header, read_tensor
 
-WEIGHTS_FILE = "model.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
 # What goes with another architecture's weights and says nothing of records.
 COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
