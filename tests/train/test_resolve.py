@@ -160,6 +160,8 @@ def test_a_model_that_has_learned_before_learns_gently() -> None:
         )
     adapted = recipe(model={"from": "folder"}, lora={"rank": 4})
     assert choose_learning_rate(adapted, "adamw", 384) > choose_learning_rate(tuned, "adamw", 384)
+    private = adapted.replace(privacy={"epsilon": 3.0, "unit": "record"})
+    assert choose_learning_rate(private, "adamw", 384) > choose_learning_rate(adapted, "adamw", 384)
 
 
 def test_a_huge_batch_is_divided_at_once() -> None:

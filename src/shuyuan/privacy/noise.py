@@ -21,6 +21,7 @@ from .stream import Stream
 
 LATTICE = 2.0**-28  # of the noise's deviation
 CHUNK = 2**18  # elements at once: they stay in the processor's cache
+CPU = torch.device("cpu")
 
 
 class Noise:
@@ -47,18 +48,18 @@ class Noise:
         """
         if deviation == 0:
             return total.clone()
-        flat = total.detach().reshape(-1).cpu()
+        flat = total.detach().reshape(-1)
         words = self._stream.words(step, number, words_for(len(flat)))
         noisy = torch.empty_like(flat)
         spacing = deviation * LATTICE
         for start in range(0, len(flat), CHUNK):
             part = flat[start : start + CHUNK]
             first = words_for(start)
-            drawn = gaussians(words[first : first + words_for(len(part))])
+            drawn = gaussians(words[first : first + words_for(len(part))], flat.device)
             lattice = drawn.mul_(1 / LATTICE).round_()[: len(part)]
             lattice += (part.double() / spacing).round_()  # whole numbers below 2^53 add up exactly
             noisy[start : start + CHUNK] = lattice.mul_(spacing)
-        return noisy.view(total.shape).to(total.device)
+        return noisy.view(total.shape)
 
 
 def words_for(count: int) -> int:
@@ -66,12 +67,13 @@ def words_for(count: int) -> int:
     return 3 * (-(-count // 2))
 
 
-def gaussians(words: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> Tensor:
-    """Standard normal numbers in float64: two for every three random words."""
+def gaussians(words: np.ndarray[tuple[int], np.dtype[np.uint64]], device: torch.device = CPU) -> Tensor:
+    """Standard normal numbers in float64, computed where they are needed: two for every three random words."""
     pairs = len(words) // 3
     high, low, turn = (words[part * pairs : (part + 1) * pairs] for part in range(3))
     # (high + low · 2^-64) · 2^-64: of full relative precision, however small. Zero would have no logarithm.
-    uniform = torch.from_numpy(high * 2.0**-64 + (low + 1.0) * 2.0**-128).clamp_(max=1.0)
+    uniform = torch.from_numpy(high * 2.0**-64 + (low + 1.0) * 2.0**-128).to(device).clamp_(max=1.0)
     radius = uniform.log_().mul_(-2).sqrt_()
-    angle = torch.from_numpy((turn >> np.uint64(11)).view(np.int64)).double().mul_(2.0**-52 * math.pi)
+    turn_53 = torch.from_numpy((turn >> np.uint64(11)).view(np.int64)).to(device)
+    angle = turn_53.double().mul_(2.0**-52 * math.pi)
     return torch.cat([radius * angle.cos(), radius * angle.sin()])

@@ -37,7 +37,7 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
 LEARNING_RATES = {"muon": (3e-3, -0.25), "adamw": (1.5e-3, -1.0), "sgd": (0.3, 0.0)}
 # Of a model that has learned before, and of LoRA beside one.
 TUNING_RATES = LEARNING_RATES | {"adamw": (1.5e-4, -1.0), "sgd": (0.03, 0.0)}
-LORA_RATE = 5e-4
+LORA_RATE, PRIVATE_LORA_RATE = 5e-4, 3e-3  # privately, steps are few and their batches large
 PRIVATE_TOKENS = {"cpu": 4096, "cuda": 32_768}  # of a physical batch
 PRIVATE_BATCHES = 4  # times as many sequences a step in private training
 FEW_STEPS = 50  # a run of fewer learns little, and says so
@@ -180,7 +180,7 @@ def choose_batch(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> int:
 def choose_learning_rate(recipe: Recipe, optimizer: str, width: int) -> float:
     """The peak learning rate; from nothing, tuned at widths 128 and 256."""
     if recipe.train.lora is not None and optimizer == "adamw":
-        return LORA_RATE
+        return LORA_RATE if recipe.privacy is None else PRIVATE_LORA_RATE
     at_256, power = (LEARNING_RATES if recipe.model.from_ is None else TUNING_RATES)[optimizer]
     return float(f"{at_256 * (width / 256) ** power:.2g}")
 
