@@ -75,18 +75,21 @@ class Contributions:
     def square_norms(self) -> Tensor:
         """The squared norm of each unit's gradient, float32 or better (U,)."""
         self._settle()
-        if self._dense_UE is not None:
-            exact = torch.promote_types(self._dense_UE.dtype, torch.float32)
-            norms: Tensor = torch.linalg.vector_norm(self._dense_UE, dim=1, dtype=exact)
-            return norms.square()
+        if self._dense_UE is not None and not self._rows:
+            return self._dense_norms().square()
         total = torch.zeros(self._units, dtype=torch.float64, device=self._device())
         at_most = torch.zeros_like(total)  # the norm if nothing cancelled
+        if self._dense_UE is not None:
+            at_most = at_most + self._dense_norms().double()
+            total = total + at_most.square()
         for A_UTI, G_UTO in self._outers:
             total = total + _outer_norms(A_UTI, G_UTO)
             at_most = at_most + (_lengths(A_UTI) * _lengths(G_UTO)).sum(1)
         for ids_US, G_USI in self._rows:
             total = total + self._row_norms(ids_US, G_USI)
             at_most = at_most + _lengths(G_USI).sum(1)
+        if self._dense_UE is not None:
+            total = total + 2 * _inner(self._dense_UE.view(self._units, *self._shape), *self._rows[0])
         if self._outers and self._rows:
             total = total + 2 * _cross(*self._outers[0], *self._rows[0])
         # Where parts nearly cancel, the sum below keeps their rounding; so no norm counts as less than a share of them.
@@ -122,24 +125,26 @@ class Contributions:
     # -- inside --
 
     def _settle(self) -> None:
-        """Brings all uses together: into the array if there is one, else into one pair of factors and one list of rows."""
+        """Brings all uses together: an array or one pair of factors, and one list of rows.
+
+        Rows stay apart from an array: the sum of both would need another, in float32, as large as the array is.
+        """
         if self._by_unit is not None:
             self.add_dense(self._by_unit)
             self._by_unit = None
+        self._rows = _joined(self._rows)
         if self._dense_UE is None:
             self._outers = _joined(self._outers)
-            self._rows = _joined(self._rows)
             return
         for A_UTI, G_UTO in self._outers:
             self.add_dense(torch.bmm(G_UTO.transpose(1, 2), A_UTI))
-        if self._rows:
-            dense = at_least_float32(self._dense_UE)
-            rows, columns = self._shape
-            for ids_US, G_USI in self._rows:
-                place = ids_US + rows * torch.arange(self._units, device=ids_US.device)[:, None]
-                dense.view(-1, columns).index_add_(0, place.flatten(), G_USI.flatten(0, 1).to(dense.dtype))
-            self._dense_UE = dense
-        self._outers, self._rows = [], []
+        self._outers = []
+
+    def _dense_norms(self) -> Tensor:
+        assert self._dense_UE is not None
+        exact = torch.promote_types(self._dense_UE.dtype, torch.float32)
+        norms: Tensor = torch.linalg.vector_norm(self._dense_UE, dim=1, dtype=exact)
+        return norms
 
     def _row_norms(self, ids_US: Tensor, G_USI: Tensor) -> Tensor:
         """Rows that a unit uses several times are added up before they are squared."""
@@ -173,6 +178,12 @@ def _cross(A_UTI: Tensor, G_UTO: Tensor, ids_US: Tensor, rows_USI: Tensor) -> Te
         inner_TS = A.double() @ rows.double().T
         products.append((G[:, ids].double() * inner_TS).sum())
     return torch.stack(products)
+
+
+def _inner(dense_UOI: Tensor, ids_US: Tensor, rows_USI: Tensor) -> Tensor:
+    """<the array, the matrix of these rows>, for each unit: the sum over s of <array[ids[s]], rows[s]>."""
+    units = torch.arange(len(ids_US), device=ids_US.device)[:, None]
+    return (dense_UOI[units, ids_US].double() * rows_USI.double()).sum((1, 2))
 
 
 def _lengths(x_UTC: Tensor) -> Tensor:
