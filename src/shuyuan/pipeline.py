@@ -411,7 +411,7 @@ def _missing_in_data_set(job: Job, ledger: list[dict[str, Any]]) -> list[vault.P
     if not ledger:
         return []
     try:
-        shared = DataSetLedger(job.recipe, job.run.path)
+        shared = DataSetLedger.of_run(job.recipe, job.run.path)
         lacking = len(shared.lacking(ledger))
     except PrivacyError as error:
         return [vault.Problem(error.where or "", error.what)]

@@ -28,6 +28,7 @@ PERSONAL_DATA = ("email", "phone", "national-id", "card", "iban", "ip", "url-cre
 SIZES = {"tiny": (4, 128), "small": (6, 256), "medium": (8, 512), "large": (12, 768)}  # name: (layers, width)
 
 LABELLED_TASKS = ("sentiment", "classification")
+DATA_SET_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 MOST_LABELS = 65_536
 
 MOST_STEPS, MOST_SEQUENCES = 10**12, 2**24  # beyond: a digit too many, refused before anything loops over it
@@ -84,7 +85,7 @@ class Data(Section):
     )
     id: str | None = Field(
         None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        pattern=f"^{DATA_SET_NAME}$",
         description="The data set's name, under which the costs of all private runs on it add up. Left out: it follows from the "
         "real path of `source`, and is filled in; name it yourself where the same records, or the same people's, lie in several places.",
     )
@@ -450,7 +451,7 @@ class Recipe(Section):
 
     name: str = Field(
         "run",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        pattern=f"^{DATA_SET_NAME}$",
         description="The run's name; its folder is runs/NAME.",
     )
     task: Literal["generation", "sentiment", "classification"] = Field(

@@ -118,7 +118,7 @@ def test_a_new_run_under_another_id_tells_of_the_old_one(tmp_path: Path) -> None
 def test_a_ledger_that_was_taken_away_or_cut_is_missed_and_filled_again(tmp_path: Path) -> None:
     recipe, store = prepared(tmp_path / "a", **SECURE)
     train(recipe, store, Progress(), threading.Event())
-    spent, file = sums(tmp_path / "a"), DataSetLedger(recipe, store.path).path
+    spent, file = sums(tmp_path / "a"), DataSetLedger.of_run(recipe, store.path).path
     whole = file.read_bytes()
     for left in (None, whole[: whole.rindex(b"\n", 0, -1) + 1]):
         file.unlink() if left is None else file.write_bytes(left)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from shuyuan.errors import PrivacyError, RecipeError
+from shuyuan.privacy import PrivateLoop, make_private
 from shuyuan.privacy.data_sets import DataSetLedger, data_set_id, enter, folder, together
 from shuyuan.privacy.ledger import LEDGER_FILE
 from shuyuan.progress import Progress
@@ -34,7 +37,7 @@ def recipe_of(
 
 
 def ledger_of(recipe: Recipe, run: str = "run") -> DataSetLedger:
-    return DataSetLedger(recipe, Path("/runs") / run)
+    return DataSetLedger.of_run(recipe, Path("/runs") / run)
 
 
 def steps(draws: str, unit: str = "owner", **changes: Any) -> dict[str, Any]:
@@ -163,7 +166,7 @@ import sys
 from pathlib import Path
 from shuyuan.privacy.data_sets import DataSetLedger
 from shuyuan.recipe import from_table
-ledger = DataSetLedger(from_table({"data": {"source": "stdlib"}}), Path("/runs", sys.argv[1]))
+ledger = DataSetLedger.of_run(from_table({"data": {"source": "stdlib"}}), Path("/runs", sys.argv[1]))
 for number in range(40):
     ledger.append({"event": "release", "what": "model", "draws": f"{sys.argv[1]}-{number}"})
 """
@@ -271,3 +274,58 @@ def test_a_summary_with_a_damaged_ledger(tmp_path: Path) -> None:
     assert together(recipe_of(), store) is None
     with pytest.raises(PrivacyError):
         together(PRIVATE, store)
+
+
+# ---- loops of one's own ----------------------------------------------------------------------------------------------
+
+
+def loop_on(name: str, steps: int = 2, *, made: int | None = None) -> PrivateLoop:
+    """A loop over four records of three patients that names its data set, after so many steps; by default all."""
+    model = torch.nn.Linear(2, 1)
+    loop = make_private(
+        model,
+        torch.optim.SGD(model.parameters(), 0.1),
+        units=[0, 0, 1, 2],
+        expected_batch=2,
+        steps=steps,
+        epsilon=3.0,
+        data_set=name,
+        unit_by="patient",
+    )
+    for batch in itertools.islice(loop.batches(), steps if made is None else made):
+        for rows in batch:
+            loop.backward(model(torch.ones(len(rows), 2)).squeeze(1))
+        loop.step()
+    return loop
+
+
+def test_a_loop_adds_to_the_runs_on_its_data_set() -> None:
+    asked = recipe_of(privacy={}, id="notes", owner="patient")
+    loop_on("notes")
+    once = ledger_of(asked).together()
+    assert (once.runs, once.unit) == (1, "owner")
+    assert 2.5 < once.epsilon <= 3.0
+    loop_on("notes")
+    twice = ledger_of(asked).together()
+    assert twice.runs == 2
+    assert twice.epsilon > once.epsilon
+
+
+def test_all_steps_of_a_loop_are_entered_before_the_first() -> None:
+    asked = recipe_of(privacy={}, id="notes", owner="patient")
+    loop_on("notes", steps=30, made=0)
+    assert ledger_of(asked).together().runs == 0
+    loop = loop_on("notes", steps=30, made=1)  # a loop that is broken off has still been promised all
+    assert ledger_of(asked).together().epsilon == pytest.approx(loop.mechanism.epsilon(30), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["", "../notes", "a/b", "n" * 65])
+def test_names_of_data_sets_that_are_none(name: str) -> None:
+    with pytest.raises(PrivacyError, match="data_set"):
+        loop_on(name)
+
+
+def test_a_loop_is_refused_where_its_ledger_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file")
+    with pytest.raises(PrivacyError, match="cannot be used"):
+        loop_on("notes")

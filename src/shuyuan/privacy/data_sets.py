@@ -98,11 +98,14 @@ class Together:
 
 
 class DataSetLedger:
-    """The journal of a data set, as one of its runs writes to it; several processes may at once.
+    """The journal of a data set, as one of its runs or loops writes to it; several processes may at once.
 
     Args:
-        recipe: of the run; says which data set, and what a unit is.
-        run: the run's folder.
+        id: the data set's.
+        writer: says which run it is: its folder.
+        source: where the records lie, so that the same ones are found under another id.
+        unit: what the writer protects; None if it does not.
+        unit_by: what makes a unit: the column of owners, or what a record is.
 
     Attributes:
         id: the data set's.
@@ -112,16 +115,22 @@ class DataSetLedger:
         PrivacyError: (from every method) the file is damaged, or cannot be read or written.
     """
 
-    def __init__(self, recipe: Recipe, run: Path) -> None:
-        self.id = data_set_id(recipe)
+    def __init__(self, id: str, *, writer: str, source: str, unit: str | None, unit_by: str | None) -> None:
+        self.id = id
         try:
-            self.path = folder() / f"{self.id}.jsonl"
+            self.path = folder() / f"{id}.jsonl"
         except RuntimeError:
             raise self._unusable("there is no home folder", "~") from None
+        self._protects = (unit, unit_by)
+        self._about = {"run": writer, "unit_by": unit_by, "source": source}
+
+    @classmethod
+    def of_run(cls, recipe: Recipe, run: Path) -> DataSetLedger:
+        """As the run of a recipe writes to it."""
         unit = recipe.privacy.unit if recipe.privacy else None
         by = {"owner": recipe.data.owner, "record": recipe.data.record, None: None}[unit]
-        self._protects = (unit, by)
-        self._about = {"run": str(run.absolute()), "unit_by": by, "source": _source_id(recipe)}
+        writer, source = str(run.absolute()), _source_id(recipe)
+        return cls(data_set_id(recipe), writer=writer, source=source, unit=unit, unit_by=by)
 
     def append(self, entry: Entry) -> None:
         """Adds one line of the run's own ledger; it is on disk when this returns."""
@@ -213,7 +222,7 @@ def enter(recipe: Recipe, store: Store, progress: Progress) -> None:
         PrivacyError: the run is private, and the ledger cannot be used.
     """
     try:
-        shared = DataSetLedger(recipe, store.path)
+        shared = DataSetLedger.of_run(recipe, store.path)
         _enter(recipe, shared, store.journal(LEDGER_FILE), progress)
     except PrivacyError as error:
         if recipe.privacy is not None:
@@ -271,7 +280,7 @@ def together(recipe: Recipe, store: Store) -> Together | None:
     """
     own = store.journal(LEDGER_FILE).entries() if store.exists(LEDGER_FILE) else iter(())
     try:
-        return DataSetLedger(recipe, store.path).together(own)
+        return DataSetLedger.of_run(recipe, store.path).together(own)
     except PrivacyError:
         if recipe.privacy is not None:
             raise

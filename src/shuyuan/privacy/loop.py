@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +15,10 @@ from torch import Tensor, nn
 
 from ..errors import PrivacyError
 from ..models.digest import weights_digest
+from ..recipe import DATA_SET_NAME
 from .clipping import Clipped, Clipper, Units, no_backward
+from .data_sets import DataSetLedger
+from .ledger import Ledger
 from .mechanism import Clipping, Mechanism, mechanism
 from .noise import Noise
 from .ranks import Ranks, refuse_wrapped
@@ -33,6 +38,8 @@ def make_private(
     clip: float | Literal["auto"] = 1.0,
     clipping: Clipping = "joint",
     records_per_unit: int = 1,
+    data_set: str | None = None,
+    unit_by: str | None = None,
     insecure_seed: int | None = None,
 ) -> PrivateLoop:
     """Makes the training of a model private: clipping, noise, sampling and accounting around an ordinary loop.
@@ -51,10 +58,14 @@ def make_private(
         clip: the largest norm of one unit's part of a step; "auto" brings each to norm 1.
         clipping: "joint" over all parameters, or "per-layer".
         records_per_unit: a unit with more gives so many of them, drawn anew at each step.
+        data_set: the name (`data.id`) under which the costs of all runs and loops on the same records add up; all steps are
+            entered there before the first is made. Left out, the loop stands in no ledger.
+        unit_by: what makes a unit, as runs on the data set say it: the column of owners (`data.owner`), or what a record is
+            (`data.record`). Costs with the same words add up; of others the ledger says that they are there.
         insecure_seed: for tests alone: sampling and noise then follow from a number that others can guess.
 
     Raises:
-        PrivacyError: the model or the numbers allow no guarantee.
+        PrivacyError: the model or the numbers allow no guarantee, or the ledger of the data set cannot be written.
 
     Example:
         >>> private = make_private(model, optimizer, units=len(data), expected_batch=64, steps=500, epsilon=3)
@@ -86,7 +97,8 @@ def make_private(
     secret = secrets.token_bytes(32)
     if insecure_seed is not None:
         secret = insecure_seed.to_bytes(32, "big")
-    return PrivateLoop(model, optimizer, found, numbers, records_per_unit, secret)
+    ledger = _ledger_of(data_set, found.unit, unit_by)
+    return PrivateLoop(model, optimizer, found, numbers, records_per_unit, secret, ledger)
 
 
 class PrivateLoop:
@@ -105,6 +117,7 @@ class PrivateLoop:
         unit_of_record: NDArray[np.int64],
         records_per_unit: int,
         secret: bytes,
+        data_set: DataSetLedger | None = None,
     ) -> None:
         refuse_wrapped(model)
         self.mechanism = mechanism
@@ -120,6 +133,9 @@ class PrivateLoop:
             secret = self._ranks.first_of(secret)
         self._sampler = PoissonSampler(secret, mechanism.units, mechanism.sampling_rate)
         self._noise = Noise(secret)
+        self._ledger: Ledger | None = None
+        if data_set is not None and self._ranks.number == 0:
+            self._ledger = Ledger([data_set], mechanism, secret)
         self._stepping = False
         self._order = np.argsort(unit_of_record, kind="stable")
         self._starts = np.searchsorted(unit_of_record[self._order], np.arange(mechanism.units + 1))
@@ -183,6 +199,8 @@ class PrivateLoop:
             raise no_backward()
         self._check_optimizer()
         self._batch = None
+        if self.steps == 0 and self._ledger is not None:
+            self._ledger.steps(1, self.mechanism.steps)
         # Counted first: whatever fails from here on, the noise of this step is never added to another sum.
         self.steps += 1
         sums = self._ranks.combine(list(self._clipper.take().values()), self._noisy)
@@ -293,6 +311,22 @@ class Batch:
     def done(self) -> bool:
         """Whether every physical batch was given out and went backward."""
         return self._given == len(self._parts) and not self._clipper.waiting
+
+
+def _ledger_of(data_set: str | None, unit: str, unit_by: str | None) -> DataSetLedger | None:
+    if data_set is None:
+        return None
+    if not re.fullmatch(DATA_SET_NAME, data_set):
+        raise PrivacyError(
+            "privacy.bad-value",
+            f"data_set = {data_set!r} is refused.",
+            where="data_set",
+            mend="Give letters, digits, '.', '_' and '-', at most 64 of them, the first a letter or digit.",
+        )
+    writer = f"a loop in {Path.cwd()}"
+    ledger = DataSetLedger(data_set, writer=writer, source=data_set, unit=unit, unit_by=unit_by)
+    ledger.check_writable()
+    return ledger
 
 
 def _numbered(units: int | Sequence[Any] | NDArray[Any]) -> tuple[NDArray[np.int64], bool]:

@@ -203,7 +203,7 @@ def _private_parts(
     identity = _identity(recipe, manifest) | {"weights": weights_digest(model)}
     secret = run_secret(store, recipe, identity, begun=begun)
     backend = PrivateBackend(model, recipe.train, hardware, mechanism, secret)
-    shared = DataSetLedger(recipe, store.path)
+    shared = DataSetLedger.of_run(recipe, store.path)
     shared.check_writable()
     ledger = Ledger((shared, store.journal(LEDGER_FILE)), mechanism, secret)
     ledger.allow(recipe.privacy.allow)
