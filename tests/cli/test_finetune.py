@@ -90,6 +90,11 @@ def test_lora_private_and_sealed(
     more = 'lora = { rank = 4 }\n[privacy]\nepsilon = 8.0\n[vault]\nkey = "env:SHUYUAN_TEST_KEY"\n'
     summary = tuned(tmp_path, kind, task, more, steps=6).json
     assert summary["sealed"] is True
+    plan = shuyuan("plan", tmp_path / "run", "--json").json
+    new_head = 2 * 32 + 2 if task == "sentiment" else 0  # which a plan leaves out
+    assert (
+        summary["parameters"] == plan["parameters"] + new_head
+    )  # of the model that comes out, without adapters
     assert 7 < summary["privacy"]["epsilon"] <= 8 and summary["privacy"]["unit"] == "owner"
     verified = shuyuan("verify", tmp_path / "run", "--json").json
     assert verified["ok"] and verified["epsilon_recomputed"] == pytest.approx(summary["privacy"]["epsilon"])

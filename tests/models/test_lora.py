@@ -70,5 +70,9 @@ def test_named_matrices_alone(tmp_path: Path) -> None:
     last = hub.load_folder(tmp_path)
     add_lora(last, Lora(rank=4, targets=["layers.1.self_attn.q_proj"]), seed=1)
     assert sum(weight.requires_grad for weight in last.parameters()) == 2
+    block = hub.load_folder(tmp_path)
+    add_lora(block, Lora(rank=4, targets=["layers.1"]), seed=1)
+    learns = [name for name, weight in block.named_parameters() if weight.requires_grad]
+    assert len(learns) == 2 * 7 and all(".layers.1." in name for name in learns)
     with pytest.raises(RecipeError, match=r"called query.*q_proj.*models\.no-lora-target"):
         add_lora(hub.load_folder(tmp_path), Lora(targets=["query"]), seed=1)

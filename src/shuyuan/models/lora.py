@@ -36,13 +36,13 @@ def add_lora(model: Network, lora: Lora, seed: int) -> None:
     chosen = [
         name
         for name in matrices
-        if not lora.targets or any(f".{name}".endswith(f".{target}") for target in lora.targets)
+        if not lora.targets or any(f".{target}." in f".{name}." for target in lora.targets)
     ]
     if not chosen:
         there = sorted({name.rsplit(".", 1)[-1] for name in matrices})
         raise RecipeError(
             "models.no-lora-target",
-            f"No matrix inside the blocks is called {', '.join(lora.targets) or 'anything'}.",
+            f"No matrix inside the blocks is called {', '.join(lora.targets) or 'anything'}, or lies in a part called so.",
             where="train.lora.targets",
             mend=f"Leave it out to take all, or name some of: {', '.join(there) or 'none found'}.",
         )
@@ -58,7 +58,12 @@ def add_lora(model: Network, lora: Lora, seed: int) -> None:
         torch.manual_seed(seed)
         inject_adapter_in_model(config, model)
     for name, weight in model.named_parameters():
-        weight.requires_grad_("lora_" in name or name in new or _leads_to_the_head(name, bool(new)))
+        weight.requires_grad_(is_adapter(name) or name in new or _leads_to_the_head(name, bool(new)))
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a weight is one of the small matrices, which the finished model does not have."""
+    return "lora_" in name
 
 
 def merge_lora(model: nn.Module) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .. import hardware as machines
 from ..errors import TrainError
 from ..models.digest import digest_of
+from ..models.lora import is_adapter
 from ..recipe import Train
 from .backend import OVERFLOW, Batch, Figures
 from .memory import peak_memory
@@ -48,7 +49,9 @@ class TorchBackend:
             raise ValueError("the recipe is not resolved")
         self.device: str = hardware.device
         self.model: nn.Module = model.to(self.device)
-        self.parameters = sum(weight.numel() for weight in self.model.parameters())
+        self.parameters = sum(
+            weight.numel() for name, weight in self.model.named_parameters() if not is_adapter(name)
+        )
         self._loss = model.loss
         self._micro_batch = train.micro_batch
         self._grad_clip = train.grad_clip or math.inf
