@@ -29,7 +29,9 @@ SIZES = {"tiny": (4, 128), "small": (6, 256), "medium": (8, 512), "large": (12, 
 
 LABELLED_TASKS = ("sentiment", "classification")
 DATA_SET_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+IMAGE_FAMILIES = ("cnn",)
 MOST_LABELS = 65_536
+MOST_PIXELS = 4096  # on a side of an image, after resizing
 
 MOST_STEPS, MOST_SEQUENCES = 10**12, 2**24  # beyond: a digit too many, refused before anything loops over it
 
@@ -99,6 +101,19 @@ class Data(Section):
         description='The labels that there are, in order, numbers as text: ["0", "1"]. Left out: those of the training split, '
         "sorted.",
     )
+    image: str | None = Field(
+        None,
+        description="The column of a table that holds the image, or its path. Left out where images are read: image.",
+    )
+    image_size: int | list[int] | None = Field(
+        None,
+        description="Pixels on each side of an image, or [height, width]; images of another size are resized. Left out: the size of "
+        "the first image; private training wants it here, unless the source has one size alone (digits, IDX, .npz).",
+    )
+    channels: int | None = Field(
+        None,
+        description="1 for grey images, 3 for colour. Left out: as the first image, and as `image_size`.",
+    )
     record: Literal["file", "line", "paragraph"] | None = Field(
         None,
         description="What one record of plain text is. Left out: a file in a folder is one record, and a single text "
@@ -151,6 +166,21 @@ class Data(Section):
             raise ValueError("must be labels that differ, none of them empty")
         return labels
 
+    @field_validator("image_size")
+    @classmethod
+    def _sides(cls, size: int | list[int] | None) -> int | list[int] | None:
+        sides = size if isinstance(size, list) else [1 if size is None else size] * 2
+        if len(sides) != 2 or not all(1 <= side <= MOST_PIXELS for side in sides):
+            raise ValueError(f"must be one number or [height, width], each between 1 and {MOST_PIXELS:,}")
+        return size
+
+    @field_validator("channels")
+    @classmethod
+    def _colours(cls, channels: int | None) -> int | None:
+        if channels not in (None, 1, 3):
+            raise ValueError("must be 1 (grey) or 3 (colour)")
+        return channels
+
     @field_validator("validation", "test")
     @classmethod
     def _a_share(cls, share: float | str | None) -> float | str | None:
@@ -178,8 +208,8 @@ class Tokenizer(Section):
 class Model(Section):
     """The network."""
 
-    family: Literal["transformer"] = Field(
-        "transformer", description="The architecture: transformer (the Qwen3 layout)."
+    family: Literal["transformer", "cnn"] = Field(
+        "transformer", description="The architecture: transformer (the Qwen3 layout), cnn (reads images)."
     )
     size: Literal["tiny", "small", "medium", "large"] = Field(
         "small", description="Layers x width: tiny 4x128, small 6x256, medium 8x512, large 12x768."
@@ -472,6 +502,23 @@ class Recipe(Section):
         description="Filled in by Shuyuan: versions of libraries, the data's keyed fingerprint, the machine.",
     )
 
+    @property
+    def images(self) -> bool:
+        """Whether the records are images, not texts."""
+        return self.model.family in IMAGE_FAMILIES
+
+    @model_validator(mode="after")
+    def _pictured(self) -> Recipe:
+        """Images where the family reads some, and nowhere else."""
+        if self.images and self.task != "classification":
+            raise ValueError(
+                f'task: the family {self.model.family} tells images apart; write task = "classification"'
+            )
+        for key in () if self.images else ("image", "image_size", "channels"):
+            if getattr(self.data, key) is not None:
+                raise ValueError(f"data.{key}: is set, and the family {self.model.family} reads no images")
+        return self
+
     @model_validator(mode="after")
     def _labelled(self) -> Recipe:
         """Labels where the task has some, and nowhere else."""
@@ -480,8 +527,9 @@ class Recipe(Section):
                 if getattr(self.data, key) is not None:
                     raise ValueError(f"data.{key}: is set, and the task {self.task} has no labels")
             return self
-        if self.data.label == self.data.text:
-            raise ValueError(f"data.label: names the column of the text, {self.data.text}")
+        kind, column = ("image", self.data.image) if self.images else ("text", self.data.text)
+        if self.data.label == column:
+            raise ValueError(f"data.label: names the column of the {kind}, {column}")
         if self.audit.canaries:
             raise ValueError(
                 f"audit.canaries: planted canaries are texts to continue, which the task {self.task} has none of yet"
@@ -607,6 +655,8 @@ def check(table: dict[str, Any], *, where: str) -> Recipe:
         table = table | {"tokenizer": {"from": start}}
     if table.get("task") in LABELLED_TASKS and isinstance(table.get("data"), dict):
         table = table | {"data": {"label": "label"} | table["data"]}
+    if _get(table, "model.family") in IMAGE_FAMILIES and isinstance(table.get("data"), dict):
+        table = table | {"data": {"image": "image"} | table["data"]}
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:

@@ -80,7 +80,7 @@ def test_labels_survive_splits_masking_shards_and_shuffles(
     recipe = recipe.replace(seed=seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writing, "SHARD_BYTES", shard_bytes)
-        patch.setattr(writing, "_BATCH_CHARS", 200)
+        patch.setattr(writing, "_BATCH_SIZE", 200)
         manifest, store = prepared(folder / "run", recipe)
     expected = [(f"{number} 写信 [email]", label) for number, label in enumerate(labels)]
     expected += [(f"{label} both".replace("a@example.com", "[email]"), label) for label in names[1:]]

@@ -324,7 +324,7 @@ def test_many_shards_are_one_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     recipe = recipe_of(source, record="line")
     manifest, store = prepared(tmp_path / "one", recipe)
     monkeypatch.setattr(writing, "SHARD_BYTES", 1000)
-    monkeypatch.setattr(writing, "_BATCH_CHARS", 300)
+    monkeypatch.setattr(writing, "_BATCH_SIZE", 300)
     other, cut = prepared(tmp_path / "two", recipe)
     assert len(other.splits["train"].shards) > 10
     assert tokens_of(cut, other) == tokens_of(store, manifest)

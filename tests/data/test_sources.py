@@ -368,8 +368,10 @@ def test_the_hub_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "second line" not in error.what
 
 
-def test_digits_are_refused_for_now() -> None:
-    assert refusal("digits").code == "data.images-unavailable"
+def test_digits_are_no_text() -> None:
+    error = refusal("digits")
+    assert error.code == "data.holds-images"
+    assert 'model.family = "cnn"' in error.mend
 
 
 def test_built_ins_stand_alone(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shuyuan.data.records import Records
+from shuyuan.data.records import open_records
 from shuyuan.data.sources import Wanted, open_source
 from shuyuan.data.sources.base import Row
 from shuyuan.data.split import TRAIN, VALIDATION
@@ -82,6 +82,6 @@ def test_its_owner_column_is_not_asked_of_a_separate_validation_file(
     (tmp_path / "held_out.md").write_text("A page.\n")
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(library))
     table = {"data": {"source": "stdlib", "validation": str(tmp_path / "held_out.md")}}
-    records = list(Records(from_table(table)).each(Counter()))
+    records = list(open_records(from_table(table)).each(Counter()))
     assert {record.owner for record in records if record.part == VALIDATION} == {None}
     assert b"small" in {record.owner for record in records if record.part == TRAIN}

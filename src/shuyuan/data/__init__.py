@@ -1,12 +1,13 @@
 """From the recipe's source to shards of tokens: read, clean, mask, remove duplicates, split by owner, encode.
 
-Other rooms use `prepare`, `load_manifest`, `load_tokenizer`, `open_split`, `Windows`, `Rows`, `row_of`, `filled`, `UnitRows`,
+Other rooms use `prepare`, `load_manifest`, `load_tokenizer`, `open_split`, `Windows`, `Rows`, `Images`, `row_of`, `filled`, `UnitRows`,
 `local_folder` and `pinned` for what a recipe's `from` names, `has_owners` and `owner_records` to find one
-owner, and the types `Manifest`, `Split`, `ShardFacts` and `Tokenizer`.
+owner, and the types `Manifest`, `Split`, `ShardFacts`, `ImageFacts`, `AnyBatch` and `Tokenizer`.
 """
 
-from .batches import NOTHING, Windows
+from .batches import NOTHING, AnyBatch, Windows
 from .canaries import Canaries, load_canaries
+from .images import Images
 from .manifest import (
     MANIFEST_FILE,
     TOKENIZER_FILE,
@@ -19,8 +20,10 @@ from .manifest import (
 from .masking import Masker
 from .owners import has_owners, owner_records
 from .prepare import load_tokenizer, prepare
-from .rows import FILL, Rows, filled, open_split, row_of
+from .reading import open_split
+from .rows import FILL, Rows, filled, row_of
 from .snapshot import local_folder, pinned
+from .sources import ImageFacts
 from .tokenizer import Tokenizer, byte_tokenizer, char_tokenizer, learn_bpe
 from .units import UnitRows
 
@@ -29,7 +32,10 @@ __all__ = [
     "MANIFEST_FILE",
     "NOTHING",
     "TOKENIZER_FILE",
+    "AnyBatch",
     "Canaries",
+    "ImageFacts",
+    "Images",
     "Manifest",
     "Masker",
     "Rows",

@@ -9,6 +9,7 @@ import hashlib
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from .manifest import Manifest
 from .shards import Shard, Tokens, token_type
 
 Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
+ImageBatch = tuple[NDArray[np.uint8], NDArray[np.int64]]
+AnyBatch = tuple[NDArray[np.integer[Any]], NDArray[np.int64]]
 
 NOTHING = -100  # a target that is not learned: what PyTorch's cross entropy ignores
 # A split up to this size is held in memory; the batches are the same either way.
@@ -48,7 +51,7 @@ class Windows:
     def __init__(self, store: Store, manifest: Manifest, split: str, context: int) -> None:
         self._store = store
         self._shards = manifest.splits[split].shards
-        self._end_id = manifest.tokenizer.end_id
+        self._end_id = manifest.marks.end_id
         self._context = context
         self._dtype = token_type(manifest.vocab_size)
         self._starts = np.cumsum([0] + [shard.tokens for shard in self._shards])

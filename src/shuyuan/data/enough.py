@@ -7,6 +7,7 @@ import numpy as np
 from ..errors import DataError
 from ..recipe import Recipe
 from .manifest import Split
+from .records import empty
 from .split import SPLITS, TRAIN
 from .survey import Survey
 
@@ -19,13 +20,7 @@ def check_enough(recipe: Recipe, survey: Survey) -> None:
     """
     count = len(survey.split_R)
     if not count:
-        left_out = ", ".join(f"{number:,} {reason}" for reason, number in survey.skipped.items())
-        raise DataError(
-            "data.empty",
-            f"The source gives no record{f' ({left_out} left out)' if left_out else ''}.",
-            where="data.source",
-            mend="Check `data.source`, `data.text` and the length limits.",
-        )
+        raise empty(survey.skipped)
     more = f"Of {count:,} records, {int((~survey.kept_R).sum()):,} are duplicates."
     for number, name in enumerate(SPLITS):
         here_R = (survey.split_R == number) & survey.kept_R

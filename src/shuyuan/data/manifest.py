@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..vault import Store
-from .sources import Fact
+from .sources import Fact, ImageFacts
 
 MANIFEST_FILE = "data/manifest.json"
 TOKENIZER_FILE = "data/tokenizer.json"
@@ -14,7 +14,7 @@ TOKENIZER_FILE = "data/tokenizer.json"
 
 @dataclass(frozen=True)
 class ShardFacts:
-    """One shard: its name in the run, its records and tokens, and the SHA-256 of its content."""
+    """One shard: its name in the run, its records and tokens (of images: records), and the SHA-256 of its content."""
 
     name: str
     records: int
@@ -24,7 +24,10 @@ class ShardFacts:
 
 @dataclass(frozen=True)
 class Split:
-    """One split: tokens include the end token of each record; text_bytes is UTF-8 after cleaning and masking."""
+    """One split: tokens include the end token of each record; text_bytes is UTF-8 after cleaning and masking.
+
+    Of images, tokens is the number of records, since each has one target, and text_bytes is 0.
+    """
 
     records: int
     owners: int
@@ -49,23 +52,24 @@ class Manifest:
 
     Attributes:
         splits: "train", "validation" and, where asked for, "test".
-        vocab_size: ids run from 0 to one less.
-        tokenizer: its facts.
+        vocab_size: ids run from 0 to one less; 0 for images.
+        tokenizer: its facts; None for images.
         skipped: records and files left out, by reason.
         masked: personal data replaced, by kind.
         duplicates: records removed as "exact" and as "near" repeats.
-        changed: records that cleaning changed.
+        changed: records that cleaning changed; images that were resized.
         source: the files that were read, as they were.
         settings: digest of what the recipe said about data and tokenizer.
         fingerprint: keyed digest of the records read; only the holder of the run's key can compute it.
         seconds: how long preparation took.
         labels: the labels in the order of their classes; none for a task that has none.
+        image: the shape of every image; None for text.
         text_bytes: of all splits together.
     """
 
     splits: dict[str, Split]
     vocab_size: int
-    tokenizer: TokenizerFacts
+    tokenizer: TokenizerFacts | None
     skipped: dict[str, int] = field(default_factory=dict)
     masked: dict[str, int] = field(default_factory=dict)
     duplicates: dict[str, int] = field(default_factory=dict)
@@ -75,6 +79,13 @@ class Manifest:
     fingerprint: str = ""
     seconds: float = 0.0
     labels: list[str] = field(default_factory=list)
+    image: ImageFacts | None = None
+
+    @property
+    def marks(self) -> TokenizerFacts:
+        """The tokenizer's facts, of a run that has text."""
+        assert self.tokenizer is not None, "images have no tokenizer"
+        return self.tokenizer
 
     @property
     def text_bytes(self) -> int:
@@ -100,9 +111,14 @@ class Manifest:
             name: Split(**split | {"shards": [ShardFacts(**shard) for shard in split["shards"]]})
             for name, split in table.pop("splits").items()
         }
-        tokenizer = TokenizerFacts(**table.pop("tokenizer"))
-        source = [Fact(**fact) for fact in table.pop("source")]
-        return cls(splits=splits, tokenizer=tokenizer, source=source, **table)
+        tokenizer, image = table.pop("tokenizer"), table.pop("image", None)
+        return cls(
+            splits=splits,
+            tokenizer=tokenizer and TokenizerFacts(**tokenizer),
+            source=[Fact(**fact) for fact in table.pop("source")],
+            image=image and ImageFacts(**image),
+            **table,
+        )
 
 
 def load_manifest(store: Store) -> Manifest | None:

@@ -1,7 +1,7 @@
 """Preparation: from the recipe's source to tokenizer, shards and manifest in the run, or nothing at all.
 
 Three passes over the records: survey (clean, split, find duplicates), learn (a tokenizer, from the training split alone),
-write (mask, encode, shards). Records are never spooled to disk in between.
+write (mask, encode, shards). Images have nothing to learn. Records are never spooled to disk in between.
 """
 
 from __future__ import annotations
@@ -10,20 +10,25 @@ import hashlib
 import json
 import time
 from dataclasses import replace
+from functools import partial
 
 from ..errors import DataError, PrivacyError
 from ..progress import Progress
 from ..recipe import Recipe
 from ..vault import Store
 from .enough import check_enough, check_written
+from .idle import say_what_does_nothing
+from .images import Images
 from .manifest import MANIFEST_FILE, TOKENIZER_FILE, Manifest, TokenizerFacts, load_manifest
 from .masking import Masker
-from .records import Records
+from .reading import open_split
+from .records import Records, open_records
 from .rows import Rows
+from .sources import ImageFacts
 from .survey import Survey, changed_meanwhile
 from .tokenizer import Tokenizer
 from .vocabulary import choose_tokenizer
-from .writing import write_splits
+from .writing import write_images, write_texts
 
 
 def prepare(recipe: Recipe, store: Store, progress: Progress) -> Manifest:
@@ -44,8 +49,8 @@ def prepare(recipe: Recipe, store: Store, progress: Progress) -> Manifest:
     if done is not None:
         return _still_right(done, recipe, store, progress)
     begin = time.monotonic()
-    masker = Masker(recipe.data.mask, recipe.data.mask_patterns, names=recipe.data.mask_names)
-    records = Records(recipe)
+    write = _images if recipe.images else partial(_texts, _masker(recipe))
+    records = open_records(recipe)
     if recipe.privacy is not None and records.contiguous:
         raise PrivacyError(
             "privacy.undivided-text",
@@ -54,33 +59,17 @@ def prepare(recipe: Recipe, store: Store, progress: Progress) -> Manifest:
             mend='Say what a record is, such as data.record = "paragraph", or give a table with a column of owners.',
         )
     _clear(store)  # what a killed preparation left
-    if records.contiguous and (recipe.data.min_chars > 1 or recipe.data.max_chars is not None):
-        progress.say(
-            "data.no-effect",
-            "data.min_chars and data.max_chars do nothing here: a single text without data.record has no records to measure.",
-        )
+    say_what_does_nothing(recipe, records, progress)
     try:
         facts = records.facts()
         survey = Survey(records, recipe, store, progress)
         check_enough(recipe, survey)
-        tokenizer = choose_tokenizer(recipe, survey, masker, progress)
-        store.write(TOKENIZER_FILE, tokenizer.to_json().encode())
-        masker.counts.clear()
-        splits = write_splits(recipe, survey, tokenizer, masker, store, progress)
-        check_written(recipe, survey, splits)
+        made = write(recipe, survey, store, progress)
         if records.facts() != facts:
             raise changed_meanwhile()
-        manifest = Manifest(
-            splits=splits,
-            vocab_size=tokenizer.vocab_size,
-            tokenizer=TokenizerFacts(
-                tokenizer.kind,
-                hashlib.sha256(tokenizer.to_json().encode()).hexdigest(),
-                tokenizer.end_id,
-                tokenizer.start_id,
-            ),
+        manifest = replace(
+            made,
             skipped=dict(survey.skipped),
-            masked=dict(masker.counts),
             duplicates=survey.duplicates,
             changed=survey.changed,
             source=facts,
@@ -88,6 +77,7 @@ def prepare(recipe: Recipe, store: Store, progress: Progress) -> Manifest:
             fingerprint=survey.fingerprint(store.derive_key("fingerprint")),
             seconds=round(time.monotonic() - begin, 3),
             labels=survey.labels,
+            image=records.image,
         )
         store.write_json(MANIFEST_FILE, manifest.to_json())
     except BaseException:
@@ -96,7 +86,34 @@ def prepare(recipe: Recipe, store: Store, progress: Progress) -> Manifest:
     _say(manifest, progress)
     if manifest.labels:
         _say_of_labels(manifest, store, recipe.model.context, progress)
+    if manifest.image is not None:
+        _say_of_images(manifest, manifest.image, progress)
     return manifest
+
+
+def _masker(recipe: Recipe) -> Masker:
+    return Masker(recipe.data.mask, recipe.data.mask_patterns, names=recipe.data.mask_names)
+
+
+def _texts(masker: Masker, recipe: Recipe, survey: Survey, store: Store, progress: Progress) -> Manifest:
+    """Writes tokenizer and shards, and begins the manifest of them."""
+    tokenizer = choose_tokenizer(recipe, survey, masker, progress)
+    store.write(TOKENIZER_FILE, tokenizer.to_json().encode())
+    masker.counts.clear()
+    splits = write_texts(recipe, survey, tokenizer, masker, store, progress)
+    check_written(recipe, survey, splits)
+    facts = TokenizerFacts(
+        tokenizer.kind,
+        hashlib.sha256(tokenizer.to_json().encode()).hexdigest(),
+        tokenizer.end_id,
+        tokenizer.start_id,
+    )
+    return Manifest(splits, tokenizer.vocab_size, facts, masked=dict(masker.counts))
+
+
+def _images(recipe: Recipe, survey: Survey, store: Store, progress: Progress) -> Manifest:
+    """Writes shards of images, and begins the manifest of them."""
+    return Manifest(write_images(survey, store, progress), 0, None)
 
 
 def load_tokenizer(store: Store, name: str = TOKENIZER_FILE) -> Tokenizer:
@@ -121,7 +138,7 @@ def _still_right(done: Manifest, recipe: Recipe, store: Store, progress: Progres
             mend="Choose another folder with --out, or undo the change.",
         )
     try:
-        records = Records(recipe)
+        records = open_records(recipe)
     except DataError as error:
         if error.code != "data.missing":
             raise
@@ -154,7 +171,7 @@ def _first_change(done: Manifest, records: Records) -> str:
 def _settings(recipe: Recipe) -> str:
     table = recipe.model_dump(mode="json", include={"task", "seed", "data", "tokenizer", "audit"})
     # Left out where they are, so that runs from before these keys are still what they were.
-    for key in ("id", "label", "labels"):
+    for key in ("id", "label", "labels", "image", "image_size", "channels"):
         if table["data"][key] is None:
             del table["data"][key]
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
@@ -175,7 +192,8 @@ def _say(manifest: Manifest, progress: Progress) -> None:
 
 
 def _say_of_labels(manifest: Manifest, store: Store, context: int, progress: Progress) -> None:
-    rows = {name: Rows(store, manifest, name, context) for name in manifest.splits}
+    splits = {name: open_split(store, manifest, name, context) for name in manifest.splits}
+    rows = {name: split for name, split in splits.items() if isinstance(split, Rows | Images)}
     if cut := sum(each.cut for each in rows.values()):
         progress.say(
             "data.cut",
@@ -185,3 +203,11 @@ def _say_of_labels(manifest: Manifest, store: Store, context: int, progress: Pro
         name for name, count in zip(manifest.labels, rows["train"].counts, strict=True) if not count
     ]:
         progress.say("data.unseen-labels", f"No training record has the label {', '.join(unseen)}.")
+
+
+def _say_of_images(manifest: Manifest, image: ImageFacts, progress: Progress) -> None:
+    if manifest.changed:
+        progress.say(
+            "data.resized",
+            f"{manifest.changed:,} images had another size than {image.height}x{image.width}, and were resized to it.",
+        )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
-from ..errors import DataError
+from ..errors import DataError, PrivacyError
 from ..recipe import Recipe
-from ..tasks import task_named
+from ..tasks import label_field, task_named
 from .clean import Cleaner
-from .sources import Fact, Skipped, Source, Wanted, open_source
+from .pixels import Fitter, image_field, shape_of
+from .sources import Fact, ImageFacts, Row, Skipped, Source, Wanted, WantedImages, open_source
 from .split import TEST, TRAIN, VALIDATION
 
 
@@ -17,57 +20,64 @@ class Record(NamedTuple):
     """A clean record.
 
     Attributes:
-        text: its text.
+        content: its text, or the pixels of its image.
         owner: whom it is about; None: itself.
         part: which of the recipe's sources it comes from.
         label: its label, as it stands there; None for a task without labels.
         where: file and line.
     """
 
-    text: str
+    content: str | bytes
     owner: bytes | None
     part: int
     label: str | None
     where: str
 
 
-class Records:
+def open_records(recipe: Recipe) -> Records:
+    """The records that the recipe reads: texts, or images.
+
+    Raises:
+        DataError: a source is not there or empty, two of them are the same file, or owners are asked of a single text.
+        PrivacyError: the shape of images would be learned from private ones.
+    """
+    return (ImageRecords if recipe.images else TextRecords)(recipe)
+
+
+class Records(ABC):
     """Opens the recipe's source and its separate validation and test files, and reads them record by record.
 
     Args:
-        recipe: what to read and how to clean it.
+        recipe: what to read.
+        wanted: the columns of it.
 
     Attributes:
         contiguous: whether the source is one text, cut into blocks, so that place and not owner decides the split.
         changed: records that cleaning changed, in the last pass.
-
-    Raises:
-        DataError: a source is not there or empty, two of them are the same file, or owners are asked of a single text.
+        image: the shape of all images; None for texts.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    image: ImageFacts | None = None
+
+    def __init__(self, recipe: Recipe, wanted: Wanted | WantedImages) -> None:
         data = recipe.data
-        self._task = task_named(recipe.task)
-        self._fields = {"text": data.text} | ({"label": data.label} if data.label else {})
-        columns = [*self._task.columns(self._fields), *([data.owner] if data.owner else [])]
-        wanted = Wanted(data.text, tuple(dict.fromkeys(columns)), data.record)
         self._parts: dict[int, Source] = {TRAIN: open_source(data.source, wanted)}
         for part, share in ((VALIDATION, data.validation), (TEST, data.test)):
             if isinstance(share, str):
                 self._parts[part] = open_source(share, wanted)
         # A built-in source's own owner column holds for its rows alone: a separate file beside it has other columns.
         self._owner = {part: data.owner or source.owner for part, source in self._parts.items()}
-        self._limits = (data.min_chars, data.max_chars)
         self.contiguous = self._parts[TRAIN].contiguous
         self.changed = 0
         self._check_apart()
-        if self.contiguous and data.owner:
-            raise DataError(
-                "data.one-text-no-owners",
-                "`data.owner` names a column, but a single text without `data.record` has no records to own.",
-                where="data.owner",
-                mend='Say what a record is, such as data.record = "paragraph", or leave `data.owner` out.',
-            )
+
+    @abstractmethod
+    def _cleaner(self, source: Source) -> Cleaner | Fitter:
+        """What brings each record of a source into the form that is stored, and counts those that it changed."""
+
+    @abstractmethod
+    def _content(self, row: Row, cleaner: Any, skipped: Skipped) -> tuple[str | bytes, str | None] | None:
+        """(content, label) of a row; None after counting in `skipped` why there is none."""
 
     def _check_apart(self) -> None:
         seen: set[str] = set()
@@ -105,20 +115,13 @@ class Records:
         """
         self.changed = 0
         for part, source in self._parts.items():
-            # Blocks of one text are no records of their own, so the limits on a record's length do not apply to them.
-            cleaner = Cleaner(1, None) if source.contiguous else Cleaner(*self._limits)
+            cleaner = self._cleaner(source)
             for row in source.rows(skipped):
-                if row.values.get(self._fields["text"], "") is None:
-                    skipped["records without text"] += 1
-                    continue
-                example = self._task.example(row.values, self._fields, row.where)
-                if example.label == "":
-                    skipped["records without a label"] += 1
-                    continue
-                text = cleaner(example.text, skipped)
-                if text is not None:
+                found = self._content(row, cleaner, skipped)
+                if found is not None:
+                    content, label = found
                     owner = self._owner_of(row.values, row.where, self._owner[part])
-                    yield Record(text, owner, part, example.label, row.where)
+                    yield Record(content, owner, part, label, row.where)
             self.changed += cleaner.changed
 
     def _owner_of(self, values: Mapping[str, Any], where: str, column: str | None) -> bytes | None:
@@ -140,3 +143,103 @@ class Records:
                 mend="Fill it in, take the record out, or leave `data.owner` out.",
             )
         return str(owner).encode("utf-8", "surrogatepass")
+
+
+class TextRecords(Records):
+    """Records of text, cleaned.
+
+    Args:
+        recipe: what to read and how to clean it.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        data = recipe.data
+        self._task = task_named(recipe.task)
+        self._fields = {"text": data.text} | ({"label": data.label} if data.label else {})
+        self._limits = (data.min_chars, data.max_chars)
+        columns = [*self._task.columns(self._fields), *([data.owner] if data.owner else [])]
+        super().__init__(recipe, Wanted(data.text, tuple(dict.fromkeys(columns)), data.record))
+        if self.contiguous and data.owner:
+            raise DataError(
+                "data.one-text-no-owners",
+                "`data.owner` names a column, but a single text without `data.record` has no records to own.",
+                where="data.owner",
+                mend='Say what a record is, such as data.record = "paragraph", or leave `data.owner` out.',
+            )
+
+    def _cleaner(self, source: Source) -> Cleaner:
+        # Blocks of one text are no records of their own, so the limits on a record's length do not apply to them.
+        return Cleaner(1, None) if source.contiguous else Cleaner(*self._limits)
+
+    def _content(self, row: Row, cleaner: Cleaner, skipped: Skipped) -> tuple[str, str | None] | None:
+        if row.values.get(self._fields["text"], "") is None:
+            skipped["records without text"] += 1
+            return None
+        example = self._task.example(row.values, self._fields, row.where)
+        if example.label == "":
+            skipped["records without a label"] += 1
+            return None
+        text = cleaner(example.text, skipped)
+        return None if text is None else (text, example.label)
+
+
+class ImageRecords(Records):
+    """Records of images, brought to one shape.
+
+    Args:
+        recipe: what to read, and which shape it wants.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        data = recipe.data
+        assert data.image is not None and data.label is not None  # the recipe fills them in
+        self._column, self._label, self._wanted = data.image, data.label, (data.image_size, data.channels)
+        columns = (data.image, data.label, *([data.owner] if data.owner else []))
+        super().__init__(recipe, WantedImages(data.image, data.label, tuple(dict.fromkeys(columns))))
+        if recipe.privacy is not None and None in self._wanted and self._parts[TRAIN].image is None:
+            raise PrivacyError(
+                "privacy.image-shape",
+                "The size and the channels of the images would be taken from the first of them, which privacy does not cover.",
+                where="data.image_size",
+                mend="Name both: data.image_size = 32 and data.channels = 3, for example.",
+            )
+
+    @cached_property
+    def image(self) -> ImageFacts:  # type: ignore[override]
+        size, channels = self._wanted
+        height, width = size if isinstance(size, list) else (size, size)
+        if height and width and channels:
+            return ImageFacts(height, width, channels)
+        found = self._parts[TRAIN].image or self._first()
+        return ImageFacts(height or found.height, width or found.width, channels or found.channels)
+
+    def _first(self) -> ImageFacts:
+        """The shape of the first image that can be read."""
+        unread: Skipped = Skipped()
+        for row in self._parts[TRAIN].rows(unread):
+            pixels = image_field(row.values, self._column, row.where, unread)
+            if pixels is not None:
+                return shape_of(pixels)
+        raise empty(unread)
+
+    def _cleaner(self, source: Source) -> Fitter:
+        return Fitter(self.image)
+
+    def _content(self, row: Row, cleaner: Fitter, skipped: Skipped) -> tuple[bytes, str] | None:
+        label = label_field(row.values, self._label, row.where)
+        if label == "":
+            skipped["records without a label"] += 1
+            return None
+        pixels = image_field(row.values, self._column, row.where, skipped)
+        return None if pixels is None else (cleaner(pixels), label)
+
+
+def empty(skipped: Skipped) -> DataError:
+    """The error for a source of which nothing could be used."""
+    left_out = ", ".join(f"{number:,} {reason}" for reason, number in skipped.items())
+    return DataError(
+        "data.empty",
+        f"The source gives no record{f' ({left_out} left out)' if left_out else ''}.",
+        where="data.source",
+        mend="Check `data.source`, the columns that are named, and the length limits.",
+    )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..vault import Store
-from .batches import Batch, Windows, at_step
+from .batches import Batch, at_step
 from .manifest import Manifest, TokenizerFacts
 from .stored import StoredRecords
 from .tokenizer import Tokenizer
@@ -41,7 +41,7 @@ class Rows:
 
     def __init__(self, store: Store, manifest: Manifest, split: str, context: int) -> None:
         self._records = StoredRecords(store, manifest, split)
-        self._marks = manifest.tokenizer
+        self._marks = manifest.marks
         self._context = context
         self.count = self.tokens = len(self._records.length_R)
         self.counts: list[int] = np.bincount(self._records.labels_R, minlength=len(manifest.labels)).tolist()
@@ -90,8 +90,3 @@ def filled(rows: list[list[int]], width: int) -> NDArray[np.int64]:
     for place, row in zip(filled_BT, rows, strict=True):
         place[: len(row)] = row
     return filled_BT
-
-
-def open_split(store: Store, manifest: Manifest, split: str, context: int) -> Windows | Rows:
-    """What training and evaluation read of a split: rows of labelled records, else windows of the token stream."""
-    return (Rows if manifest.labels else Windows)(store, manifest, split, context)

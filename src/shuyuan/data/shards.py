@@ -1,9 +1,10 @@
 """Shards: files of prepared records in the safetensors layout, read at random without loading them.
 
-Tensors of a shard: `tokens` (U16, or U32 for vocabularies over 65,536), `offsets` (U64, where each record begins, and the
-end of the last), `owners` (U64, a keyed hash of each record's owner), and for tasks with labels `labels` (U16, the class of
-each record). The header is read by a small strict parser of our
-own, because the library wants the whole file or a path, and a sealed shard is neither.
+Tensors of a shard of text: `tokens` (U16, or U32 for vocabularies over 65,536), `offsets` (U64, where each record begins, and
+the end of the last), `owners` (U64, a keyed hash of each record's owner), and for tasks with labels `labels` (U16, the class
+of each record). Of a shard of images: `pixels` (U8, all of one size, each channel after the other, row by row), `owners` and
+`labels`. The header is read by a small strict parser of our own, because the library wants the whole file or a path, and a
+sealed shard is neither.
 """
 
 from __future__ import annotations
@@ -18,11 +19,21 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..vault import Reader, Store
 from .manifest import ShardFacts
+from .sources import ImageFacts
 
-SHARD_BYTES = 32 * 1024 * 1024  # of tokens; a record is never cut, so a longer one makes a larger shard
+SHARD_BYTES = (
+    32 * 1024 * 1024
+)  # of tokens or pixels; a record is never cut, so a longer one makes a larger shard
 _HEADER_LIMIT = 64 * 1024
-_TYPES = {"U16": np.uint16, "U32": np.uint32, "U64": np.uint64}
-_NAMES = {"tokens": ("U16", "U32"), "offsets": ("U64",), "owners": ("U64",), "labels": ("U16",)}
+_TYPES = {"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}
+_NAMES = {
+    "tokens": ("U16", "U32"),
+    "pixels": ("U8",),
+    "offsets": ("U64",),
+    "owners": ("U64",),
+    "labels": ("U16",),
+}
+_TEXT, _IMAGES = {"tokens", "offsets", "owners"}, {"pixels", "owners", "labels"}
 
 Tokens = NDArray[np.unsignedinteger[Any]]
 
@@ -52,6 +63,29 @@ def write_shard(
     arrays: dict[str, NDArray[Any]] = {"offsets": offsets, "owners": owners, "tokens": tokens}
     if labels is not None:
         arrays["labels"] = labels
+    return ShardFacts(name, len(owners), len(tokens), _write(store, name, arrays))
+
+
+def write_image_shard(
+    store: Store,
+    name: str,
+    pixels: NDArray[np.uint8],
+    owners: NDArray[np.uint64],
+    labels: NDArray[np.uint16],
+) -> ShardFacts:
+    """Writes one shard of images, whole or not at all.
+
+    Args:
+        pixels: of all images, one after another.
+        owners: the owner's hash of each.
+        labels: the class of each.
+    """
+    arrays: dict[str, NDArray[Any]] = {"owners": owners, "labels": labels, "pixels": pixels}
+    return ShardFacts(name, len(owners), len(owners), _write(store, name, arrays))
+
+
+def _write(store: Store, name: str, arrays: dict[str, NDArray[Any]]) -> str:
+    """Writes arrays in the safetensors layout; the SHA-256 of all of it."""
     header: dict[str, Any] = {}
     at = 0
     for key, array in arrays.items():
@@ -65,7 +99,7 @@ def write_shard(
         for part in (len(text).to_bytes(8, "little"), text, *(array.tobytes() for array in arrays.values())):
             digest.update(part)
             out.write(part)
-    return ShardFacts(name, len(owners), len(tokens), digest.hexdigest())
+    return digest.hexdigest()
 
 
 class Shard:
@@ -76,7 +110,7 @@ class Shard:
         name: for errors.
 
     Attributes:
-        tokens: how many token ids it holds.
+        tokens: how many token ids it holds, or bytes of pixels.
         records: how many records.
 
     Raises:
@@ -87,24 +121,35 @@ class Shard:
         self._reader = reader
         self._name = name
         self._start, tensors = self._header()
-        self._dtype = _TYPES[tensors["tokens"]["dtype"]]
+        self._body = "pixels" if "pixels" in tensors else "tokens"
+        self._dtype = _TYPES[tensors[self._body]["dtype"]]
         self._places = {key: tensor["data_offsets"] for key, tensor in tensors.items()}
-        self.tokens: int = tensors["tokens"]["shape"][0]
+        self.tokens: int = tensors[self._body]["shape"][0]
         self.records: int = tensors["owners"]["shape"][0]
 
     def read(self, start: int, stop: int) -> Tokens:
-        """Token ids from `start` up to `stop`, without a copy of anything else."""
+        """Token ids or pixels from `start` up to `stop`, without a copy of anything else."""
         if not 0 <= start <= stop <= self.tokens:
             raise IndexError(f"{start}:{stop} of {self.tokens} tokens")
         width = np.dtype(self._dtype).itemsize
-        at = self._start + self._places["tokens"][0] + start * width
+        at = self._start + self._places[self._body][0] + start * width
         data = self._reader.read_at(at, (stop - start) * width)
         if len(data) != (stop - start) * width:
             raise self._broken("it is cut short")
         return np.frombuffer(data, self._dtype)
 
-    def offsets(self) -> NDArray[np.uint64]:
-        """Where each record begins, and the end of the last."""
+    def offsets(self, image: ImageFacts | None = None) -> NDArray[np.uint64]:
+        """Where each record begins, and the end of the last; images are all of one size.
+
+        Args:
+            image: what the shard must hold images of; None: it must hold text.
+        """
+        if (image is not None) != (self._body == "pixels"):
+            raise self._broken("it holds images" if image is None else "it holds no images")
+        if image is not None:
+            if self.tokens != self.records * image.bytes:
+                raise self._broken("its pixels do not fit its records")
+            return np.arange(self.records + 1, dtype=np.uint64) * np.uint64(image.bytes)
         offsets = self._whole("offsets")
         sound = len(offsets) == self.records + 1 and offsets[0] == 0 and offsets[-1] == self.tokens
         if not sound or (offsets[1:] < offsets[:-1]).any():
@@ -136,8 +181,8 @@ class Shard:
             header = json.loads(self._reader.read_at(8, size))
         except (ValueError, RecursionError):
             raise self._broken("its header is not JSON") from None
-        if not isinstance(header, dict) or header.keys() | {"labels"} != _NAMES.keys():
-            raise self._broken("it does not hold tokens, offsets and owners")
+        if not isinstance(header, dict) or header.keys() not in (_TEXT, _TEXT | {"labels"}, _IMAGES):
+            raise self._broken("it does not hold tokens, offsets and owners, nor pixels, owners and labels")
         spans = sorted(self._span(key, header[key]) for key in header)
         if [start for start, _ in spans] != [0, *(stop for _, stop in spans[:-1])]:
             raise self._broken("its parts overlap or leave gaps")

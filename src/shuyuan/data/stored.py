@@ -26,7 +26,7 @@ class StoredRecords:
         split: "train", "validation" or "test".
 
     Attributes:
-        length_R: tokens of each record, its end token among them.
+        length_R: tokens of each record, its end token among them; of images, bytes of pixels.
         owners_R: keyed hash of each record's owner.
         labels_R: class of each record; none for a task without labels.
 
@@ -39,9 +39,10 @@ class StoredRecords:
         weakref.finalize(self, files.close)
         facts = manifest.splits[split]
         self._shards = [Shard(files.enter_context(store.open(each.name)), each.name) for each in facts.shards]
-        size = facts.tokens * np.dtype(token_type(manifest.vocab_size)).itemsize
+        token_bytes = np.dtype(token_type(manifest.vocab_size)).itemsize
+        size = facts.tokens * (manifest.image.bytes if manifest.image else token_bytes)
         self._held = size <= CACHED_BYTES
-        offsets = [shard.offsets().astype(np.int64) for shard in self._shards]
+        offsets = [shard.offsets(manifest.image).astype(np.int64) for shard in self._shards]
         self._start_R = np.concatenate([places[:-1] for places in offsets])
         self._shard_R = np.repeat(np.arange(len(offsets)), [len(places) - 1 for places in offsets])
         self.length_R = np.concatenate([np.diff(places) for places in offsets])
@@ -56,7 +57,7 @@ class StoredRecords:
         return [shard.read(0, shard.tokens) for shard in self._shards]
 
     def read(self, record: int, start: int, stop: int) -> Tokens:
-        """Tokens of a record from `start` up to `stop`."""
+        """Tokens or pixels of a record from `start` up to `stop`."""
         begin, shard = int(self._start_R[record]), int(self._shard_R[record])
         if self._held:
             return self._cache[shard][begin + start : begin + stop]

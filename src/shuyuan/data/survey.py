@@ -11,6 +11,7 @@ import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ from .split import TRAIN, Lottery, by_owner, by_place
 
 BATCH_CHARS = 1_000_000
 _BATCH_RECORDS = 4096
-HELD_BYTES = 128 * 1024 * 1024  # of text that is kept for the later passes; a larger source is read again
+HELD_BYTES = 128 * 1024 * 1024  # of records that are kept for the later passes; a larger source is read again
 
 
 class Survey:
@@ -43,8 +44,8 @@ class Survey:
         split_R: 0 train, 1 validation, 2 test.
         kept_R: whether a record is neither an exact nor a near duplicate.
         owners_R: keyed hash of each record's owner.
-        bytes_R: UTF-8 length of each record, clean and not yet masked.
-        chars_R: the same in characters.
+        bytes_R: length of each record, clean and not yet masked, in bytes (of text, in UTF-8).
+        chars_R: the same in characters; of images, in bytes again.
         skipped: records and files left out, by reason.
         duplicates: records removed, as "exact" and "near".
         changed: records that cleaning changed.
@@ -59,10 +60,10 @@ class Survey:
         self._one_record = recipe.privacy is not None and recipe.privacy.unit == "record"
         self.skipped: Skipped = Counter()
         self.duplicates: dict[str, int] = {}
-        near = recipe.data.duplicates == "near" and not records.contiguous
+        near = recipe.data.duplicates == "near" and not records.contiguous and not recipe.images
         self._sketches = Sketches() if near else None
-        self._texts: list[str] | None = []
-        self._texts_bytes = 0
+        self._held: list[Any] | None = []
+        self._held_bytes = 0
         notes = _Notes(Lottery(recipe.seed), store.derive_key("owners"), Labels(recipe.data.labels))
         with progress.stage("read the source", records.total_bytes, "bytes") as stage:
             for batch in _batches(records.each(self.skipped)):
@@ -70,7 +71,7 @@ class Survey:
                     notes.add(record)
                 self._hold(batch)
                 if self._sketches is not None:
-                    self._sketches.add([record.text for record in batch])
+                    self._sketches.add([str(record.content) for record in batch])
                 stage.advance(records.position - stage.done)
         self.changed = records.changed
         self.digests_R, self.owners_R = np.asarray(notes.digests), np.asarray(notes.owners)
@@ -81,11 +82,11 @@ class Survey:
         forget_tables()
 
     def _hold(self, batch: list[Record]) -> None:
-        if self._texts is not None:
-            self._texts_bytes += sum(sys.getsizeof(record.text) for record in batch)
-            self._texts += [record.text for record in batch]
-            if self._texts_bytes > HELD_BYTES:
-                self._texts = None
+        if self._held is not None:
+            self._held_bytes += sum(sys.getsizeof(record.content) for record in batch)
+            self._held += [record.content for record in batch]
+            if self._held_bytes > HELD_BYTES:
+                self._held = None
 
     def _split(self, draws_R: NDArray[np.uint64], parts_R: NDArray[np.uint8]) -> NDArray[np.uint8]:
         validation, test = _shares(self._data)
@@ -140,20 +141,19 @@ class Survey:
             digest.update(array_R.tobytes())
         return digest.hexdigest()
 
-    def texts(self, wanted_R: NDArray[np.bool_]) -> Iterator[tuple[int, str]]:
-        """(number, text) of the wanted records, from memory where they fit into it, else read again.
+    def contents(self, wanted_R: NDArray[np.bool_]) -> Iterator[tuple[int, Any]]:
+        """(number, text or pixels) of the wanted records, from memory where they fit into it, else read again.
 
         Raises:
             DataError: the source is no longer what it was in the first pass.
         """
-        again = (record.text for record in self._records.each(Counter()))
-        texts = again if self._texts is None else self._texts
+        again = (record.content for record in self._records.each(Counter()))
         number = -1
-        for number, text in enumerate(texts):
-            if number >= len(wanted_R) or len(text) != self.chars_R[number]:
+        for number, content in enumerate(again if self._held is None else self._held):
+            if number >= len(wanted_R) or len(content) != self.chars_R[number]:
                 raise changed_meanwhile()
             if wanted_R[number]:
-                yield number, text
+                yield number, content
         if number + 1 != len(wanted_R):
             raise changed_meanwhile()
 
@@ -167,7 +167,7 @@ class _Notes:
         self.bytes, self.chars, self.parts = array("I"), array("I"), array("B")
 
     def add(self, record: Record) -> None:
-        encoded = record.text.encode()
+        encoded = record.content.encode() if isinstance(record.content, str) else record.content
         digest = hashlib.blake2b(_label_line(record) + encoded, digest_size=16).digest()
         if record.label is not None:
             self.labels.add(record.label, record.where)
@@ -176,12 +176,12 @@ class _Notes:
         self.draws.append(self._lottery.draw(owner))
         self.owners.append(owner_hash(owner, self._owner_key))
         self.bytes.append(len(encoded))
-        self.chars.append(len(record.text))
+        self.chars.append(len(record.content))
         self.parts.append(record.part)
 
 
 def _label_line(record: Record) -> bytes:
-    """What tells records of one text and two labels apart: a line before the text, since no label holds a line end."""
+    """What tells records of one content and two labels apart: a line before it, since no label holds a line end."""
     return b"" if record.label is None else f"{record.label}\n".encode()
 
 
@@ -214,7 +214,7 @@ def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:
     chars = 0
     for record in records:
         batch.append(record)
-        chars += len(record.text)
+        chars += len(record.content)
         if chars >= BATCH_CHARS or len(batch) >= _BATCH_RECORDS:
             yield batch
             batch, chars = [], 0

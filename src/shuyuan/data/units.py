@@ -5,13 +5,14 @@ Legend: R records of the split, N rows of a batch, T tokens of a row.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..vault import Store
-from .batches import NOTHING, Batch
+from .batches import NOTHING, AnyBatch, Batch
+from .images import stored_images
 from .manifest import Manifest
 from .rows import filled, stored_row
 from .shards import Tokens
@@ -19,9 +20,12 @@ from .stored import StoredRecords
 
 
 class UnitBatch(NamedTuple):
-    """Inputs (N, T), targets (N, T) or (N, 1), and the unit of each row, 0, 1, … in the order in which units were asked for."""
+    """Inputs (N, T), targets (N, T) or (N, 1), and the unit of each row, 0, 1, … in the order in which units were asked for.
 
-    inputs_NT: NDArray[np.int64]
+    Of images, the inputs are their pixels (N, C, H, W), uint8.
+    """
+
+    inputs_NT: NDArray[np.integer[Any]]
     targets_NT: NDArray[np.int64]
     unit_N: NDArray[np.int64]
 
@@ -31,12 +35,13 @@ class UnitRows:
 
     A unit gives at most `records_per_unit` of its records, drawn anew each time; a record longer than a row gives a piece
     of it, drawn too. The pieces lie one after another in as few rows as they fill, and rows are filled up with end tokens
-    that nothing is learned from. Labelled records have a row each, which the context may cut, and its class as the target.
+    that nothing is learned from. Labelled records have a row each, which the context may cut, and its class as the target. So
+    have images, whole.
 
     Args:
         store: the run's files.
         manifest: what was prepared.
-        context: tokens of a row, T.
+        context: tokens of a row, T; images have none.
         unit: "owner": all records of an owner; "record": each record.
         records_per_unit: the most records, and so rows, that a unit gives.
 
@@ -53,11 +58,9 @@ class UnitRows:
         records_per_unit: int,
     ) -> None:
         self._context = context
-        self._marks = manifest.tokenizer
+        self._manifest = manifest
         self._most = records_per_unit
         self._records = StoredRecords(store, manifest, "train")
-        self._rows_of = self._labelled if manifest.labels else self._packed
-        self._targets = 1 if manifest.labels else context
         if unit == "record":
             unit_R = np.arange(len(self._records.owners_R))
         else:
@@ -74,8 +77,9 @@ class UnitRows:
             random: draws records and pieces.
         """
         parts = [self._rows_of(self._drawn(unit, random), random) for unit in units.tolist()]
-        inputs = [np.zeros((0, self._context), np.int64), *(inputs for inputs, _ in parts)]
-        targets = [np.zeros((0, self._targets), np.int64), *(targets for _, targets in parts)]
+        nothing_inputs, nothing_targets = self._nothing()
+        inputs = [nothing_inputs, *(inputs for inputs, _ in parts)]
+        targets = [nothing_targets, *(targets for _, targets in parts)]
         unit_N = np.repeat(np.arange(len(parts)), [len(rows) for rows, _ in parts])
         return UnitBatch(np.concatenate(inputs), np.concatenate(targets), unit_N)
 
@@ -87,10 +91,28 @@ class UnitRows:
         drawn: list[int] = records.tolist()
         return drawn
 
-    def _labelled(self, records: list[int], _: np.random.Generator) -> Batch:
+    def _nothing(self) -> AnyBatch:
+        """The rows of no units."""
+        image, targets = (
+            self._manifest.image,
+            np.zeros((0, 1 if self._manifest.labels else self._context), np.int64),
+        )
+        if image is not None:
+            return np.zeros((0, *image.shape), np.uint8), targets
+        return np.zeros((0, self._context), np.int64), targets
+
+    def _rows_of(self, records: list[int], random: np.random.Generator) -> AnyBatch:
+        if self._manifest.image is not None:
+            return stored_images(self._records, records, self._manifest.image), self._labels_of(records)
+        return self._labelled(records) if self._manifest.labels else self._packed(records, random)
+
+    def _labels_of(self, records: list[int]) -> NDArray[np.int64]:
+        return self._records.labels_R[records, None].astype(np.int64)
+
+    def _labelled(self, records: list[int]) -> Batch:
         """One record a row, as long as the context whatever it holds, and its class."""
-        rows = [stored_row(self._records, record, self._marks, self._context) for record in records]
-        return filled(rows, self._context), self._records.labels_R[records, None].astype(np.int64)
+        rows = [stored_row(self._records, record, self._manifest.marks, self._context) for record in records]
+        return filled(rows, self._context), self._labels_of(records)
 
     def _packed(self, records: list[int], random: np.random.Generator) -> Batch:
         """Pieces of the records one after another in as few rows as they fill, and the next token at each place."""
@@ -98,8 +120,9 @@ class UnitRows:
         rows = np.full(-(-len(stream) // self._context) * self._context, NOTHING, np.int64)
         rows[: len(stream)] = stream
         targets = rows.reshape(-1, self._context)
-        inputs = np.full_like(targets, self._marks.end_id)
-        inputs[:, 1:] = np.where(targets == NOTHING, self._marks.end_id, targets)[:, :-1]
+        end_id = self._manifest.marks.end_id
+        inputs = np.full_like(targets, end_id)
+        inputs[:, 1:] = np.where(targets == NOTHING, end_id, targets)[:, :-1]
         return inputs, targets
 
     def _piece(self, record: int, random: np.random.Generator) -> Tokens:

@@ -42,7 +42,7 @@ def choose_tokenizer(recipe: Recipe, survey: Survey, masker: Masker, progress: P
     if wanted.kind == "char":
         seen = np.zeros(0x110000, bool)
         with progress.stage("collect characters", int(survey.bytes_R[training_R].sum()), "bytes") as stage:
-            for number, text in survey.texts(training_R):
+            for number, text in survey.contents(training_R):
                 seen[np.frombuffer(masker(text).encode("utf-32-le"), np.uint32)] = True
                 stage.advance(int(survey.bytes_R[number]))
         return char_tokenizer(map(chr, np.flatnonzero(seen).tolist()))
@@ -52,7 +52,7 @@ def choose_tokenizer(recipe: Recipe, survey: Survey, masker: Masker, progress: P
         def texts() -> Iterator[str]:
             total = int(survey.bytes_R[sample_R].sum())
             stage = now.enter_context(progress.stage("learn the tokenizer", total, "bytes"))
-            for number, text in survey.texts(sample_R):
+            for number, text in survey.contents(sample_R):
                 yield masker(text)
                 stage.advance(int(survey.bytes_R[number]))
             now.close()  # the library has all words, and says nothing while it merges their parts
@@ -78,7 +78,7 @@ def _checked(tokenizer: Tokenizer, survey: Survey, progress: Progress) -> Tokeni
     """Says so when a given tokenizer does not give back what it was given (it lowers case, or drops accents)."""
     first = np.zeros(len(survey.kept_R), bool)
     first[:100] = True
-    if any(tokenizer.decode(tokenizer.encode(text)) != text for _, text in survey.texts(first)):
+    if any(tokenizer.decode(tokenizer.encode(text)) != text for _, text in survey.contents(first)):
         progress.say(
             "data.lossy-tokenizer",
             "The given tokenizer changes text: decoding does not give back what was encoded, so scores by the byte compare "

@@ -1,6 +1,10 @@
-"""The last pass: kept records become tokens, and tokens become shards."""
+"""The last pass: kept records become tokens or pixels, and these become shards."""
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,22 +15,20 @@ from ..vault import Store
 from .canaries import Canaries, as_records, make_canaries
 from .manifest import ShardFacts, Split
 from .masking import Masker
-from .shards import SHARD_BYTES, Tokens, token_type, write_shard
+from .shards import SHARD_BYTES, token_type, write_image_shard, write_shard
 from .split import SPLITS, TRAIN
 from .survey import Survey
 from .tokenizer import Tokenizer
 
-_BATCH_CHARS = 1_000_000  # encoded at once
+_BATCH_SIZE = 1_000_000  # characters encoded at once, or bytes of pixels
 
 
-class _SplitWriter:
-    """Collects the tokens of one split and writes a shard whenever there are enough."""
+class SplitWriter(ABC):
+    """Collects the records of one split and writes a shard whenever there are enough."""
 
-    def __init__(self, store: Store, split: str, tokenizer: Tokenizer) -> None:
-        self._store, self._split, self._tokenizer = store, split, tokenizer
-        self._dtype = token_type(tokenizer.vocab_size)
-        self._tokens: list[Tokens] = []
-        self._lengths: list[NDArray[np.int64]] = []
+    def __init__(self, store: Store, split: str) -> None:
+        self._store, self._split = store, split
+        self._bodies: list[NDArray[Any]] = []  # tokens or pixels
         self._owners: list[NDArray[np.uint64]] = []
         self._labels: list[NDArray[np.uint16]] = []
         self._size = 0
@@ -35,39 +37,16 @@ class _SplitWriter:
         self.shards: list[ShardFacts] = []
 
     def add(
-        self, texts: list[str], owners: NDArray[np.uint64], labels: NDArray[np.uint16] | None = None
+        self, contents: list[Any], owners: NDArray[np.uint64], labels: NDArray[np.uint16] | None = None
     ) -> None:
-        ids, ends = self._tokenizer.encode_flat(texts)
-        closed = np.insert(ids.astype(self._dtype), ends, self._tokenizer.end_id)
-        self._tokens.append(closed)
-        self._lengths.append(np.diff(ends, prepend=0) + 1)
+        body = self._body(contents)
+        self._bodies.append(body)
         self._owners.append(owners)
         if labels is not None:
             self._labels.append(labels)
-        self._text_bytes += sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
-        self._size += closed.nbytes
+        self._size += body.nbytes
         if self._size >= SHARD_BYTES:
             self._flush()
-
-    def add_canaries(self, canaries: Canaries) -> None:
-        """Writes the canaries that are included behind the records."""
-        records, owners = as_records(canaries, self._tokenizer.end_id, self._tokenizer.vocab_size)
-        if records:
-            self._tokens.append(np.concatenate(records))
-            self._lengths.append(np.array([len(record) for record in records]))
-            self._owners.append(owners)
-
-    def _flush(self) -> None:
-        if not self._tokens:
-            return
-        name = f"data/{self._split}-{len(self.shards):05d}.shard"
-        offsets = np.concatenate([[0], np.cumsum(np.concatenate(self._lengths))]).astype(np.uint64)
-        owners = np.concatenate(self._owners)
-        tokens = np.concatenate(self._tokens)
-        labels = np.concatenate(self._labels) if self._labels else None
-        self.shards.append(write_shard(self._store, name, tokens, offsets, owners, labels))
-        self._all_owners.append(np.unique(owners))
-        self._tokens, self._lengths, self._owners, self._labels, self._size = [], [], [], [], 0
 
     def finish(self) -> Split:
         self._flush()
@@ -79,8 +58,84 @@ class _SplitWriter:
             shards=self.shards,
         )
 
+    def _flush(self) -> None:
+        if not self._bodies:
+            return
+        name = f"data/{self._split}-{len(self.shards):05d}.shard"
+        owners = np.concatenate(self._owners)
+        labels = np.concatenate(self._labels) if self._labels else None
+        self.shards.append(self._write(name, np.concatenate(self._bodies), owners, labels))
+        self._all_owners.append(np.unique(owners))
+        self._bodies, self._owners, self._labels, self._size = [], [], [], 0
 
-def write_splits(
+    @abstractmethod
+    def _body(self, contents: list[Any]) -> NDArray[Any]:
+        """What a shard holds of some records, one after another."""
+
+    @abstractmethod
+    def _write(
+        self,
+        name: str,
+        body: NDArray[Any],
+        owners: NDArray[np.uint64],
+        labels: NDArray[np.uint16] | None,
+    ) -> ShardFacts:
+        """Writes the shard of what was collected."""
+
+
+class TextWriter(SplitWriter):
+    """Writes texts as tokens, each record closed by the end token."""
+
+    def __init__(self, store: Store, split: str, tokenizer: Tokenizer) -> None:
+        super().__init__(store, split)
+        self._tokenizer = tokenizer
+        self._dtype = token_type(tokenizer.vocab_size)
+        self._lengths: list[NDArray[np.int64]] = []
+
+    def _body(self, contents: list[str]) -> NDArray[Any]:
+        ids, ends = self._tokenizer.encode_flat(contents)
+        self._lengths.append(np.diff(ends, prepend=0) + 1)
+        self._text_bytes += sum(len(text) if text.isascii() else len(text.encode()) for text in contents)
+        return np.insert(ids.astype(self._dtype), ends, self._tokenizer.end_id)
+
+    def add_canaries(self, canaries: Canaries) -> None:
+        """Writes the canaries that are included behind the records."""
+        records, owners = as_records(canaries, self._tokenizer.end_id, self._tokenizer.vocab_size)
+        if records:
+            self._bodies.append(np.concatenate(records))
+            self._lengths.append(np.array([len(record) for record in records]))
+            self._owners.append(owners)
+
+    def _write(
+        self,
+        name: str,
+        body: NDArray[Any],
+        owners: NDArray[np.uint64],
+        labels: NDArray[np.uint16] | None,
+    ) -> ShardFacts:
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate(self._lengths))]).astype(np.uint64)
+        self._lengths = []
+        return write_shard(self._store, name, body, offsets, owners, labels)
+
+
+class ImageWriter(SplitWriter):
+    """Writes images as their pixels."""
+
+    def _body(self, contents: list[bytes]) -> NDArray[np.uint8]:
+        return np.frombuffer(b"".join(contents), np.uint8)
+
+    def _write(
+        self,
+        name: str,
+        body: NDArray[Any],
+        owners: NDArray[np.uint64],
+        labels: NDArray[np.uint16] | None,
+    ) -> ShardFacts:
+        assert labels is not None  # every task of images has them
+        return write_image_shard(self._store, name, body, owners, labels)
+
+
+def write_texts(
     recipe: Recipe, survey: Survey, tokenizer: Tokenizer, masker: Masker, store: Store, progress: Progress
 ) -> dict[str, Split]:
     """Masks and encodes every kept record and writes the shards of each split; plants the canaries that are asked for.
@@ -88,31 +143,51 @@ def write_splits(
     Returns:
         What was written, by split: train, validation, and test where some record is in it.
     """
-    names = [name for number, name in enumerate(SPLITS) if number < 2 or (survey.split_R == number).any()]
-    writers = [_SplitWriter(store, name, tokenizer) for name in names]
-    waiting: list[list[tuple[int, str]]] = [[] for _ in writers]
-    chars = [0] * len(writers)
-    with progress.stage("write shards", int(survey.bytes_R[survey.kept_R].sum()), "bytes") as stage:
-
-        def pour(split: int) -> None:
-            batch, waiting[split], chars[split] = waiting[split], [], 0
-            numbers = [number for number, _ in batch]
-            labels = survey.labels_R[numbers] if survey.labels else None
-            writers[split].add([text for _, text in batch], survey.owners_R[numbers], labels)
-            stage.advance(int(survey.bytes_R[numbers].sum()))
-
-        for number, text in survey.texts(survey.kept_R):
-            split = int(survey.split_R[number])
-            waiting[split].append((number, masker(text)))
-            chars[split] += len(text)
-            if chars[split] >= _BATCH_CHARS:
-                pour(split)
-        for split in range(len(writers)):
-            if waiting[split]:
-                pour(split)
+    writers = {name: TextWriter(store, name, tokenizer) for name in _splits(survey)}
+    _pour(survey, writers, masker, progress)
     if recipe.audit.canaries:
         count, context = recipe.audit.canaries, recipe.model.context
         canaries = make_canaries(count, tokenizer.vocab_size, tokenizer.end_id, context)
         canaries.save(store)
-        writers[TRAIN].add_canaries(canaries)
-    return {name: writer.finish() for name, writer in zip(names, writers, strict=True)}
+        writers[SPLITS[TRAIN]].add_canaries(canaries)
+    return {name: writer.finish() for name, writer in writers.items()}
+
+
+def write_images(survey: Survey, store: Store, progress: Progress) -> dict[str, Split]:
+    """Writes the shards of each split of images; returns as `write_texts`."""
+    writers = {name: ImageWriter(store, name) for name in _splits(survey)}
+    _pour(survey, writers, lambda pixels: pixels, progress)
+    return {name: writer.finish() for name, writer in writers.items()}
+
+
+def _splits(survey: Survey) -> list[str]:
+    return [name for number, name in enumerate(SPLITS) if number < 2 or (survey.split_R == number).any()]
+
+
+def _pour(
+    survey: Survey,
+    writers: Mapping[str, SplitWriter],
+    prepared: Callable[[Any], Any],
+    progress: Progress,
+) -> None:
+    """Gives every kept record to the writer of its split, many at once."""
+    waiting: dict[str, list[tuple[int, Any]]] = {name: [] for name in writers}
+    size = dict.fromkeys(writers, 0)
+    with progress.stage("write shards", int(survey.bytes_R[survey.kept_R].sum()), "bytes") as stage:
+
+        def write(name: str) -> None:
+            batch, waiting[name], size[name] = waiting[name], [], 0
+            numbers = [number for number, _ in batch]
+            labels = survey.labels_R[numbers] if survey.labels else None
+            writers[name].add([content for _, content in batch], survey.owners_R[numbers], labels)
+            stage.advance(int(survey.bytes_R[numbers].sum()))
+
+        for number, content in survey.contents(survey.kept_R):
+            name = SPLITS[survey.split_R[number]]
+            waiting[name].append((number, prepared(content)))
+            size[name] += len(content)
+            if size[name] >= _BATCH_SIZE:
+                write(name)
+        for name in writers:
+            if waiting[name]:
+                write(name)

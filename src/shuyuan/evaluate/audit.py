@@ -71,7 +71,7 @@ def audit(
     device = detect().device
     before = starting_model(recipe, manifest).to(device)
     after = hub.load(store).to(device)
-    inputs, targets = _rows(canaries, manifest.tokenizer.end_id)
+    inputs, targets = _rows(canaries, manifest.marks.end_id)
     if white_box:
         beside = _others(store, manifest, recipe.model.context, int(canaries.included_M.sum()))
         scores = _share_in_the_update(before, after, [(inputs, targets), beside], progress)
@@ -84,7 +84,7 @@ def audit(
         "epsilon_upper": mechanism.epsilon(mechanism.steps) if mechanism else None,
         "delta": delta,
         "scored_by": "share in the update" if white_box else "fall of the loss",
-        "extraction": _extraction(after, canaries, manifest.tokenizer.end_id, progress),
+        "extraction": _extraction(after, canaries, manifest.marks.end_id, progress),
     }
     store.write_json(AUDIT_FILE, result)
     return result

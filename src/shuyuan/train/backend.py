@@ -16,11 +16,12 @@ OVERFLOW = "the fp16 loss scale was too high"  # part of how loss scaling works,
 class Batch:
     """Sequences for one step: token ids and the next ones, both int64 (B, T); -100 where nothing is to be learned.
 
-    In private training also the unit of each row (B,), in rising order; there may be no row at all.
+    Of images, the inputs are their pixels, uint8 (B, C, H, W), and the targets (B, 1). In private training also the unit of
+    each row (B,), in rising order; there may be no row at all.
     """
 
     step: int
-    inputs_BT: NDArray[np.int64]
+    inputs_BT: NDArray[np.integer[Any]]
     targets_BT: NDArray[np.int64]
     unit_B: NDArray[np.int64] | None = None
 

@@ -120,7 +120,7 @@ def fill_in(
 
 def config_of(recipe: Recipe, manifest: Manifest) -> TransformerConfig:
     """The shape of the model that the run trains, with the head that its task needs."""
-    return config_for(recipe.model, manifest.vocab_size, manifest.tokenizer.end_id, manifest.labels)
+    return config_for(recipe.model, manifest.vocab_size, manifest.marks.end_id, manifest.labels)
 
 
 def mechanism_of(recipe: Recipe, manifest: Manifest) -> Mechanism:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from ..data import Manifest, load_manifest, load_tokenizer, open_split
+from ..data import AnyBatch, Manifest, load_manifest, load_tokenizer, open_split
 from ..errors import TrainError
 from ..hardware import Hardware, detect
 from ..models import hub, lora
@@ -250,9 +250,8 @@ def _validation(recipe: Recipe, store: Store, manifest: Manifest) -> Iterator[Ba
     windows = open_split(store, manifest, "validation", recipe.model.context)
     assert isinstance(recipe.train.micro_batch, int)  # resolved
     size = min(recipe.train.micro_batch, wanted)
-    if windows.count <= wanted:
-        batches = windows.in_order(size)
-    else:
+    batches: Iterator[AnyBatch] = windows.in_order(size)
+    if windows.count > wanted:
         batches = (windows.batch(number, size, 0) for number in range(wanted // size))
     for number, (inputs_BT, targets_BT) in enumerate(batches):
         yield Batch(number, inputs_BT, targets_BT)

@@ -6,34 +6,28 @@ from pathlib import Path
 
 from ...errors import DataError
 from ...recipe import BUILT_IN_SOURCES
-from .base import Fact, Row, Skipped, Source, Wanted
+from .base import Fact, ImageFacts, Row, Skipped, Source, Wanted, WantedImages
+from .digits import Digits
 from .files import Files
 from .hub import Hub
 from .packages import Packages
 from .stdlib import Stdlib
 
-__all__ = ["Fact", "Row", "Skipped", "Source", "Wanted", "open_source"]
+__all__ = ["Fact", "ImageFacts", "Row", "Skipped", "Source", "Wanted", "WantedImages", "open_source"]
 
 
-def open_source(spec: str | list[str], wanted: Wanted) -> Source:
+def open_source(spec: str | list[str], wanted: Wanted | WantedImages) -> Source:
     """The source that a recipe names.
 
     Args:
-        spec: a file, folder, glob, `hf:org/name[:split]`, `stdlib`, `packages`, or a list of files, folders and globs.
-        wanted: the columns to read and what one record of plain text is.
+        spec: a file, folder, glob, `hf:org/name[:split]`, a built-in, or a list of files, folders and globs.
+        wanted: the columns to read, and of texts what one record of plain text is.
 
     Raises:
         DataError: nothing is there, or it is of a kind that this version cannot read.
     """
     specs = [spec] if isinstance(spec, str) else spec
     for name in specs:
-        if name == "digits":
-            raise DataError(
-                "data.images-unavailable",
-                "The source `digits` holds images, and this version has no family that reads images.",
-                where="data.source",
-                mend="Choose a source of text, for example: stdlib",
-            )
         if len(specs) > 1 and (name in BUILT_IN_SOURCES or name.startswith("hf:")):
             raise DataError(
                 "data.mixed-list",
@@ -41,6 +35,15 @@ def open_source(spec: str | list[str], wanted: Wanted) -> Source:
                 where="data.source",
                 mend="Name it alone, or save its records to a file first.",
             )
+    if isinstance(wanted, WantedImages):
+        return _images(specs, wanted)
+    if specs[0] == "digits":
+        raise DataError(
+            "data.holds-images",
+            "The source `digits` holds images, and the recipe reads text.",
+            where="data.source",
+            mend='Choose a family that reads images, model.family = "cnn" with task = "classification", or a source of text.',
+        )
     if specs[0] == "stdlib":
         return Stdlib(wanted)
     if specs[0] == "packages":
@@ -48,3 +51,14 @@ def open_source(spec: str | list[str], wanted: Wanted) -> Source:
     if specs[0].startswith("hf:"):
         return Hub(specs[0], wanted)
     return Files([Path(name) for name in specs], wanted)
+
+
+def _images(specs: list[str], wanted: WantedImages) -> Source:
+    if specs[0] == "digits":
+        return Digits(wanted)
+    raise DataError(
+        "data.holds-text",
+        f"The source `{specs[0]}` holds text, and the recipe reads images.",
+        where="data.source",
+        mend="Choose a source of images, for example: digits",
+    )

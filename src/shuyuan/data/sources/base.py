@@ -33,6 +33,25 @@ class Fact:
 
 
 @dataclass(frozen=True)
+class ImageFacts:
+    """The one shape of all images of a run: height and width in pixels, and 1 channel (grey) or 3 (colour)."""
+
+    height: int
+    width: int
+    channels: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width), as networks read it."""
+        return self.channels, self.height, self.width
+
+    @property
+    def bytes(self) -> int:
+        """Of one image: a byte for each channel of each pixel."""
+        return self.channels * self.height * self.width
+
+
+@dataclass(frozen=True)
 class Wanted:
     """What the recipe wants of a source.
 
@@ -47,6 +66,21 @@ class Wanted:
     record: Granule | None = None
 
 
+@dataclass(frozen=True)
+class WantedImages:
+    """What the recipe wants of a source of images.
+
+    Attributes:
+        image: the column under which an image is given: as an array (H, W) or (H, W, C) of bytes, or encoded.
+        label: the column under which its label is given.
+        columns: the columns that are read, these two among them; formats that can leave others out do so.
+    """
+
+    image: str
+    label: str
+    columns: tuple[str, ...]
+
+
 class Source(ABC):
     """A stream of rows, the same each time it is read.
 
@@ -54,11 +88,15 @@ class Source(ABC):
         owner: the column that says whom a row is about where the recipe names none.
         contiguous: whether the rows are blocks of one text, in order.
         total_bytes: bytes to read, or None where nobody knows.
+        records: rows to read, where the format says how many.
+        image: the shape of every image, where the format fixes it.
     """
 
     owner: ClassVar[str | None] = None
     contiguous = False
     total_bytes: int | None = None
+    records: int | None = None
+    image: ImageFacts | None = None
 
     @abstractmethod
     def facts(self) -> list[Fact]:

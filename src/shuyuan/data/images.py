@@ -1,0 +1,69 @@
+"""Images of labelled records: one record an image, and its class as the only target.
+
+Legend: B images of a batch, C channels, H height, W width, R records of the split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..vault import Store
+from .batches import ImageBatch, at_step
+from .manifest import Manifest
+from .sources import ImageFacts
+from .stored import StoredRecords
+
+
+class Images:
+    """The records of a split, each an image of the run's one shape, beside its class.
+
+    Args:
+        store: the run's files.
+        manifest: what was prepared, of images.
+        split: "train", "validation" or "test".
+
+    Attributes:
+        count: number of records, and so of images.
+        tokens: number of targets: one a record.
+        cut: 0; no image is cut.
+        counts: records of each class.
+
+    Raises:
+        DataError: a shard is not one, or holds other images.
+    """
+
+    cut = 0
+
+    def __init__(self, store: Store, manifest: Manifest, split: str) -> None:
+        assert manifest.image is not None
+        self._image = manifest.image
+        self._records = StoredRecords(store, manifest, split)
+        self.count = self.tokens = len(self._records.length_R)
+        self.counts: list[int] = np.bincount(self._records.labels_R, minlength=len(manifest.labels)).tolist()
+
+    def batch(self, step: int, batch_size: int, seed: int) -> ImageBatch:
+        """The (images_BCHW, targets_B1) of a step; the same for the same data, step, batch size and seed.
+
+        Records come in a shuffled order, each once in an epoch; each epoch has its own order.
+        """
+        return self._read(at_step(step, batch_size, self.count, seed))
+
+    def in_order(self, batch_size: int) -> Iterator[ImageBatch]:
+        """The whole split from its beginning, every record once; the last batch may be smaller."""
+        for start in range(0, self.count, batch_size):
+            yield self._read(np.arange(start, min(start + batch_size, self.count), dtype=np.int64))
+
+    def _read(self, records: NDArray[np.int64]) -> ImageBatch:
+        images_BCHW = stored_images(self._records, records.tolist(), self._image)
+        return images_BCHW, self._records.labels_R[records, None].astype(np.int64)
+
+
+def stored_images(records: StoredRecords, numbers: list[int], image: ImageFacts) -> NDArray[np.uint8]:
+    """The images (B, C, H, W) of some records."""
+    images_BCHW = np.empty((len(numbers), *image.shape), np.uint8)
+    for place, number in zip(images_BCHW, numbers, strict=True):
+        place.reshape(-1)[:] = records.read(number, 0, image.bytes)
+    return images_BCHW
