@@ -11,6 +11,9 @@ from .records import empty
 from .split import SPLITS, TRAIN
 from .survey import Survey
 
+_MEND = "Add records, or hold out another share."
+_MEND_WINDOW = "Add records, hold out another share, cut text into smaller records (`data.record`), or lower `model.context`."
+
 
 def check_enough(recipe: Recipe, survey: Survey) -> None:
     """Looks before the long work: a split needs a window of tokens, or for a task with labels a record, and training two labels.
@@ -28,7 +31,7 @@ def check_enough(recipe: Recipe, survey: Survey) -> None:
             continue
         if len(survey.labels_R):
             if not here_R.any():
-                raise _too_little(name, f"The {name} split has no record. {more}")
+                raise _too_little(name, f"The {name} split has no record. {more}", _MEND)
             continue
         most = int(survey.bytes_R[here_R].sum() + here_R.sum())  # no tokenizer makes more tokens than bytes
         if most < recipe.model.context:
@@ -68,10 +71,10 @@ def _short(split: str, tokens: str, recipe: Recipe) -> str:
     return f"The {split} split has {tokens} tokens, less than one window of model.context = {recipe.model.context}."
 
 
-def _too_little(split: str, what: str) -> DataError:
+def _too_little(split: str, what: str, mend: str = _MEND_WINDOW) -> DataError:
     return DataError(
         "data.too-little",
         what,
         where="data.source" if split == "train" else f"data.{split}",
-        mend="Add records, hold out another share, cut text into smaller records (`data.record`), or lower `model.context`.",
+        mend=mend,
     )

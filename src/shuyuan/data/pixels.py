@@ -5,16 +5,29 @@ Legend: H height, W width, C channels.
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
 from .sources import ImageFacts, Skipped
+from .sources.shapes import PIXELS_LIMIT
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Pixels = NDArray[np.uint8]  # (H, W, C)
+FORMATS = (
+    "PNG",
+    "JPEG",
+    "BMP",
+    "WEBP",
+)  # what else the library reads has parsers that few have looked through
+_GREY = ("1", "L", "LA", "La")
 
 
 class Fitter:
@@ -74,5 +87,57 @@ def image_field(row: Mapping[str, Any], column: str, where: str, skipped: Skippe
     if value is None:
         skipped["records without an image"] += 1
         return None
-    pixels: Pixels = value
-    return pixels.reshape(*pixels.shape[:2], -1)
+    if isinstance(value, bytes):
+        return decoded(value, skipped)
+    if isinstance(value, np.ndarray) and value.dtype == np.uint8:
+        pixels: Pixels = value.reshape(*value.shape[:2], -1)
+        return pixels
+    raise DataError(
+        "data.not-an-image",
+        f"The column `{column}` holds no image, but a {type(value).__name__}.",
+        where=where,
+        mend="Name another column as `data.image`: one of encoded images, or of paths to them.",
+    )
+
+
+def decoded(content: bytes, skipped: Skipped) -> Pixels | None:
+    """An encoded image as it is meant to be seen; None after counting in `skipped` why there is none.
+
+    Turned as its EXIF orientation says, what is transparent on white, 16 bits as their higher 8, palettes in their colours. Grey
+    images have one channel, all others three.
+
+    Args:
+        content: PNG, JPEG, BMP or WebP; of a moving image, the first.
+    """
+    from PIL import Image, ImageOps
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd metadata, which is not read
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                if image.width * image.height > PIXELS_LIMIT:
+                    raise Image.DecompressionBombError
+                image.load()
+                return _plain(ImageOps.exif_transpose(image))
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+            skipped[f"images of over {PIXELS_LIMIT // 2**20} million pixels"] += 1
+        except MemoryError:
+            raise
+        except Exception:  # the library raises dozens of kinds for what is broken
+            skipped["images that cannot be read"] += 1
+    return None
+
+
+def _plain(image: Image.Image) -> Pixels:
+    """Grey or colour, of 8 bits, on white."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):  # 16 bits, also where they are held in 32
+        return (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)[:, :, None]
+    grey = image.mode in _GREY
+    if image.has_transparency_data:
+        on_white = Image.new("RGBA", image.size, "white")
+        on_white.alpha_composite(image.convert("RGBA"))
+        image = on_white
+    return np.asarray(image.convert("L" if grey else "RGB")).reshape(image.height, image.width, -1)

@@ -10,6 +10,7 @@ from .base import Fact, ImageFacts, Row, Skipped, Source, Wanted, WantedImages
 from .digits import Digits
 from .files import Files
 from .hub import Hub
+from .image_files import open_images
 from .packages import Packages
 from .stdlib import Stdlib
 
@@ -56,9 +57,13 @@ def open_source(spec: str | list[str], wanted: Wanted | WantedImages) -> Source:
 def _images(specs: list[str], wanted: WantedImages) -> Source:
     if specs[0] == "digits":
         return Digits(wanted)
-    raise DataError(
-        "data.holds-text",
-        f"The source `{specs[0]}` holds text, and the recipe reads images.",
-        where="data.source",
-        mend="Choose a source of images, for example: digits",
-    )
+    if specs[0].startswith("hf:"):
+        return Hub(specs[0], wanted)
+    if specs[0] in BUILT_IN_SOURCES:
+        raise DataError(
+            "data.holds-text",
+            f"The source `{specs[0]}` holds text, and the recipe reads images.",
+            where="data.source",
+            mend="Choose a source of images, for example: digits",
+        )
+    return open_images([Path(name) for name in specs], wanted)

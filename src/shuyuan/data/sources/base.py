@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 Skipped = Counter[str]  # reason -> number of records or files left out
@@ -30,6 +31,12 @@ class Fact:
     path: str
     size: int
     modified_ns: int
+
+
+def fact_of(path: Path) -> Fact:
+    """The facts of a file, as it is now."""
+    status = path.stat()
+    return Fact(str(path), status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -59,11 +66,13 @@ class Wanted:
         text: the column under which plain text is given.
         columns: the columns that are read; formats that can leave others out do so.
         record: what one record of plain text is; None lets the source decide.
+        rows_at_once: of a table that is read by many rows at a time.
     """
 
     text: str
     columns: tuple[str, ...]
     record: Granule | None = None
+    rows_at_once: int = 1024
 
 
 @dataclass(frozen=True)

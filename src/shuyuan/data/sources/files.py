@@ -9,17 +9,9 @@ from pathlib import Path
 
 from ...errors import DataError
 from . import tables, texts
-from .base import Fact, Row, Skipped, Source, Wanted
+from .base import Fact, Row, Skipped, Source, Wanted, fact_of
 from .opening import Meter, check_text, inner_suffix
 
-_READERS = {
-    ".jsonl": tables.json_lines,
-    ".ndjson": tables.json_lines,
-    ".json": tables.json_list,
-    ".csv": tables.csv_rows,
-    ".tsv": tables.tsv_rows,
-    ".parquet": tables.parquet_rows,
-}
 _LEFT_OUT = {"data.not-utf8": "files that are not UTF-8", "data.binary": "binary files"}
 
 
@@ -51,7 +43,9 @@ class Files(Source):
                 mend="Name a file or folder that holds records.",
             )
         alone = len(self._files) == 1 and len(paths) == 1 and paths[0].is_file()
-        self.contiguous = alone and wanted.record is None and inner_suffix(self._files[0][0]) not in _READERS
+        self.contiguous = (
+            alone and wanted.record is None and inner_suffix(self._files[0][0]) not in tables.READERS
+        )
         self._meter = Meter()
         self._verdicts: dict[Path, str | None] = {}
 
@@ -60,20 +54,7 @@ class Files(Source):
             return [(path, path.name, False)]
         if path.is_dir():
             return [(file, file.relative_to(path).as_posix(), True) for file in self._walk(path)]
-        names = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(str(path)) else []  # noqa: PTH207
-        files = [Path(name) for name in names if Path(name).is_file()]
-        if not files:
-            what = (
-                "No file matches the glob."
-                if glob.has_magic(str(path))
-                else "There is no such file or folder."
-            )
-            raise DataError(
-                "data.missing",
-                what,
-                where=str(path),
-                mend="Check `data.source`; a relative path starts at the recipe's folder.",
-            )
+        files = matches(path)
         start = Path(os.path.commonpath([file.parent for file in files]))
         return [(file, file.relative_to(start).as_posix(), False) for file in files]
 
@@ -86,7 +67,7 @@ class Files(Source):
         return sorted(file for file in files if file.is_file())
 
     def facts(self) -> list[Fact]:
-        return [_fact(path) for path, _, _ in self._files]
+        return [fact_of(path) for path, _, _ in self._files]
 
     @property
     def position(self) -> int:
@@ -105,7 +86,7 @@ class Files(Source):
             if reason:
                 skipped[reason] += 1
                 continue
-            reader = _READERS.get(inner_suffix(path))
+            reader = tables.READERS.get(inner_suffix(path))
             if reader:
                 yield from reader(path, self._wanted, self._meter, skipped)
             else:
@@ -126,6 +107,20 @@ class Files(Source):
         return self._verdicts[path]
 
 
-def _fact(path: Path) -> Fact:
-    status = path.stat()
-    return Fact(str(path), status.st_size, status.st_mtime_ns)
+def matches(path: Path) -> list[Path]:
+    """The files that a path or glob names.
+
+    Raises:
+        DataError: there are none.
+    """
+    magic = glob.has_magic(str(path))
+    names = [str(path)] if path.is_file() else sorted(glob.glob(str(path), recursive=True)) if magic else []  # noqa: PTH207
+    files = [Path(name) for name in names if Path(name).is_file()]
+    if not files:
+        raise DataError(
+            "data.missing",
+            "No file matches the glob." if magic else "There is no such file or folder.",
+            where=str(path),
+            mend="Check `data.source`; a relative path starts at the recipe's folder.",
+        )
+    return files

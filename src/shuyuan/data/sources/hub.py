@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...errors import DataError, missing_extra
-from .base import Fact, Row, Skipped, Source, Wanted
+from .base import Fact, Row, Skipped, Source, Wanted, WantedImages
+from .image_table import embedded
 
 
 class Hub(Source):
@@ -14,10 +15,10 @@ class Hub(Source):
 
     Args:
         spec: as the recipe writes it; the split is `train` unless named.
-        wanted: the columns to read.
+        wanted: the columns to read; images come encoded, as they stand there.
     """
 
-    def __init__(self, spec: str, wanted: Wanted) -> None:
+    def __init__(self, spec: str, wanted: Wanted | WantedImages) -> None:
         self._spec = spec
         name, _, split = spec.removeprefix("hf:").partition(":")
         self._name, self._split = name, split or "train"
@@ -33,7 +34,7 @@ class Hub(Source):
 
     def rows(self, skipped: Skipped) -> Iterator[Row]:
         for number, values in enumerate(self._stream(), 1):
-            yield Row(values, f"{self._spec}:row {number}")
+            yield Row({name: embedded(value) for name, value in values.items()}, f"{self._spec}:row {number}")
 
     def _stream(self) -> Iterator[dict[str, Any]]:
         try:
@@ -45,6 +46,8 @@ class Hub(Source):
             wanted = list(self._wanted.columns)
             if stream.column_names and set(wanted) <= set(stream.column_names):
                 stream = stream.select_columns(wanted)
+            if isinstance(self._wanted, WantedImages):
+                stream = stream.cast_column(self._wanted.image, datasets.Image(decode=False))
             yield from stream
         except GeneratorExit:
             raise

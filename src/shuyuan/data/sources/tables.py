@@ -16,7 +16,6 @@ from .texts import too_long
 
 _JSON_LIMIT = 256 * 1024 * 1024  # a .json file is parsed in memory, which takes several times its size
 _DECODER = json.JSONDecoder()
-_BATCH_ROWS = 1024
 
 # The csv module refuses fields over 128 KiB by default, process-wide; a record may be longer.
 csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
@@ -172,7 +171,7 @@ def parquet_rows(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped) -> 
             if len(columns) < len(wanted.columns):
                 columns = file.schema_arrow.names  # a column is missing: let the error name those there are
             number = 0
-            for batch in file.iter_batches(_BATCH_ROWS, columns=columns):
+            for batch in file.iter_batches(wanted.rows_at_once, columns=columns):
                 for values in batch.to_pylist():
                     number += 1
                     yield Row(values, f"{path}:row {number}")
@@ -183,3 +182,13 @@ def parquet_rows(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped) -> 
                 where=str(path),
                 mend="Restore it from a copy, or write it again.",
             ) from None
+
+
+READERS = {
+    ".jsonl": json_lines,
+    ".ndjson": json_lines,
+    ".json": json_list,
+    ".csv": csv_rows,
+    ".tsv": tsv_rows,
+    ".parquet": parquet_rows,
+}
