@@ -20,6 +20,9 @@ from typer.testing import CliRunner
 from shuyuan import cli, handbook, recipe
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # the table's rows and columns are those of its tests
+from tests.support import table  # noqa: E402
+
 DOCS = ROOT / "docs"
 MADE = "<!-- Made by `make docs` from the code; edit the code instead. -->\n\n"
 
@@ -30,6 +33,7 @@ def main() -> int:
         DOCS / "recipe.md": recipe_page(),
         DOCS / "cli.md": cli_page(),
         DOCS / "errors.md": errors_page(),
+        DOCS / "support.md": table.page("# What works with what\n\n" + MADE),
     }
     pages |= handbook_pages()
     if "--check" not in sys.argv:

@@ -1,0 +1,239 @@
+"""The features of docs/support.md: for each a check of a tiny run, and the families that do without it, with the reason.
+
+A check fails where the table says yes and the feature is not there; where it says no, the test asks for the feature all the
+same and wants a refusal (test_support.py), so that the table can claim neither too much nor too little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+import shuyuan
+from shuyuan import pipeline
+from shuyuan.errors import Interrupted, VaultError
+from shuyuan.progress import Stop
+from tests.runs import Outcome
+from tests.runs import shuyuan as command
+from tests.train.parts import StopAt
+
+from .families import FAMILIES, Family
+
+Check = Callable[[Family, Path], None]
+KEY = "env:SHUYUAN_TEST_KEY"
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One row of the table.
+
+    Attributes:
+        title: begins the row.
+        check: makes a run and looks.
+        without: families that do not have it, and why.
+    """
+
+    title: str
+    check: Check
+    without: dict[str, str] = field(default_factory=dict)
+
+
+def main_task(family: Family) -> str:
+    return "classification" if family.images else "generation"
+
+
+def ready(family: Family, folder: Path) -> Path:
+    """A run that checks share; they only read it."""
+    shared = folder.parent / f"ready-{family.title}"
+    if not shared.exists():
+        shared.mkdir()
+        family.run(shared, main_task(family))
+    return shared / "run"
+
+
+# ---- tasks -----------------------------------------------------------------------------------------------------------
+
+
+def generates(family: Family, folder: Path) -> None:
+    family.run(folder, "generation")
+    loaded = shuyuan.load(folder / "run")
+    assert loaded.generate("line 1", max_tokens=6, seed=1) == loaded.generate("line 1", max_tokens=6, seed=1)
+
+
+def classifies_text(task: str) -> Check:
+    def check(family: Family, folder: Path) -> None:
+        scores = family.run(folder, task)["scores"][task]["original"]
+        assert 0 <= scores["validation.accuracy"] <= 1
+        told = command("classify", folder / "run", "line 1", "--json").json["texts"][0]
+        assert told["label"] in ("a", "b") and abs(sum(told["probabilities"].values()) - 1) < 1e-5
+
+    return check
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+def trains_with(**train: object) -> Check:
+    def check(family: Family, folder: Path) -> None:
+        summary = family.run(folder, main_task(family), train=train)
+        assert summary["steps"] == 4 and summary["loss"]["train"] is not None
+
+    return check
+
+
+def resumes(family: Family, folder: Path) -> None:
+    """Broken off after the second step and gone on with, it ends at the same bits."""
+    for name in ("whole", "broken"):
+        (folder / name).mkdir()
+    family.run(folder / "whole", main_task(family))
+    stop = Stop()
+    broken = folder / "broken"
+    recipe = family.recipe(broken, main_task(family))
+    if "from" in recipe["model"]:
+        recipe["model"]["from"] = str(folder / "whole/base")
+    recipe["data"] = family.recipe(folder / "whole", main_task(family))["data"]
+    with suppress(Interrupted):
+        pipeline.run(recipe, out=broken / "run", progress=StopAt(stop, 2), stop=stop)
+    assert not (broken / "run/model").exists()
+    pipeline.run(recipe, out=broken / "run")
+    files = sorted(file.name for file in (folder / "whole/run/model").iterdir() if file.name != "README.md")
+    assert [(broken / "run/model" / name).read_bytes() for name in files] == [
+        (folder / "whole/run/model" / name).read_bytes() for name in files
+    ]
+
+
+def starts_from_a_run(family: Family, folder: Path) -> None:
+    again = family.recipe(folder, main_task(family))
+    again["model"] = {"context": 32} if not family.images else {}
+    again["model"] |= {"from": str(ready(family, folder))}
+    assert pipeline.run(again, out=folder / "again")["steps"] == 4
+
+
+def adapts(family: Family, folder: Path) -> None:
+    table = family.recipe(folder, main_task(family), train={"lora": {"rank": 2}})
+    if not family.kind:
+        table["model"] = {"context": 32, "from": str(ready(family, folder))}
+    assert pipeline.run(table, out=folder / "adapted")["steps"] == 4
+
+
+# ---- promises --------------------------------------------------------------------------------------------------------
+
+
+def seals(family: Family, folder: Path) -> None:
+    summary = family.run(folder, main_task(family), vault={"key": KEY})
+    assert summary["sealed"] and command("verify", folder / "run", "--json").json["ok"]
+    (folder / "other").write_text("another key")
+    with pytest.raises(VaultError):
+        shuyuan.load(folder / "run", key=f"file:{folder / 'other'}")
+
+
+def is_private(family: Family, folder: Path) -> None:
+    privacy = {"epsilon": 8.0, "unit": "record"}
+    summary = family.run(folder, main_task(family), privacy=privacy)
+    assert 7 < summary["privacy"]["epsilon"] <= 8
+    verified = command("verify", folder / "run", "--json").json
+    assert verified["ok"] and abs(verified["epsilon_recomputed"] - summary["privacy"]["epsilon"]) < 1e-6
+
+
+def is_audited(family: Family, folder: Path) -> None:
+    family.run(folder, main_task(family), audit={"canaries": 8}, data={"duplicates": "exact"})
+    found = did("audit", folder / "run", "--json").json
+    assert found["canaries"] == 8 and 0 <= found["epsilon_lower"] <= 50
+
+
+def is_planned(family: Family, folder: Path) -> None:
+    plan = shuyuan.plan(family.recipe(folder, main_task(family)))
+    assert (
+        plan["fits"]
+        and plan["peak_bytes"]["low"] <= plan["peak_bytes"]["expected"] <= plan["peak_bytes"]["high"]
+    )
+    summary = command("info", ready(family, folder), "--json").json
+    assert abs(summary["parameters"] - plan["parameters"]) <= 0.01 * plan["parameters"]
+
+
+def is_reported(family: Family, folder: Path) -> None:
+    run = ready(family, folder)
+    assert "<svg" in (run / "report.html").read_text()
+    assert (run / "model/README.md").read_text().startswith("---")
+
+
+# ---- afterwards ------------------------------------------------------------------------------------------------------
+
+
+def exports(kind: str) -> Check:
+    def check(family: Family, folder: Path) -> None:
+        did("export", ready(family, folder), "--to", folder / "out", "--as", kind)
+        assert any((folder / "out").iterdir())
+
+    return check
+
+
+def has_verb(verb: str, *more: str) -> Check:
+    def check(family: Family, folder: Path) -> None:
+        did(verb, ready(family, folder), *more)
+
+    return check
+
+
+def compresses(**how: object) -> Check:
+    def check(family: Family, folder: Path) -> None:
+        family.run(folder, main_task(family), compress=how)
+
+    return check
+
+
+class RefusedError(Exception):
+    """The command said no."""
+
+
+def did(*arguments: str | Path) -> Outcome:
+    """What the command gave back; raises where it refuses."""
+    done = command(*arguments)
+    if done.status in (1, 2):
+        raise RefusedError(done.stderr)
+    return done
+
+
+NOT_YET = dict.fromkeys(FAMILIES, "not built yet")
+
+
+FEATURES = {
+    "generation": Feature("generation", generates, {"cnn": "it reads images"}),
+    "sentiment": Feature("sentiment", classifies_text("sentiment"), {"cnn": "it reads images"}),
+    "text-classification": Feature(
+        "classification of text", classifies_text("classification"), {"cnn": "it reads images"}
+    ),
+    "fp32": Feature("float32", trains_with(precision="fp32")),
+    "bf16": Feature("bfloat16 (mixed)", trains_with(precision="bf16")),
+    **{
+        schedule: Feature(f"schedule `{schedule}`", trains_with(schedule=schedule))
+        for schedule in ("constant", "linear", "cosine", "wsd", "plateau")
+    },
+    **{
+        optimizer: Feature(f"optimizer `{optimizer}`", trains_with(optimizer=optimizer))
+        for optimizer in ("adamw", "muon", "sgd")
+    },
+    "resume": Feature("resume, bit for bit", resumes),
+    "from-a-run": Feature("start from another run", starts_from_a_run),
+    "lora": Feature("LoRA", adapts),
+    "privacy": Feature("differential privacy", is_private),
+    "audit": Feature("audit with canaries", is_audited),
+    "sealing": Feature("sealed from first to last", seals),
+    "plan": Feature("plan", is_planned),
+    "report": Feature("report and model card", is_reported),
+    "huggingface": Feature("export as a Hugging Face folder", exports("huggingface")),
+    "keras": Feature(
+        "export for Keras", exports("keras"), dict.fromkeys(("transformer", "hub"), "it is PyTorch's")
+    ),
+    "gguf": Feature("export as GGUF", exports("gguf"), NOT_YET),
+    "onnx": Feature("export as ONNX", exports("onnx"), NOT_YET),
+    "pruning": Feature("pruning", compresses(prune=0.5), NOT_YET),
+    "int8": Feature("int8", compresses(quantize="int8"), NOT_YET),
+    "int4": Feature("int4", compresses(quantize="int4"), NOT_YET),
+    "serve": Feature("serve", has_verb("serve"), NOT_YET),
+    "distributed": Feature("a recipe on several processes", trains_with(processes=2), NOT_YET),
+}
