@@ -10,11 +10,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import __version__, data, evaluate, hardware, planning, report, train, vault
 from . import recipe as recipes
-from .errors import MachineError, PrivacyError, RecipeError, RunError, VaultError
+from .errors import MachineError, PrivacyError, RecipeError, RunError, ShuyuanError, VaultError
 from .inference import Engine, Labeller
 from .models import hub
 from .privacy.data_sets import DataSetLedger, data_set_id, together
@@ -24,6 +24,9 @@ from .recipe import Recipe
 from .runs import LOCK_FILE, RECIPE_FILE, Run, not_prepared, not_trained
 from .train.memory import forget_peak, give_back, peak_memory
 from .train.training import METRICS_FILE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 PLAN_FILE = "plan.json"
 RUNS = Path("runs")
@@ -375,11 +378,19 @@ class LoadedRun:
             if not job.store.exists("model"):
                 raise not_trained(job.run.path)
             self.recipe = job.recipe
-            self._model, self._tokenizer = hub.load(job.store), data.load_tokenizer(job.store)
+            self._image = _prepared(job).image
+            self._model = hub.load(job.store)
+            self._tokenizer = None if self._image else data.load_tokenizer(job.store)
             self._progress = progress
 
     @cached_property
     def _engine(self) -> Engine:
+        if self._tokenizer is None:
+            raise ShuyuanError(
+                "inference.no-text",
+                "The model reads images, and continues no text.",
+                mend="Use `shuyuan classify` with an image.",
+            )
         return Engine(self._model, self._tokenizer, progress=self._progress)
 
     def stream(self, prompt: str, **settings: Any) -> Iterator[str]:
@@ -390,10 +401,21 @@ class LoadedRun:
         """The continuation as one string; the same seed gives the same text."""
         return "".join(self.stream(prompt, **settings))
 
-    def classify(self, texts: Sequence[str]) -> Iterator[dict[str, float]]:
-        """For each text the probability of every label, the likeliest first."""
+    def classify(self, records: Sequence[str | Path | NDArray[Any]]) -> Iterator[dict[str, float]]:
+        """For each record the probability of every label, the likeliest first.
+
+        Args:
+            records: texts; for a model that reads images, their paths, or arrays (H, W) or (H, W, 1 or 3) of uint8.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
         precision = hardware.choose_precision(self.recipe.train.precision, hardware.detect())
-        return Labeller(self._model, precision).label(texts, self._tokenizer)
+        labeller = Labeller(self._model, precision)
+        if self._image is not None:
+            return labeller.label_images(data.read_image(record, self._image) for record in records)
+        assert self._tokenizer is not None
+        return labeller.label([str(record) for record in records], self._tokenizer)
 
 
 def _ledger(job: Job) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""`shuyuan classify`: tell the label of texts."""
+"""`shuyuan classify`: tell the label of texts or images."""
 
 from __future__ import annotations
 
@@ -13,33 +13,38 @@ from .run import visible
 
 def classify(
     run: Folder,
-    text: Annotated[
-        str | None, typer.Argument(help="The text; - or left out: stdin, one text a line.")
+    records: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RECORD]...",
+            help="Texts, or the paths of images where the run reads images; - or left out: stdin, one a line.",
+        ),
     ] = None,
     key: Key = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Tell the label of a text, with its probability."""
+    """Tell the label of texts or images, with its probability."""
     with frame(as_json, debug) as answer:
         from .. import pipeline
 
-        texts = sys.stdin.read().splitlines() if text is None or text == "-" else [text]
-        found = pipeline.LoadedRun(run, key, answer.screen).classify(texts)
+        loaded = pipeline.LoadedRun(run, key, answer.screen)
+        given = sys.stdin.read().splitlines() if not records or records == ["-"] else records
+        kind = "image" if loaded.recipe.images else "text"
         told = [
             {
-                "text": text,
+                kind: record,
                 "label": next(iter(each)),
                 "probability": max(each.values()),
                 "probabilities": each,
             }
-            for text, each in zip(texts, found, strict=True)
+            for record, each in zip(given, loaded.classify(given), strict=True)
         ]
 
         def show() -> None:
             for each in told:
                 sys.stdout.write(
-                    f"{visible(each['label'])}\t{each['probability']:.3f}\t{visible(each['text'])}\n"
+                    f"{visible(each['label'])}\t{each['probability']:.3f}\t{visible(each[kind])}\n"
                 )
 
-        answer.give({"texts": told}, show)
+        answer.give({f"{kind}s": told}, show)

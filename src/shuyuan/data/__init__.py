@@ -1,6 +1,6 @@
 """From the recipe's source to shards of tokens: read, clean, mask, remove duplicates, split by owner, encode.
 
-Other rooms use `prepare`, `load_manifest`, `load_tokenizer`, `open_split`, `Windows`, `Rows`, `Images`, `row_of`, `filled`, `UnitRows`,
+Other rooms use `prepare`, `load_manifest`, `load_tokenizer`, `open_split`, `Windows`, `Rows`, `Images`, `row_of`, `filled`, `UnitRows`, `read_image`,
 `local_folder` and `pinned` for what a recipe's `from` names, `has_owners` and `owner_records` to find one
 owner, and the types `Manifest`, `Split`, `ShardFacts`, `ImageFacts`, `AnyBatch` and `Tokenizer`.
 """
@@ -19,6 +19,7 @@ from .manifest import (
 )
 from .masking import Masker
 from .owners import has_owners, owner_records
+from .pixels import read_image
 from .prepare import load_tokenizer, prepare
 from .reading import open_split
 from .rows import FILL, Rows, filled, row_of
@@ -58,5 +59,6 @@ __all__ = [
     "owner_records",
     "pinned",
     "prepare",
+    "read_image",
     "row_of",
 ]

@@ -8,13 +8,14 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .sources import ImageFacts, Skipped
+from .sources import ImageFacts, Skipped, image_bytes
 from .sources.shapes import PIXELS_LIMIT
 
 if TYPE_CHECKING:
@@ -65,6 +66,35 @@ def fitted(pixels_HWC: Pixels, image: ImageFacts) -> Pixels:
     return np.ascontiguousarray(pixels_HWC.transpose(2, 0, 1))
 
 
+def read_image(given: str | Path | NDArray[Any], image: ImageFacts) -> Pixels:
+    """An image of one's own, as a run's network reads it: (C, H, W).
+
+    Args:
+        given: the path of a file, or an array (H, W) or (H, W, 1 or 3) of uint8.
+        image: the shape of the run's images.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    if isinstance(given, np.ndarray):
+        pixels = _pixels(given)
+        why = "arrays of images are uint8, (H, W) or (H, W, 1 or 3)"
+        where = f"{given.dtype} {given.shape}"
+    else:
+        unread: Skipped = Skipped()
+        content = image_bytes(Path(given), unread)
+        pixels = None if content is None else decoded(content, unread)
+        why, where = "".join(unread), str(given)
+    if pixels is None:
+        raise DataError(
+            "data.unreadable-image",
+            f"This cannot be read as an image ({why}).",
+            where=where,
+            mend="Give a PNG, JPEG, BMP or WebP file.",
+        )
+    return fitted(pixels, image)
+
+
 def shape_of(pixels_HWC: Pixels) -> ImageFacts:
     """The shape of an image."""
     return ImageFacts(*pixels_HWC.shape)
@@ -89,8 +119,7 @@ def image_field(row: Mapping[str, Any], column: str, where: str, skipped: Skippe
         return None
     if isinstance(value, bytes):
         return decoded(value, skipped)
-    if isinstance(value, np.ndarray) and value.dtype == np.uint8:
-        pixels: Pixels = value.reshape(*value.shape[:2], -1)
+    if isinstance(value, np.ndarray) and (pixels := _pixels(value)) is not None:
         return pixels
     raise DataError(
         "data.not-an-image",
@@ -98,6 +127,14 @@ def image_field(row: Mapping[str, Any], column: str, where: str, skipped: Skippe
         where=where,
         mend="Name another column as `data.image`: one of encoded images, or of paths to them.",
     )
+
+
+def _pixels(array: NDArray[Any]) -> Pixels | None:
+    """An array as an image; None if it is none."""
+    channels = array.shape[2:] or (1,)
+    if array.dtype != np.uint8 or not array.size or array.ndim not in (2, 3) or channels[0] not in (1, 3):
+        return None
+    return array.reshape(*array.shape[:2], *channels)
 
 
 def decoded(content: bytes, skipped: Skipped) -> Pixels | None:

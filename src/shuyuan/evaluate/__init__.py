@@ -2,6 +2,15 @@
 
 from .audit import AUDIT_FILE, audit
 from .bigram import Bigram
-from .scores import ORIGINAL, SAMPLES_FILE, SCORES_FILE, evaluate
+from .scores import LABELS_FILE, ORIGINAL, SAMPLES_FILE, SCORES_FILE, evaluate
 
-__all__ = ["AUDIT_FILE", "ORIGINAL", "SAMPLES_FILE", "SCORES_FILE", "Bigram", "audit", "evaluate"]
+__all__ = [
+    "AUDIT_FILE",
+    "LABELS_FILE",
+    "ORIGINAL",
+    "SAMPLES_FILE",
+    "SCORES_FILE",
+    "Bigram",
+    "audit",
+    "evaluate",
+]

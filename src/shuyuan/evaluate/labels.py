@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..data import Manifest, Rows, load_tokenizer
+from ..data import Images, Manifest, Rows, Windows, load_tokenizer, open_split
 from ..hardware import choose_precision, detect
 from ..inference import Labeller
 from ..models.hub import Network
@@ -24,44 +25,62 @@ SHOWN_CHARS = 300  # of a record that is shown
 
 def score_labels(
     recipe: Recipe, store: Store, manifest: Manifest, model: Network, progress: Progress
-) -> dict[str, float]:
-    """{"SPLIT.METRIC": value} of the held-out splits."""
-    context = recipe.model.context
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Scores of the held-out splits, and what stands behind them.
+
+    Returns:
+        ({"SPLIT.METRIC": value}, {split: details of every label}).
+    """
     at_once = recipe.train.micro_batch
     assert isinstance(at_once, int)  # resolved; what training had room for, this has too
     labeller = Labeller(model, choose_precision(recipe.train.precision, detect()))
-    frequent = int(np.argmax(Rows(store, manifest, "train", context).counts))
+    task = task_named(recipe.task)
+    frequent = int(np.argmax(_records(recipe, store, manifest, "train").counts))
     metrics: dict[str, float] = {}
+    details: dict[str, Any] = {}
     for split in ("validation", "test"):
         if split not in manifest.splits or not manifest.splits[split].records:
             continue
-        rows = Rows(store, manifest, split, context)
+        records = _records(recipe, store, manifest, split)
         found, labels = [], []
-        with progress.stage(f"score on {split}", rows.count, "records") as stage:
-            for inputs_BT, targets_B1 in rows.in_order(at_once):
-                found.append(labeller.probabilities(inputs_BT))
+        with progress.stage(f"score on {split}", records.count, "records") as stage:
+            for inputs, targets_B1 in records.in_order(at_once):
+                found.append(labeller.probabilities(inputs))
                 labels.append(targets_B1[:, 0])
-                stage.advance(len(inputs_BT))
-        labels_N = np.concatenate(labels)
-        scores = task_named(recipe.task).label_metrics(np.concatenate(found), labels_N)
+                stage.advance(len(inputs))
+        probabilities_NK, labels_N = np.concatenate(found), np.concatenate(labels)
+        scores = task.label_metrics(probabilities_NK, labels_N)
         scores["majority_accuracy"] = float((labels_N == frequent).mean())
         metrics |= {f"{split}.{name}": value for name, value in scores.items()}
-    return metrics
+        details[split] = task.label_details(probabilities_NK, labels_N, manifest.labels)
+    return metrics, details
 
 
 def label_samples(recipe: Recipe, store: Store, manifest: Manifest, model: Network) -> list[dict[str, Any]]:
-    """A few held-out records: the text, what the model says of it, and its label."""
+    """A few held-out records: the text, or which image it is, what the model says of it, and its label."""
     split = "validation" if "validation" in manifest.splits else "train"
-    rows = Rows(store, manifest, split, recipe.model.context)
-    inputs_BT, targets_B1 = rows.batch(0, min(SAMPLES, rows.count), recipe.seed)
+    records = _records(recipe, store, manifest, split)
+    inputs, targets_B1 = records.batch(0, min(SAMPLES, records.count), recipe.seed)
     labeller = Labeller(model, choose_precision(recipe.train.precision, detect()))
-    tokenizer = load_tokenizer(store)
     samples = []
-    for row_T, target, probabilities_K in zip(
-        inputs_BT, targets_B1[:, 0], labeller.probabilities(inputs_BT), strict=True
+    for text, target, probabilities_K in zip(
+        _shown(inputs, store, manifest, split), targets_B1[:, 0], labeller.probabilities(inputs), strict=True
     ):
-        text = tokenizer.decode(row_T[row_T >= 0].tolist())
         best = int(probabilities_K.argmax())
         said = f" → {manifest.labels[best]} ({probabilities_K[best]:.2f}); label: {manifest.labels[target]}"
-        samples.append({"prompt": text[:SHOWN_CHARS], "text": said})
+        samples.append({"prompt": text, "text": said})
     return samples
+
+
+def _records(recipe: Recipe, store: Store, manifest: Manifest, split: str) -> Rows | Images:
+    records = open_split(store, manifest, split, recipe.model.context)
+    assert not isinstance(records, Windows)  # they have no labels
+    return records
+
+
+def _shown(inputs: NDArray[np.integer[Any]], store: Store, manifest: Manifest, split: str) -> list[str]:
+    """The beginning of each text; images are counted."""
+    if manifest.image is not None:
+        return [f"Image {number} of {split}" for number in range(1, len(inputs) + 1)]
+    tokenizer = load_tokenizer(store)
+    return [tokenizer.decode(row_T[row_T >= 0].tolist())[:SHOWN_CHARS] for row_T in inputs]

@@ -23,6 +23,7 @@ from .losses import mean_loss
 
 SCORES_FILE = "scores.json"
 SAMPLES_FILE = "samples.json"
+LABELS_FILE = "labels.json"  # of tasks with labels: what stands behind their scores
 ORIGINAL = "original"  # the variant that nothing was done to
 COUNTED_TOKENS = 1 << 19  # that the bigram counts at once; more take longer, and memory
 SAMPLES = 3
@@ -34,7 +35,7 @@ def evaluate(recipe: Recipe, store: Store, manifest: Manifest, progress: Progres
 
     Args:
         recipe: as resolved; its precision is the one that scores are computed in.
-        store: the run's files; scores.json and samples.json are written.
+        store: the run's files; scores.json and samples.json are written, and labels.json for tasks with labels.
         manifest: what was prepared.
 
     Returns:
@@ -47,7 +48,8 @@ def evaluate(recipe: Recipe, store: Store, manifest: Manifest, progress: Progres
         raise not_trained(store.path)
     model = hub.load(store)
     if manifest.labels:
-        metrics = score_labels(recipe, store, manifest, model, progress)
+        metrics, details = score_labels(recipe, store, manifest, model, progress)
+        store.write_json(LABELS_FILE, {ORIGINAL: details})
         samples = label_samples(recipe, store, manifest, model)
     else:
         metrics = _score_tokens(recipe, store, manifest, model, progress)

@@ -1,11 +1,13 @@
-"""Labels for texts: what a model that tells classes apart says of each, with its probability.
+"""Labels for texts and images: what a model that tells classes apart says of each, with its probability.
 
-Shapes: B texts, T tokens of a row, K classes.
+Shapes: B texts or images, T tokens of a row, K classes; C channels, H and W height and width of an image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,10 +24,10 @@ BATCH = 64
 
 
 class Labeller:
-    """Tells the class of texts.
+    """Tells the class of texts or images.
 
     Args:
-        model: a network with labels.
+        model: a network with labels, for the ones or the others.
         precision: of its matrix products.
 
     Raises:
@@ -42,14 +44,13 @@ class Labeller:
         self.labels = model.config.labels
         self._device = detect().device
         self._model = model.to(self._device).eval()
-        self._context = model.context
         self._precision = Precision(precision, self._device)
 
     @torch.inference_mode()
-    def probabilities(self, inputs_BT: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Probabilities of the classes (B, K) of rows that are filled up with -1."""
+    def probabilities(self, inputs: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+        """Probabilities of the classes (B, K) of rows (B, T) that are filled up with -1, or of images (B, C, H, W), uint8."""
         with self._precision.autocast():
-            logits_BK = self._model(torch.from_numpy(inputs_BT).to(self._device))
+            logits_BK = self._model(torch.from_numpy(inputs).to(self._device))
         probabilities_BK: NDArray[np.float64] = logits_BK.double().softmax(1).cpu().numpy()
         return probabilities_BK
 
@@ -57,8 +58,16 @@ class Labeller:
         """For each text the probability of every class, the likeliest first; a long text is cut to the context."""
         for start in range(0, len(texts), BATCH):
             tokens = tokenizer.encode_batch(texts[start : start + BATCH])
-            rows = [row_of(each, tokenizer, self._context) for each in tokens]
-            inputs_BT = filled(rows, max(map(len, rows)))
-            for probabilities_K in self.probabilities(inputs_BT):
-                order = np.argsort(-probabilities_K, kind="stable")
-                yield {self.labels[number]: float(probabilities_K[number]) for number in order}
+            rows = [row_of(each, tokenizer, self._model.context) for each in tokens]
+            yield from self._told(filled(rows, max(map(len, rows))))
+
+    def label_images(self, images: Iterable[NDArray[np.uint8]]) -> Iterator[dict[str, float]]:
+        """The same for images (C, H, W) of the shape that the model reads."""
+        images = iter(images)
+        while batch := list(islice(images, BATCH)):
+            yield from self._told(np.stack(batch))
+
+    def _told(self, inputs: NDArray[np.integer[Any]]) -> Iterator[dict[str, float]]:
+        for probabilities_K in self.probabilities(inputs):
+            order = np.argsort(-probabilities_K, kind="stable")
+            yield {self.labels[number]: float(probabilities_K[number]) for number in order}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -77,6 +77,15 @@ class Task(ABC):
         self, probabilities_NK: NDArray[np.floating[Any]], labels_N: NDArray[np.integer[Any]]
     ) -> dict[str, float]:
         """Scores of a split from the probability of each of K labels for each of N records, and the right labels."""
+        raise NotImplementedError(f"{self.name} outputs {self.output}")
+
+    def label_details(
+        self,
+        probabilities_NK: NDArray[np.floating[Any]],
+        labels_N: NDArray[np.integer[Any]],
+        names: Sequence[str],
+    ) -> dict[str, Any]:
+        """What stands behind these scores, label by label, as JSON can hold it; `names` are the labels in order."""
         raise NotImplementedError(f"{self.name} outputs {self.output}")
 
 

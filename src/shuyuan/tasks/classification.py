@@ -1,8 +1,8 @@
-"""Classification: tell which label a text has."""
+"""Classification: tell which label a text or an image has."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .base import TASKS, Example, Piece, Task, text_field
+from .confusion import outcome
 
 LABEL_CHARS = 200  # a longer label is a text in the wrong column
 LARGEST = 10**15  # numbers up to here are written without an exponent
 
 
 class Classification(Task):
-    """Text in, one label of several out."""
+    """A text or an image in, one label of several out."""
 
     name = "classification"
     output = "labels"
@@ -32,12 +33,29 @@ class Classification(Task):
     def label_metrics(
         self, probabilities_NK: NDArray[np.floating[Any]], labels_N: NDArray[np.integer[Any]]
     ) -> dict[str, float]:
-        """Mean cross entropy in nats, and the share of records whose likeliest label is the right one."""
+        """Mean cross entropy in nats; the share of records whose likeliest label is the right one, with its interval; the mean
+        over labels of precision, recall and F1; the expected calibration error."""
         right_N = np.take_along_axis(probabilities_NK, labels_N[:, None], 1)[:, 0].astype(np.float64)
+        found = outcome(probabilities_NK, labels_N)
+        low, high = found.interval()
         return {
             "loss": float(-np.log(np.maximum(right_N, np.finfo(np.float64).tiny)).mean()),
-            "accuracy": float((probabilities_NK.argmax(1) == labels_N).mean()),
+            "accuracy": found.accuracy,
+            "accuracy_low": low,
+            "accuracy_high": high,
+            "macro_precision": found.macro(found.precision()),
+            "macro_recall": found.macro(found.recall()),
+            "macro_f1": found.macro(found.f1()),
+            "calibration_error": found.calibration_error(),
         }
+
+    def label_details(
+        self,
+        probabilities_NK: NDArray[np.floating[Any]],
+        labels_N: NDArray[np.integer[Any]],
+        names: Sequence[str],
+    ) -> dict[str, Any]:
+        return outcome(probabilities_NK, labels_N).to_json(names)
 
 
 def label_field(row: Mapping[str, Any], column: str, where: str) -> str:

@@ -11,10 +11,21 @@ from .digits import Digits
 from .files import Files
 from .hub import Hub
 from .image_files import open_images
+from .image_folder import image_bytes
 from .packages import Packages
 from .stdlib import Stdlib
 
-__all__ = ["Fact", "ImageFacts", "Row", "Skipped", "Source", "Wanted", "WantedImages", "open_source"]
+__all__ = [
+    "Fact",
+    "ImageFacts",
+    "Row",
+    "Skipped",
+    "Source",
+    "Wanted",
+    "WantedImages",
+    "image_bytes",
+    "open_source",
+]
 
 
 def open_source(spec: str | list[str], wanted: Wanted | WantedImages) -> Source:

@@ -1,0 +1,148 @@
+"""What a classifier got right and wrong: which labels it takes for which, and whether it knows how sure it may be.
+
+Legend: N records, K labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BINS = 15  # of confidence, as in Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks", ICML 2017
+CONFIDENCE = 0.95  # of the interval of the accuracy
+MOST_SHOWN = 256  # labels of a matrix that is told; one of all pairs grows with their square
+
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The predictions on a split, counted. What has nothing to be a share of is 0.
+
+    Attributes:
+        likeliest_N: the predicted class of each record.
+        labels_N: the right one.
+        sure_N: the probability of the predicted one.
+        classes: K.
+    """
+
+    likeliest_N: NDArray[np.integer[Any]]
+    labels_N: NDArray[np.integer[Any]]
+    sure_N: NDArray[np.floating[Any]]
+    classes: int
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        right_N: NDArray[np.bool_] = self.likeliest_N == self.labels_N
+        return right_N
+
+    @property
+    def accuracy(self) -> float:
+        """The share of records whose likeliest label is the right one."""
+        return float(self.right.mean())
+
+    def interval(self) -> tuple[float, float]:
+        """Wilson's interval of the accuracy on records like these."""
+        from scipy.stats import binomtest
+
+        found = binomtest(int(self.right.sum()), len(self.labels_N))
+        low, high = found.proportion_ci(CONFIDENCE, method="wilson")
+        return float(low), float(high)
+
+    def records(self) -> Counts:
+        """Records of each label."""
+        return np.bincount(self.labels_N, minlength=self.classes)
+
+    def precision(self) -> Floats:
+        """Of the records that were given a label, the share that has it."""
+        return _shares(self._hits(), self._predicted())
+
+    def recall(self) -> Floats:
+        """Of the records that have a label, the share that was given it."""
+        return _shares(self._hits(), self.records())
+
+    def f1(self) -> Floats:
+        """The harmonic mean of the two."""
+        return _shares(2 * self._hits(), self._predicted() + self.records())
+
+    def macro(self, value_K: Floats) -> float:
+        """The mean over the labels that stand in the split or were given to a record of it."""
+        return float(value_K[(self.records() + self._predicted()) > 0].mean())
+
+    def matrix(self) -> Counts:
+        """How many records of each label (row) were given each label (column)."""
+        pairs = self.labels_N.astype(np.int64) * self.classes + self.likeliest_N
+        return np.bincount(pairs, minlength=self.classes**2).reshape(self.classes, self.classes)
+
+    def bins(self) -> list[dict[str, Any]]:
+        """The records by how sure the model was: {low, high, records, confidence, accuracy} of each bin (low, high] of `BINS`.
+
+        `confidence` and `accuracy` are means over its records, None where it has none.
+        """
+        edges = np.linspace(0, 1, BINS + 1)
+        bin_N = np.clip(np.searchsorted(edges, self.sure_N, side="left") - 1, 0, BINS - 1)
+        told = []
+        for number, (low, high) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
+            here_N = bin_N == number
+            means = (
+                (float(self.sure_N[here_N].mean()), float(self.right[here_N].mean()))
+                if here_N.any()
+                else (None, None)
+            )
+            told.append(
+                {
+                    "low": low,
+                    "high": high,
+                    "records": int(here_N.sum()),
+                    "confidence": means[0],
+                    "accuracy": means[1],
+                }
+            )
+        return told
+
+    def calibration_error(self) -> float:
+        """The expected calibration error: how far confidence and accuracy lie apart, over the bins."""
+        filled = [each for each in self.bins() if each["records"]]
+        apart = sum(each["records"] * abs(each["confidence"] - each["accuracy"]) for each in filled)
+        return float(apart / len(self.labels_N))
+
+    def to_json(self, names: Sequence[str]) -> dict[str, Any]:
+        """Everything of it: {classes: [{label, records, precision, recall, f1}], confusion, calibration}.
+
+        `confusion` is None for more than `MOST_SHOWN` labels.
+        """
+        columns = zip(
+            names,
+            self.records().tolist(),
+            self.precision().tolist(),
+            self.recall().tolist(),
+            self.f1().tolist(),
+            strict=True,
+        )
+        keys = ("label", "records", "precision", "recall", "f1")
+        return {
+            "classes": [dict(zip(keys, column, strict=True)) for column in columns],
+            "confusion": self.matrix().tolist() if self.classes <= MOST_SHOWN else None,
+            "calibration": self.bins(),
+        }
+
+    def _hits(self) -> Counts:
+        return np.bincount(self.labels_N[self.right], minlength=self.classes)
+
+    def _predicted(self) -> Counts:
+        return np.bincount(self.likeliest_N, minlength=self.classes)
+
+
+def outcome(probabilities_NK: NDArray[np.floating[Any]], labels_N: NDArray[np.integer[Any]]) -> Outcome:
+    """Counts the predictions on a split, of which each is the likeliest label."""
+    return Outcome(probabilities_NK.argmax(1), labels_N, probabilities_NK.max(1), probabilities_NK.shape[1])
+
+
+def _shares(part_K: Counts, whole_K: Counts) -> Floats:
+    shares_K: Floats = part_K / np.maximum(whole_K, 1)
+    return shares_K
