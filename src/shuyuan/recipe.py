@@ -83,7 +83,7 @@ class Data(Section):
 
     source: str | list[str] = Field(
         description="File, folder, glob, hf:org/name, or a built-in: stdlib, packages, digits. Text, HTML, Python, JSON, JSONL, "
-        "CSV, TSV and Parquet; .gz and .zst of these. A relative path starts at the recipe's folder."
+        "CSV, TSV and Parquet; .gz and .zst of these. Of images: a folder with a folder of images for each label, IDX, .npz, or a table. A relative path starts at the recipe's folder."
     )
     id: str | None = Field(
         None,
@@ -486,7 +486,7 @@ class Recipe(Section):
     )
     task: Literal["generation", "sentiment", "classification"] = Field(
         "generation",
-        description="What the model is for: generation, or telling the label of a text (sentiment, classification).",
+        description="What the model is for: generation, or telling the label of a text (sentiment, classification) or of an image (classification).",
     )
     seed: int = Field(1, ge=0, lt=2**63, description="Start of every random choice.")
     data: Data = Field(description=Data.__doc__)

@@ -16,7 +16,7 @@ def classify(
     records: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RECORD]...",
+            metavar="RECORD",
             help="Texts, or the paths of images where the run reads images; - or left out: stdin, one a line.",
         ),
     ] = None,

@@ -88,7 +88,7 @@ def read_image(given: str | Path | NDArray[Any], image: ImageFacts) -> Pixels:
     if pixels is None:
         raise DataError(
             "data.unreadable-image",
-            f"This cannot be read as an image ({why}).",
+            f"No image can be read here ({why}).",
             where=where,
             mend="Give a PNG, JPEG, BMP or WebP file.",
         )

@@ -43,6 +43,7 @@ class Facts:
         metrics: lines of metrics.jsonl, without those that a resume made void.
         manifest: data/manifest.json.
         scores: metrics of the task by variant, {"original": {"validation.loss": 3.1}}.
+        labels: of a task with labels, what stands behind its scores, by split.
         samples: what the model wrote.
         model_bytes: size of the model folder.
     """
@@ -57,6 +58,7 @@ class Facts:
     metrics: list[Line] = field(default_factory=list)
     manifest: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    labels: dict[str, Any] = field(default_factory=dict)
     samples: list[dict[str, Any]] = field(default_factory=list)
     model_bytes: int | None = None
 
@@ -101,6 +103,7 @@ def gather(run: Run, store: Store, *, whole: bool) -> Facts:
         plan = public_plan(plan, recipe)
         return Facts(run.path, recipe, store.sealed, whole, trained, plan, sums, scores=scores)
     scores = _table(_json(store, "scores.json", "scores.json" in names))
+    labels = _table(_json(store, "labels.json", "labels.json" in names))
     samples = _json(store, "samples.json", "samples.json" in names)
     return Facts(
         folder=run.path,
@@ -113,6 +116,7 @@ def gather(run: Run, store: Store, *, whole: bool) -> Facts:
         metrics=valid_lines(store.journal("metrics.jsonl").entries() if "metrics.jsonl" in names else ()),
         manifest=_table(_json(store, "data/manifest.json", "data/manifest.json" in names)),
         scores=_table(scores.get(recipe.task)),
+        labels=_table(labels.get(ORIGINAL)),
         samples=[sample for sample in samples if isinstance(sample, dict)]
         if isinstance(samples, list)
         else [],

@@ -19,6 +19,7 @@ from ..runs import Run
 from ..vault import Store
 from . import forecast, guarantee, plots, sections, wording
 from .facts import REPORT_FILE, Facts, gather
+from .labels import label_splits
 from .svg import Styles
 
 INTERNAL_FILE = "report-internal.html"
@@ -63,6 +64,7 @@ def render(run: Run, store: Store, *, whole: bool) -> str:
     facts = gather(run, store, whole=whole)
     styles = Styles()
     pictures = _pictures(facts, styles)
+    pictures["label_splits"] = label_splits(facts, styles)
     sheet = Markup((_HERE / "page.css").read_text(encoding="utf-8") + styles.css() + "\n")
     digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
     environment = jinja2.Environment(

@@ -76,7 +76,7 @@ def loss_plot(
     description = _describe_loss(train, validation, bigram)
     pictures = []
     for name, shape in (("loss-wide", WIDE), ("loss-narrow", NARROW)):
-        with _figure(shape, left=46, right=LABEL_WIDTH) as (figure, axes):
+        with bare_figure(shape, left=46, right=LABEL_WIDTH) as (figure, axes):
             _draw_loss(axes, train, validation, bigram, target)
             pictures.append(to_svg(figure, name, "Loss over the steps of training", description, styles))
     return pictures
@@ -172,7 +172,9 @@ def _describe_loss(train: Points, validation: Points, bigram: float | None) -> s
 
 
 @contextmanager
-def _figure(shape: tuple[int, int], *, left: int, right: int) -> Iterator[tuple[Figure, Axes]]:
+def bare_figure(
+    shape: tuple[int, int], *, left: int, right: int, bottom: int | None = None
+) -> Iterator[tuple[Figure, Axes]]:
     """A bare figure with margins, all in pixels, free of the user's own matplotlib settings."""
     import matplotlib.style
     from matplotlib.figure import Figure
@@ -182,6 +184,7 @@ def _figure(shape: tuple[int, int], *, left: int, right: int) -> Iterator[tuple[
         "svg.hashsalt": "shuyuan",
         "font.family": "DejaVu Sans",  # comes with matplotlib: the layout is the same everywhere
         "font.size": 11,
+        "text.parse_math": False,  # a label may hold a $
         "axes.edgecolor": PALETTE["rule"],
         "axes.grid": True,
         "axes.grid.axis": "y",
@@ -198,7 +201,7 @@ def _figure(shape: tuple[int, int], *, left: int, right: int) -> Iterator[tuple[
     width, height = shape
     with matplotlib.style.context(["default", plain]):
         figure = Figure(figsize=(width / 72, height / 72), dpi=72)  # SVG's own: a point is a pixel
-        bottom = 44 if shape != SMALL else 24
+        bottom = bottom or (44 if shape != SMALL else 24)
         axes = figure.add_axes(
             (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + 10) / height)
         )
@@ -218,7 +221,7 @@ def _small(
 ) -> str | None:
     if not series:
         return None
-    with _figure(SMALL, left=54, right=14) as (figure, axes):
+    with bare_figure(SMALL, left=54, right=14) as (figure, axes):
         if is_number(band[0]) and is_number(band[1]):
             axes.axhspan(band[0], band[1], color=PALETTE["band"], linewidth=0)
         _line(axes, thinned(series, SMOOTH_POINTS), "train", width=1.5)

@@ -13,8 +13,13 @@ from .facts import Facts, parameters, trained_so_far, validation_loss
 MEASURED, PREDICTED, COUNTED, ASKED = "measured", "predicted", "counted", "from the recipe"
 SAMPLE_CHARS = 4000  # of one sample; a page is to be read
 _SPLITS = ("train", "validation", "test")
+_INTERVAL = ("accuracy_low", "accuracy_high")
 _METRICS = {
     "accuracy": ("Accuracy", "whose likeliest label is right", wording.percent),
+    "macro_precision": ("Precision", "mean over the labels", wording.percent),
+    "macro_recall": ("Recall", "mean over the labels", wording.percent),
+    "macro_f1": ("F1", "mean over the labels", wording.percent),
+    "calibration_error": ("Calibration error", "confidence against accuracy", wording.percent),
     "majority_accuracy": ("Accuracy of the most frequent label", "the baseline", wording.percent),
     "loss": ("Loss", "nats a {target}", wording.nats),
     "perplexity": ("Perplexity", "", lambda value: f"{value:,.2f}"),
@@ -136,14 +141,24 @@ def score_table(facts: Facts) -> tuple[list[str], list[tuple[str, str, list[str]
     scores = {key: value for key, value in facts.score.items() if wording.is_number(value)}
     found = {key.partition(".")[0] for key in scores}
     splits = [split for split in _SPLITS if split in found] + sorted(found - set(_SPLITS))
-    metrics = list(dict.fromkeys(key.partition(".")[2] for key in scores))
+    metrics = [
+        name for name in dict.fromkeys(key.partition(".")[2] for key in scores) if name not in _INTERVAL
+    ]
     rows = []
     for metric in sorted(metrics, key=lambda name: list(_METRICS).index(name) if name in _METRICS else 99):
         label, unit, form = _METRICS.get(metric, (metric.replace("_", " "), "", wording.nats))
         values = [scores.get(f"{split}.{metric}") for split in splits]
-        unit = unit.format(target=target(facts))
-        rows.append((label, unit, [wording.UNKNOWN if value is None else form(value) for value in values]))
+        told = [wording.UNKNOWN if value is None else form(value) for value in values]
+        if metric == "accuracy":
+            told = [value + _interval(scores, split) for value, split in zip(told, splits, strict=True)]
+        rows.append((label, unit.format(target=target(facts)), told))
     return splits, rows
+
+
+def _interval(scores: Mapping[str, float], split: str) -> str:
+    """Where the accuracy lies with 95 % confidence, where that was computed."""
+    low, high = (scores.get(f"{split}.{name}") for name in _INTERVAL)
+    return "" if low is None or high is None else f" ({wording.percent(low)} to {wording.percent(high)})"
 
 
 def effort(facts: Facts) -> list[Figure]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -54,7 +55,9 @@ def to_svg(figure: Figure, name: str, title: str, description: str, styles: Styl
         styles: receives its style attributes.
     """
     out = io.StringIO()
-    figure.savefig(out, format="svg", transparent=True)
+    with warnings.catch_warnings():  # text stays text: it is the browser that needs the glyphs
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+        figure.savefig(out, format="svg", transparent=True)
     root = ElementTree.fromstring(out.getvalue())
     _drop(root, ("metadata", "style"))  # the date, and rules that would reach the whole page
     for element in root.iter():
