@@ -212,6 +212,22 @@ def test_folders_that_are_none_of_classes(tmp_path: Path) -> None:
     assert refusal(tmp_path / "a.txt").code == "data.no-images"
 
 
+def test_what_happens_meanwhile_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = image_folder(tmp_path / "pets", {"cat": 30, "dog": 30})
+    source = open_source(str(folder), WANTED)
+    (folder / "cat" / "0.png").unlink()
+    assert source.facts()[0].size == 0
+    skipped: Counter[str] = Counter()
+    assert len(list(source.rows(skipped))) == 59
+    assert skipped == {"image files that are not there": 1}
+
+    def closed(path: Path) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    assert refusal(folder).code == "data.unreadable"
+
+
 def test_one_class_is_nothing_to_tell_apart(tmp_path: Path) -> None:
     folder = image_folder(tmp_path / "pets", {"cat": 40})
     with pytest.raises(DataError, match=r"data\.one-label"):

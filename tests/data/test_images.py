@@ -245,6 +245,7 @@ def test_what_a_recipe_of_images_may_not_say() -> None:
     assert "`data.label` names the column of the image" in refusal(label="image")
     with pytest.raises(RecipeError, match=r'task = "classification"'):
         pictured("digits").replace(task="generation")
+    assert 'image = "image"' in pictured("digits").as_toml()
     for key, value in {"image": "x", "image_size": 8, "channels": 1}.items():
         with pytest.raises(RecipeError, match="reads no images"):
             pictured("digits").replace(**{f"data.{key}": value, "model.family": "transformer"})

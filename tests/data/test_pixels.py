@@ -94,6 +94,23 @@ def test_broken_images_are_counted() -> None:
     assert left_out(photograph[: len(photograph) // 2]) == {"images that cannot be read": 1}
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["PNG", "JPEG", "BMP", "WEBP"]), st.data())
+def test_whatever_the_bytes_are(kind: str, data: st.DataObject) -> None:
+    content = bytearray(encoded(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8), kind))
+    for _ in range(data.draw(st.integers(1, 6))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    skipped: Counter[str] = Counter()
+    pixels = decoded(bytes(content), skipped)
+    if pixels is None:
+        assert sum(skipped.values()) == 1
+    else:
+        assert not skipped
+        assert pixels.dtype == np.uint8
+        assert pixels.ndim == 3
+        assert pixels.shape[2] in (1, 3)
+
+
 def test_other_formats_are_not_read() -> None:
     for kind in ("GIF", "TIFF", "PPM", "ICO"):
         assert left_out(encoded(np.zeros((16, 16, 3), np.uint8), kind)) == {"images that cannot be read": 1}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from shuyuan.tasks import Classification
 from shuyuan.tasks.confusion import BINS, MOST_SHOWN, outcome
@@ -67,8 +68,12 @@ def test_calibration_follows_its_definition(made: tuple[int, int, int]) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(OUTCOMES)
-def test_the_interval_holds_the_accuracy(made: tuple[int, int, int]) -> None:
-    scores = Classification().label_metrics(*drawn(*made))
+def test_the_interval_is_scipys_and_holds_the_accuracy(made: tuple[int, int, int]) -> None:
+    probabilities, right = drawn(*made)
+    scores = Classification().label_metrics(probabilities, right)
+    hits = int((probabilities.argmax(1) == right).sum())
+    theirs = binomtest(hits, len(right)).proportion_ci(0.95, method="wilson")
+    assert (scores["accuracy_low"], scores["accuracy_high"]) == pytest.approx(tuple(theirs), abs=1e-9)
     assert 0 <= scores["accuracy_low"] <= scores["accuracy"] <= scores["accuracy_high"] <= 1
     assert scores["accuracy_high"] - scores["accuracy_low"] > 0.05
 
@@ -76,7 +81,7 @@ def test_the_interval_holds_the_accuracy(made: tuple[int, int, int]) -> None:
 def test_the_interval_by_hand() -> None:
     probabilities = np.tile([[0.9, 0.1]], (100, 1))
     scores = Classification().label_metrics(probabilities, np.array([0] * 90 + [1] * 10))
-    assert scores["accuracy_low"] == pytest.approx(0.8256, abs=1e-4)  # Wilson, 1927
+    assert scores["accuracy_low"] == pytest.approx(0.8256, abs=1e-4)
     assert scores["accuracy_high"] == pytest.approx(0.9448, abs=1e-4)
     assert scores["calibration_error"] == pytest.approx(0, abs=1e-12)
 

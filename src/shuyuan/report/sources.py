@@ -45,6 +45,8 @@ def _is_public(source: str) -> bool:
 
 
 def _ending(source: str) -> str:
+    if "ubyte" in source:  # ends in no suffix: train-images-idx3-ubyte
+        return "IDX files"
     endings = [ending for ending in PurePath(source).suffixes if ending not in _PACKED]
     ending = endings[-1] if endings else ""
     return f"{ending} files" if ending[1:].isalnum() else "a folder of files"

@@ -1,12 +1,16 @@
 """What a classifier got right and wrong: which labels it takes for which, and whether it knows how sure it may be.
 
+By hand in numpy: scikit-learn would take 80 MB of the process for these few lines, and the tests compare with it.
+
 Legend: N records, K labels.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -47,12 +51,13 @@ class Outcome:
         return float(self.right.mean())
 
     def interval(self) -> tuple[float, float]:
-        """Wilson's interval of the accuracy on records like these."""
-        from scipy.stats import binomtest
-
-        found = binomtest(int(self.right.sum()), len(self.labels_N))
-        low, high = found.proportion_ci(CONFIDENCE, method="wilson")
-        return float(low), float(high)
+        """Wilson's interval of the accuracy on records like these (JASA 22, 1927)."""
+        count, share = len(self.labels_N), self.accuracy
+        z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+        middle = share + z**2 / (2 * count)
+        reach = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+        low, high = ((middle + sign * reach) / (1 + z**2 / count) for sign in (-1, 1))
+        return max(0.0, min(low, share)), min(1.0, max(high, share))
 
     def records(self) -> Counts:
         """Records of each label."""

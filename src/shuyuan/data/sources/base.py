@@ -34,8 +34,11 @@ class Fact:
 
 
 def fact_of(path: Path) -> Fact:
-    """The facts of a file, as it is now."""
-    status = path.stat()
+    """The facts of a file, as it is now; one that is gone meanwhile has none, and so is seen to have changed."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return Fact(str(path), 0, 0)
     return Fact(str(path), status.st_size, status.st_mtime_ns)
 
 

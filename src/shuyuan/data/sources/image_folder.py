@@ -53,7 +53,7 @@ class ImageFolder(Source):
 
     def _classes(self) -> list[str]:
         names = []
-        for entry in sorted(self._folder.iterdir()):
+        for entry in _entries(self._folder):
             if self._passed_over(entry):
                 continue
             if entry.is_dir():
@@ -64,7 +64,7 @@ class ImageFolder(Source):
         return names
 
     def _images(self, folder: Path) -> Iterator[Path]:
-        for entry in sorted(folder.iterdir()):
+        for entry in _entries(folder):
             if self._passed_over(entry):
                 continue
             if entry.is_dir():
@@ -104,6 +104,23 @@ class ImageFolder(Source):
                 file = path.relative_to(self._folder)
                 beside = {"file": file.as_posix(), "folder": file.parent.as_posix()}
                 yield Row(beside | {self._wanted.image: content, self._wanted.label: label}, str(path))
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder, in order.
+
+    Raises:
+        DataError: nobody may look.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(
+            "data.unreadable",
+            f"The folder cannot be read ({error.strerror}).",
+            where=str(folder),
+            mend="Check its permissions.",
+        ) from None
 
 
 def image_bytes(path: Path, skipped: Skipped) -> bytes | None:
