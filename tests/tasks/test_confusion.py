@@ -99,3 +99,9 @@ def test_the_matrix_of_very_many_labels_is_left_out() -> None:
     told = outcome(probabilities, np.arange(3)).to_json([str(number) for number in range(labels)])
     assert told["confusion"] is None
     assert len(told["classes"]) == labels
+
+
+def test_a_confidence_at_an_edge_is_in_the_bin_below() -> None:
+    edge = float(np.linspace(0, 1, BINS + 1)[12])
+    bins = outcome(np.array([[edge, 1 - edge], [1.0, 0.0]]), np.array([0, 1])).bins()
+    assert [number for number, each in enumerate(bins) if each["records"]] == [11, BINS - 1]
