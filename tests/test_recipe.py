@@ -15,6 +15,7 @@ from shuyuan.errors import RecipeError
 from shuyuan.recipe import Budget
 
 SMALL: dict[str, Any] = {"data": {"source": "/data/notes.txt"}}
+DIGITS: dict[str, Any] = {"data": {"source": "digits"}, "task": "classification", "model": {"family": "cnn"}}
 
 
 def refusal(table: dict[str, Any], *changes: str) -> RecipeError:
@@ -56,6 +57,29 @@ def refusal(table: dict[str, Any], *changes: str) -> RecipeError:
         ({"data": {"source": "a", "mask": ["emial"]}}, "recipe.bad-value", "data.mask", "email"),
         ({"data": {"source": []}}, "recipe.bad-value", "data.source", "no file"),
         ({**SMALL, "name": "../x"}, "recipe.wrong-type", "name", "runs/NAME"),
+        ({**DIGITS, "model": {"family": "cnn", "size": "large"}}, "recipe.bad-value", "model.size", "cnn"),
+        ({**SMALL, "model": {"size": "textbook"}}, "recipe.bad-value", "model.size", "transformer"),
+        (
+            {**DIGITS, "model": {"family": "cnn", "context": 64}},
+            "recipe.bad-value",
+            "model.context",
+            "no such thing",
+        ),
+        (
+            {**DIGITS, "model": {"family": "cnn", "heads": 4}},
+            "recipe.bad-value",
+            "model.heads",
+            "no such thing",
+        ),
+        ({**DIGITS, "train": {"augment": ["flipp"]}}, "recipe.bad-value", "train.augment", "flip"),
+        ({**DIGITS, "train": {"budget": "5M tokens"}}, "recipe.bad-value", "train.budget", "3 epochs"),
+        ({**SMALL, "train": {"augment": ["flip"]}}, "recipe.bad-value", "train.augment", "reads no images"),
+        (
+            {**DIGITS, "model": {"family": "cnn", "from": "a"}, "train": {"lora": {}}},
+            "recipe.bad-value",
+            "train.lora",
+            "trained whole",
+        ),
         ({**SMALL, "compress": {"prune": 0.5}}, "recipe.unavailable", "compress", "Take the key out"),
         ({**SMALL, "train": {"lora": {"rank": 16}}}, "recipe.bad-value", "train.lora", "Change `train.lora`"),
     ],
@@ -180,3 +204,9 @@ def test_no_text_crashes_the_budget(text: str) -> None:
         assert Budget.parse(text).amount > 0
     except ValueError as error:
         assert "positive amount" in str(error)
+
+
+def test_a_network_for_images_starts_from_another_without_a_tokenizer() -> None:
+    recipe = recipes.from_table({**DIGITS, "model": {"family": "cnn", "from": "/runs/other"}})
+    assert recipe.tokenizer == recipes.Tokenizer() and recipe.images
+    assert recipes.from_table(tomllib.loads(recipe.as_toml())) == recipe

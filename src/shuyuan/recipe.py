@@ -25,6 +25,7 @@ UNAVAILABLE = {
 BUILT_IN_SOURCES = ("stdlib", "packages", "digits")
 OWNED_SOURCES = ("stdlib", "packages")  # built in, and they know their owners
 PERSONAL_DATA = ("email", "phone", "national-id", "card", "iban", "ip", "url-credentials")
+IMAGE_SIZES = ("textbook", "small", "medium")
 SIZES = {"tiny": (4, 128), "small": (6, 256), "medium": (8, 512), "large": (12, 768)}  # name: (layers, width)
 
 LABELLED_TASKS = ("sentiment", "classification")
@@ -34,6 +35,9 @@ MOST_LABELS = 65_536
 MOST_PIXELS = 4096  # on a side of an image, after resizing
 
 MOST_STEPS, MOST_SEQUENCES = 10**12, 2**24  # beyond: a digit too many, refused before anything loops over it
+
+# Keys of [model] that say nothing of other families.
+OF_TRANSFORMERS = ("layers", "width", "heads", "kv_heads", "hidden", "context", "tied")
 
 Maskable = Literal["email", "phone", "national-id", "card", "iban", "ip", "url-credentials"]
 Auto = Literal["auto"]
@@ -211,8 +215,10 @@ class Model(Section):
     family: Literal["transformer", "cnn"] = Field(
         "transformer", description="The architecture: transformer (the Qwen3 layout), cnn (reads images)."
     )
-    size: Literal["tiny", "small", "medium", "large"] = Field(
-        "small", description="Layers x width: tiny 4x128, small 6x256, medium 8x512, large 12x768."
+    size: Literal["tiny", "small", "medium", "large", "textbook"] = Field(
+        "small",
+        description="transformer: layers x width, tiny 4x128, small 6x256, medium 8x512, large 12x768. cnn: textbook (one "
+        "convolution, pooling, a hidden layer), small or medium (residual, with group norms).",
     )
     layers: int | None = Field(None, ge=1, le=1024, description="Number of blocks. Left out: from `size`.")
     width: int | None = Field(
@@ -240,7 +246,23 @@ class Model(Section):
     )
 
     @model_validator(mode="after")
+    def _of_the_family(self) -> Model:
+        """Sizes and keys that the family has."""
+        pictures = self.family in IMAGE_FAMILIES
+        sizes = IMAGE_SIZES if pictures else tuple(SIZES)
+        if self.size not in sizes:
+            raise ValueError(
+                f'size: "{self.size}" is no size of the family {self.family}, which has {", ".join(sizes)}'
+            )
+        for key in OF_TRANSFORMERS if pictures else ():
+            if getattr(self, key) != Model.model_fields[key].default:
+                raise ValueError(f"{key}: is set, and the family {self.family} has no such thing")
+        return self
+
+    @model_validator(mode="after")
     def _fits_together(self) -> Model:
+        if self.family in IMAGE_FAMILIES:
+            return self
         shape = self.shape()
         if shape["width"] % shape["heads"]:
             raise ValueError(f"heads: {shape['heads']} does not divide width {shape['width']}")
@@ -325,6 +347,11 @@ class Train(Section):
         0.1, ge=0, description="Decoupled weight decay, on the matrices inside blocks only."
     )
     grad_clip: float = Field(1.0, ge=0, description="The gradient's norm is cut to this; 0 leaves it alone.")
+    augment: list[Literal["shift", "rotate", "flip"]] = Field(
+        [],
+        description="How each image is changed, anew at every step: shift (by up to a tenth), rotate (by up to 15 degrees), flip "
+        "(left and right).",
+    )
     checkpoint_every: str = Field(
         "1 min", description='A time or "20 steps". When checkpoints fall never changes the result.'
     )
@@ -517,6 +544,14 @@ class Recipe(Section):
         for key in () if self.images else ("image", "image_size", "channels"):
             if getattr(self.data, key) is not None:
                 raise ValueError(f"data.{key}: is set, and the family {self.model.family} reads no images")
+        if self.train.augment and not self.images:
+            raise ValueError(f"train.augment: is set, and the family {self.model.family} reads no images")
+        if self.images and self.train.lora is not None:
+            raise ValueError(
+                f"train.lora: the family {self.model.family} is trained whole; take the table out"
+            )
+        if self.images and Budget.parse(self.train.budget).unit == "tokens":
+            raise ValueError('train.budget: images have no tokens; give a time, "300 steps" or "3 epochs"')
         return self
 
     @model_validator(mode="after")
@@ -651,7 +686,11 @@ def check(table: dict[str, Any], *, where: str) -> Recipe:
                 mend="Take the key out; nothing of it would be obeyed.",
             )
     start = _get(table, "model.from")
-    if isinstance(start, str) and "tokenizer" not in table:
+    if (
+        isinstance(start, str)
+        and "tokenizer" not in table
+        and _get(table, "model.family") not in IMAGE_FAMILIES
+    ):
         table = table | {"tokenizer": {"from": start}}
     if table.get("task") in LABELLED_TASKS and isinstance(table.get("data"), dict):
         table = table | {"data": {"label": "label"} | table["data"]}

@@ -1,7 +1,7 @@
-"""The networks: the transformer in the Qwen3 layout, its key-value cache, and Hugging Face folders in and out.
+"""The networks: the transformer in the Qwen3 layout, its key-value cache, networks for images, and model folders in and out.
 
-Other rooms may use `TransformerConfig`, `HubConfig`, `config_for`, `in_block` and `pieces`, the safetensors layout (which load no torch),
-`Transformer`, `Classifier`, `Cache`, `open_slots`, and the modules `hub` (`save`, `load`, `load_folder`, `scratch`, `Network`) and
+Other rooms may use `TransformerConfig`, `HubConfig`, `ImageConfig`, `config_for`, `image_config_for`, `in_block` and `pieces`, the safetensors layout (which load no torch),
+`Transformer`, `Classifier`, `ImageClassifier`, `Cache`, `open_slots`, and the modules `hub` (`save`, `load`, `load_folder`, `scratch`, `Network`) and
 `lora` (`add_lora`, `merge_lora`).
 """
 
@@ -11,23 +11,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .config import TransformerConfig, in_block
-from .folder import config_for
+from .folder import config_for, image_config_for
 from .hub_config import HubConfig
+from .image_config import ImageConfig
 from .layout import pieces
 
 if TYPE_CHECKING:
     from . import hub, lora
     from .cache import Cache, Slots, open_slots
     from .classifier import Classifier
+    from .cnn import ImageClassifier
     from .transformer import Transformer
 
 __all__ = [
-    "Cache", "Classifier", "HubConfig", "Slots", "Transformer", "TransformerConfig", "config_for", "hub", "in_block", "lora", "open_slots", "pieces",
+    "Cache", "Classifier", "HubConfig", "ImageClassifier", "ImageConfig", "Slots", "Transformer", "TransformerConfig", "config_for", "hub",
+    "image_config_for", "in_block", "lora", "open_slots", "pieces",
 ]  # fmt: skip
 
 _HOMES = {
     "Cache": ".cache",
     "Classifier": ".classifier",
+    "ImageClassifier": ".cnn",
     "Slots": ".cache",
     "Transformer": ".transformer",
     "open_slots": ".cache",

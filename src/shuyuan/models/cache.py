@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import ShuyuanError
 from .classifier import Classifier
+from .cnn import ImageClassifier
 from .config import TransformerConfig
 from .functions import attend_causal
 from .hub_model import HubModel
@@ -207,7 +208,9 @@ class Slots:
         return logits_BV.float().cpu()
 
 
-def open_slots(model: Transformer | Classifier | HubModel, count: int, capacity: int) -> Slots | HubSlots:
+def open_slots(
+    model: Transformer | Classifier | HubModel | ImageClassifier, count: int, capacity: int
+) -> Slots | HubSlots:
     """Slots of a model that continues text.
 
     Args:
@@ -218,7 +221,7 @@ def open_slots(model: Transformer | Classifier | HubModel, count: int, capacity:
     Raises:
         ShuyuanError: the model tells classes apart.
     """
-    if isinstance(model, Classifier) or model.config.labels:
+    if isinstance(model, Classifier | ImageClassifier) or model.config.labels:
         raise ShuyuanError(
             "models.no-token-head",
             "The model tells classes apart, and has no head to continue text.",

@@ -181,9 +181,11 @@ class TransformerConfig:
         vocab_size = whole_number(table, "vocab_size", where)
         labels = label_names(table, where) if table.get("architectures") == [CLASSIFIER] else ()
         if heads % kv_heads:
-            raise _bad("num_key_value_heads", kv_heads, f"it must divide num_attention_heads, {heads}", where)
+            raise bad_config(
+                "num_key_value_heads", kv_heads, f"it must divide num_attention_heads, {heads}", where
+            )
         if head_dim % 2:
-            raise _bad("head_dim", head_dim, "it must be even", where)
+            raise bad_config("head_dim", head_dim, "it must be even", where)
         return cls(
             vocab_size=vocab_size,
             layers=whole_number(table, "num_hidden_layers", where, most=MOST_LAYERS),
@@ -214,7 +216,7 @@ def label_names(table: Mapping[str, Any], where: str) -> tuple[str, ...]:
     sound = isinstance(names, dict) and 0 < len(names) <= MOST_LABELS
     found = [names.get(str(number)) for number in range(len(names))] if sound and names else []
     if not found or not all(isinstance(name, str) for name in found):
-        raise _bad("id2label", names, 'it must name the classes "0", "1", …', where)
+        raise bad_config("id2label", names, 'it must name the classes "0", "1", …', where)
     return tuple(map(str, found))
 
 
@@ -232,10 +234,10 @@ def _check_variant(table: Mapping[str, Any], where: str) -> None:
     refused = {"attention_bias": False, "hidden_act": "silu", "use_sliding_window": False}
     for key, only in refused.items():
         if table.get(key, only) != only:
-            raise _bad(key, table[key], f"only {only} is supported", where)
+            raise bad_config(key, table[key], f"only {only} is supported", where)
     kinds = table.get("layer_types") or []
     if not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds):
-        raise _bad("layer_types", kinds, "only full_attention is supported", where)
+        raise bad_config("layer_types", kinds, "only full_attention is supported", where)
 
 
 def _rope_theta(table: Mapping[str, Any], where: str) -> float:
@@ -243,7 +245,7 @@ def _rope_theta(table: Mapping[str, Any], where: str) -> float:
     rope = table.get("rope_parameters") or table.get("rope_scaling") or {}
     kind = rope.get("rope_type", rope.get("type", "default")) if isinstance(rope, dict) else rope
     if kind != "default":
-        raise _bad("rope_parameters", rope, "only the rope_type default is supported", where)
+        raise bad_config("rope_parameters", rope, "only the rope_type default is supported", where)
     return _number({**table, **rope}, "rope_theta", where, default=10_000.0)
 
 
@@ -254,7 +256,7 @@ def end_id_in(table: Mapping[str, Any], vocab_size: int, where: str) -> int | No
     if end is None:
         return None
     if not isinstance(end, int) or isinstance(end, bool) or not 0 <= end < vocab_size:
-        raise _bad("eos_token_id", end, f"it must be a token below vocab_size, {vocab_size}", where)
+        raise bad_config("eos_token_id", end, f"it must be a token below vocab_size, {vocab_size}", where)
     return end
 
 
@@ -264,21 +266,21 @@ def whole_number(
     """A size in a `config.json`, refused where it is missing without a default, or absurd."""
     value = default if table.get(key) is None else table[key]
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-        raise _bad(key, value, f"it must be a whole number from 1 to {most}", where)
+        raise bad_config(key, value, f"it must be a whole number from 1 to {most}", where)
     return value
 
 
 def _number(table: Mapping[str, Any], key: str, where: str, *, default: float) -> float:
     value = table.get(key, default)
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e12:
-        raise _bad(key, value, "it must be a positive number", where)
+        raise bad_config(key, value, "it must be a positive number", where)
     return float(value)
 
 
-def _bad(key: str, value: object, why: str, where: str) -> ShuyuanError:
+def bad_config(key: str, value: object, why: str, where: str) -> ShuyuanError:
     return ShuyuanError(
         "models.bad-config",
         f"`{key}` = {str(value)[:80]} is refused: {why}.",
         where=where,
-        mend="Check that the folder is a whole Qwen3 model, as transformers writes it.",
+        mend="Check that the folder is a whole model, as transformers or Shuyuan wrote it.",
     )

@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..data import local_folder
+from ..data import ImageFacts, local_folder
 from ..errors import ShuyuanError
 from ..recipe import Model
 from ..vault import Store, open_model_folder
 from .config import TransformerConfig, is_native
 from .hub_config import HubConfig
+from .image_config import IMAGE_TYPE, ImageConfig
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -41,6 +42,8 @@ def config_for(
         return TransformerConfig.from_recipe(model, vocab_size, end_id, labels)
     with opened(model.from_, weights=False) as (store, name):
         config = read_config(store, name)
+    if isinstance(config, ImageConfig):
+        raise _other_family(model, "images", "text")
     if isinstance(config, HubConfig) and model.context > config.context:
         raise ShuyuanError(
             "models.too-long",
@@ -50,6 +53,43 @@ def config_for(
         )
     return replace(
         config, context=model.context, labels=tuple(labels), tied=config.tied and not labels, end_id=end_id
+    )
+
+
+def image_config_for(model: Model, image: ImageFacts, labels: Sequence[str]) -> ImageConfig:
+    """The same of a run on images.
+
+    Args:
+        model: the recipe's [model] table.
+        image: the shape of the run's images.
+        labels: names of the classes.
+
+    Raises:
+        ShuyuanError: there is no model to start from, it cannot be opened, or it reads other images or none.
+    """
+    if model.from_ is None:
+        return ImageConfig.from_recipe(model, image, labels)
+    with opened(model.from_, weights=False) as (store, name):
+        config = read_config(store, name)
+    if not isinstance(config, ImageConfig):
+        raise _other_family(model, "text", "images")
+    if (config.channels, config.height, config.width) != image.shape:
+        raise ShuyuanError(
+            "models.other-images",
+            f"The model to start from reads images of {config.height} x {config.width} pixels and {config.channels} channels, "
+            f"and the run has {image.height} x {image.width} and {image.channels}.",
+            where="model.from",
+            mend=f"Set data.image_size = [{config.height}, {config.width}] and data.channels = {config.channels}.",
+        )
+    return replace(config, labels=tuple(labels))
+
+
+def _other_family(model: Model, reads: str, has: str) -> ShuyuanError:
+    return ShuyuanError(
+        "models.other-family",
+        f"The model to start from reads {reads}, and the run has {has}.",
+        where=f"model.from = {model.from_}",
+        mend=f"Start from a model that reads {has}; model.family says which a run has.",
     )
 
 
@@ -73,7 +113,7 @@ def opened(path: str | Path, *, weights: bool = True) -> Iterator[tuple[Store, s
         yield found
 
 
-def read_config(store: Store, name: str) -> TransformerConfig:
+def read_config(store: Store, name: str) -> TransformerConfig | ImageConfig:
     """The shape that config.json tells: a `HubConfig` for another architecture than ours, with its stored tensors.
 
     Args:
@@ -84,6 +124,8 @@ def read_config(store: Store, name: str) -> TransformerConfig:
     table = read_json(store, name, CONFIG_FILE)
     if is_native(table):
         return TransformerConfig.from_hub(table, where=where)
+    if table.get("model_type") == IMAGE_TYPE:
+        return ImageConfig.from_hub(table, where=where)
     config = HubConfig.from_hub(table, where=where)
     has_weights = any(file.endswith(".safetensors") for file in store.names(name))
     return replace(config, tensors=_stored_shapes(store, name)) if has_weights else config

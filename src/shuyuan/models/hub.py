@@ -19,10 +19,12 @@ from torch import Tensor
 from ..errors import ShuyuanError
 from ..vault import Folder, Reader, Store
 from .classifier import Classifier
+from .cnn import ImageClassifier, image_classifier, loaded_classifier
 from .config import HEAD, LABEL_HEAD, TransformerConfig
 from .folder import CONFIG_FILE, LARGEST_JSON_BYTES, WEIGHTS_FILE, opened, read_config, weight_files
 from .hub_config import HubConfig
 from .hub_model import HubModel, build
+from .image_config import ImageConfig
 from .layout import pieces
 from .transformer import Transformer
 from .weights import Place, check_shapes, damaged, read_header, read_tensor
@@ -33,27 +35,36 @@ COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "chat_template
 ROLES = ("bos_token", "eos_token", "pad_token")  # the end token plays all three
 EMBEDDING = "model.embed_tokens.weight"
 
-Network = Transformer | Classifier | HubModel
+TextNetwork = Transformer | Classifier | HubModel
+Network = TextNetwork | ImageClassifier
 
 
-def save(folder: Folder, model: Network, tokenizer_json: str, card: str) -> None:
-    """Writes a model as a Hugging Face folder that transformers, vLLM and llama.cpp open.
+def save(folder: Folder, model: Network, tokenizer_json: str | None, card: str) -> None:
+    """Writes a model as a Hugging Face folder; one for text opens in transformers, vLLM and llama.cpp.
 
     Args:
         folder: receives the files (`store.folder("model")`).
         model: its weights are written as float32; a tied head is not written twice.
-        tokenizer_json: the content of tokenizer.json.
+        tokenizer_json: the content of tokenizer.json; None for a model that reads images.
         card: the model card, Markdown; becomes README.md.
 
     Raises:
         ShuyuanError: the tokenizer does not fit the model.
     """
-    config = model.config
     table, parameters = model.to_hub()
     weights = {name: weight.detach().float().cpu().numpy() for name, weight in parameters.items()}
-    companions = model.companions if isinstance(model, HubModel) else {}
     folder.write(CONFIG_FILE, _json(table))
     folder.write(WEIGHTS_FILE, *pieces(weights, {"format": "pt"}))
+    if not isinstance(model, ImageClassifier):
+        assert tokenizer_json is not None
+        _save_companions(folder, model, tokenizer_json)
+    folder.write("README.md", card.encode())
+
+
+def _save_companions(folder: Folder, model: TextNetwork, tokenizer_json: str) -> None:
+    """What goes with the weights of a model for text."""
+    config = model.config
+    companions = model.companions if isinstance(model, HubModel) else {}
     folder.write(TOKENIZER_FILE, tokenizer_json.encode())
     if "tokenizer_config.json" not in companions:
         folder.write("tokenizer_config.json", _json(_tokenizer_config(config, tokenizer_json)))
@@ -62,7 +73,6 @@ def save(folder: Folder, model: Network, tokenizer_json: str, card: str) -> None
     if not config.labels:
         ends = {} if config.end_id is None else {f"{role}_id": config.end_id for role in ROLES}
         folder.write("generation_config.json", _json({"do_sample": True, "temperature": 0.8, **ends}))
-    folder.write("README.md", card.encode())
 
 
 def load_folder(path: str | Path, labels: Sequence[str] | None = None, seed: int = 0) -> Network:
@@ -103,11 +113,15 @@ def load(store: Store, name: str = "model", labels: Sequence[str] | None = None,
         model = build(config, _read_weights(store, name, config, place), labels, seed, place)
         model.companions = dict(_companions(store, name))
         return model
+    if isinstance(config, ImageConfig):
+        return loaded_classifier(config, _read_weights(store, name, config, place), labels, seed)
     return _native(config, _read_weights(store, name, config, place), labels, seed, place)
 
 
-def scratch(config: TransformerConfig, seed: int = 0) -> Network:
+def scratch(config: TransformerConfig | ImageConfig, seed: int = 0) -> Network:
     """A model of that shape with weights drawn from the seed."""
+    if isinstance(config, ImageConfig):
+        return image_classifier(config, seed)
     if isinstance(config, HubConfig):
         return build(config, None, None, seed, "model.from")
     return Classifier(config, seed) if config.labels else Transformer(config, seed)
@@ -144,7 +158,9 @@ def _native(
     return model
 
 
-def _read_weights(store: Store, name: str, config: TransformerConfig, place: str) -> dict[str, Tensor]:
+def _read_weights(
+    store: Store, name: str, config: TransformerConfig | ImageConfig, place: str
+) -> dict[str, Tensor]:
     """All stored parameters by name, in float32, checked against the configuration where that is ours."""
     prefix = f"{name}/" if name else ""
     with ExitStack() as stack:
@@ -153,11 +169,11 @@ def _read_weights(store: Store, name: str, config: TransformerConfig, place: str
         places = _merge(headers, place)
         if not isinstance(config, HubConfig):
             expected = dict(config.shapes)
-            if config.tied and HEAD in places:
+            if isinstance(config, TransformerConfig) and config.tied and HEAD in places:
                 expected[HEAD] = expected[EMBEDDING]
             check_shapes(places, expected, place)
         weights = dict(_read_all(readers, headers, place))
-    if config.tied and not isinstance(config, HubConfig):
+    if type(config) is TransformerConfig and config.tied:
         _drop_tied_head(weights, place)
     return weights
 

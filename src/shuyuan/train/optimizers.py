@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
-from ..models import in_block
+from ..models import ImageClassifier, in_block
 
 BETAS = (0.9, 0.95)
 MUON_MOMENTUM = 0.95
@@ -86,8 +86,9 @@ class Muon(Optimizer):
     def update(self, weights: list[Tensor], gradients: list[Tensor], state: list[State], rate: float) -> None:
         for weight, gradient, own in zip(weights, gradients, state, strict=True):
             momentum = own["momentum_buffer"].lerp_(gradient, 1 - MUON_MOMENTUM)
-            update = orthogonal(gradient.lerp(momentum, MUON_MOMENTUM), self.dtype)
-            weight.add_(update, alpha=-0.2 * rate * math.sqrt(max(weight.shape)))
+            # A convolution is the matrix that takes each patch to its outputs.
+            update = orthogonal(gradient.lerp(momentum, MUON_MOMENTUM).flatten(1), self.dtype)
+            weight.add_(update.view_as(weight), alpha=-0.2 * rate * math.sqrt(max(update.shape)))
 
 
 class AdamW(Optimizer):
@@ -158,7 +159,8 @@ class Optimizers:
             it was loaded, all learn at one rate with AdamW, since rare rows have been visited before.
         kind: as in the recipe: "muon", "adamw" or "sgd".
         weight_decay: decoupled, and on the matrices inside the blocks only: not on norms, and not on embedding and
-            head, whose rows are words that would fade between two visits.
+            head, whose rows are words that would fade between two visits. A network for images has no words: its
+            convolutions and matrices all count as inside.
         muon_dtype: the format of Muon's iterations.
     """
 
@@ -170,13 +172,18 @@ class Optimizers:
         muon_dtype: torch.dtype = torch.float32,
     ) -> None:
         self._named = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-        matrices = {name: w for name, w in self._named.items() if in_block(name) and w.ndim == 2}
+        pictures = isinstance(model, ImageClassifier)
+        matrices = {
+            name: w
+            for name, w in self._named.items()
+            if (w.ndim > 1 if pictures else in_block(name) and w.ndim == 2)
+        }
         self._matrices: list[Tensor] = list(matrices.values())
         self._weight_decay = weight_decay
         rest = [weight for name, weight in self._named.items() if name not in matrices]
-        loaded = getattr(model, "new", None) is not None
+        one_rate = pictures or (getattr(model, "new", None) is not None and kind == "adamw")
         inside = {"params": self._matrices, "factor": 1.0}
-        outside = {"params": rest, "factor": 1.0 if loaded and kind == "adamw" else OUTSIDE_RATE[kind]}
+        outside = {"params": rest, "factor": 1.0 if one_rate else OUTSIDE_RATE[kind]}
         both = [group for group in (inside, outside) if group["params"]]
         self.all: list[Optimizer]
         if kind == "muon":

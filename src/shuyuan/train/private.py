@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import hardware as machines
@@ -19,6 +20,7 @@ from ..errors import PrivacyError
 from ..privacy import Clipper, Mechanism, Noise, PoissonSampler, Units, derive
 from ..recipe import Recipe, Train
 from ..vault import Store
+from .augment import moved
 from .backend import Batch, Figures
 from .torch_backend import TorchBackend
 
@@ -123,10 +125,15 @@ def _part(batch: Batch, rows: slice, micro_batch: int) -> Batch:
     made_up = unit_B[-1] + 1 + np.arange(empty)
     return Batch(
         batch.step,
-        np.pad(batch.inputs_BT[rows], ((0, empty), (0, 0))),
-        np.pad(batch.targets_BT[rows], ((0, empty), (0, 0)), constant_values=NOTHING),
+        _filled_up(batch.inputs_BT[rows], empty, 0),
+        _filled_up(batch.targets_BT[rows], empty, NOTHING),
         np.concatenate([unit_B, made_up]),
     )
+
+
+def _filled_up(array: NDArray[Any], rows: int, value: int) -> NDArray[Any]:
+    """An array with so many more rows of one value."""
+    return np.pad(array, ((0, rows), *((0, 0) for _ in array.shape[1:])), constant_values=value)
 
 
 def _up(number: int, multiple: int) -> int:
@@ -154,8 +161,10 @@ def private_batches(
     sampler = PoissonSampler(secret, mechanism.units, mechanism.sampling_rate)
 
     def sample(step: int) -> Batch:
-        drawn = rows.rows(sampler.draw(step), np.random.default_rng(sampler.words(step, 1, 4)))
-        return Batch(step, drawn.inputs_NT, drawn.targets_NT, drawn.unit_N)
+        random = np.random.default_rng(sampler.words(step, 1, 4))
+        drawn = rows.rows(sampler.draw(step), random)
+        # From the same secret stream: what a unit's images become is drawn for each anew, whoever else is in the step.
+        return Batch(step, moved(drawn.inputs_NT, recipe, random), drawn.targets_NT, drawn.unit_N)
 
     return sample
 

@@ -1,7 +1,7 @@
 """Fills what a recipe leaves open: batch size, precision, learning rate, and how many steps a budget is.
 
 All but a time budget follows from recipe, manifest and hardware facts by formula, the same each time. A time budget is
-calibrated once: a few real steps on made-up tokens and scratch weights, of which nothing stays behind.
+calibrated once: a few real steps on made-up tokens or pixels and scratch weights, of which nothing stays behind.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
+from typing import Literal
 
 import numpy as np
 
 from ..data import Manifest
 from ..errors import PrivacyError
 from ..hardware import Hardware, choose_precision, measured_rates
-from ..models import HubConfig, TransformerConfig, config_for
+from ..models import HubConfig, ImageConfig, TransformerConfig, config_for, image_config_for
 from ..privacy import Mechanism, mechanism, mechanism_in
 from ..progress import Progress
 from ..recipe import Budget, Recipe, Train
@@ -29,7 +30,9 @@ CALIBRATION_SECONDS = (1.0, 10.0)
 SEALING_BYTES_PER_SECOND = 1e9
 VALIDATION_WINDOWS, VALIDATION_TOKENS = 32, 65_536  # the most of validation that training measures each time
 VALIDATION_ROWS = 512  # the same of labelled records, which have one target each
+VALIDATION_IMAGES = 2048  # the same of images
 LABELLED_BATCH = 32  # the fewest labelled records a step
+IMAGE_BATCH = {"cpu": 128, "cuda": 1024}
 # Tokens a step: on a CPU, 1024 and 4096 learned less in the same time at 4x128; a GPU needs more to be busy.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
 # At width 256, and the power of width: muon's optimum is flat (2e-3 to 4e-3 within 0.015 nats at 256), adamw's falls
@@ -38,8 +41,15 @@ LEARNING_RATES = {"muon": (3e-3, -0.25), "adamw": (1.5e-3, -1.0), "sgd": (0.3, 0
 # Of a model that has learned before, and of LoRA beside one.
 TUNING_RATES = LEARNING_RATES | {"adamw": (1.5e-4, -1.0), "sgd": (0.03, 0.0)}
 LORA_RATE, PRIVATE_LORA_RATE = 5e-4, 3e-3  # privately, steps are few and their batches large
+# Of networks for images, whatever their size.
+IMAGE_RATES = {"muon": 1e-2, "adamw": 3e-3, "sgd": 0.1}
+IMAGE_TUNING_RATES = {"muon": 1e-3, "adamw": 3e-4, "sgd": 0.01}
+PRIVATE_IMAGE_RATES = {"muon": 1e-3, "adamw": 3e-3, "sgd": 0.5}
 PRIVATE_TOKENS = {"cpu": 4096, "cuda": 32_768}  # of a physical batch
 PRIVATE_BATCHES = 4  # times as many sequences a step in private training
+PRIVATE_IMAGES = {"cpu": 256, "cuda": 2048}  # of a physical batch
+# Times as many images a step in private training, and of few units one in so many at most.
+PRIVATE_IMAGE_BATCHES, PRIVATE_SHARE = 16, 8
 FEW_STEPS = 50  # a run of fewer learns little, and says so
 
 
@@ -103,7 +113,7 @@ def fill_in(
     config = config_of(recipe, manifest)
     optimizer = recipe.train.optimizer
     if optimizer == "auto":
-        optimizer = "adamw" if recipe.train.lora or isinstance(config, HubConfig) else "muon"
+        optimizer = choose_optimizer(recipe, config)
     rate = recipe.train.learning_rate
     return recipe.replace(
         **{
@@ -118,8 +128,10 @@ def fill_in(
     )
 
 
-def config_of(recipe: Recipe, manifest: Manifest) -> TransformerConfig:
+def config_of(recipe: Recipe, manifest: Manifest) -> TransformerConfig | ImageConfig:
     """The shape of the model that the run trains, with the head that its task needs."""
+    if manifest.image is not None:
+        return image_config_for(recipe.model, manifest.image, manifest.labels)
     return config_for(recipe.model, manifest.vocab_size, manifest.marks.end_id, manifest.labels)
 
 
@@ -168,6 +180,8 @@ def choose_batch(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> int:
 
     In private training, units a step on average: more of them, since the noise is the same for many as for few.
     """
+    if manifest.image is not None:
+        return _choose_images(recipe, manifest, hardware)
     wanted = round(BATCH_TOKENS[hardware.device] / recipe.model.context)
     there = manifest.splits["train"].tokens // recipe.model.context
     if manifest.labels:
@@ -177,8 +191,31 @@ def choose_batch(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> int:
     return max(1, min(wanted, there))
 
 
+def _choose_images(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> int:
+    """The same of images: of few units only a share is in each step, since large shares cost much ε."""
+    wanted, there = IMAGE_BATCH[hardware.device], manifest.splits["train"].records
+    if recipe.privacy is not None:
+        wanted, there = (
+            PRIVATE_IMAGE_BATCHES * IMAGE_BATCH["cpu"],
+            units_of(recipe, manifest) // PRIVATE_SHARE,
+        )
+    return max(1, min(wanted, there))
+
+
+def choose_optimizer(
+    recipe: Recipe, config: TransformerConfig | ImageConfig
+) -> Literal["muon", "adamw", "sgd"]:
+    """The optimizer that learned most in the same time; docs/lab-notes.md."""
+    if isinstance(config, ImageConfig) and recipe.privacy is not None:
+        return "sgd"
+    return "adamw" if recipe.train.lora or isinstance(config, HubConfig) else "muon"
+
+
 def choose_learning_rate(recipe: Recipe, optimizer: str, width: int) -> float:
-    """The peak learning rate; from nothing, tuned at widths 128 and 256."""
+    """The peak learning rate; from nothing, tuned at widths 128 and 256; of networks for images, for all sizes."""
+    if recipe.images:
+        rates = IMAGE_RATES if recipe.privacy is None else PRIVATE_IMAGE_RATES
+        return (rates if recipe.model.from_ is None else IMAGE_TUNING_RATES)[optimizer]
     if recipe.train.lora is not None and optimizer == "adamw":
         return LORA_RATE if recipe.privacy is None else PRIVATE_LORA_RATE
     at_256, power = (LEARNING_RATES if recipe.model.from_ is None else TUNING_RATES)[optimizer]
@@ -193,7 +230,8 @@ def choose_micro_batch(
     room = hardware.memory_bytes / 2 - 16 * config.parameters
     each = sequence_bytes(config, precision)
     if recipe.privacy is not None:  # the gradients of all its units are held; larger parts gain no speed
-        room = min(room, each * PRIVATE_TOKENS[hardware.device] / recipe.model.context)
+        most = PRIVATE_TOKENS[hardware.device] / recipe.model.context
+        room = min(room, each * (PRIVATE_IMAGES[hardware.device] if recipe.images else most))
     return max((size for size in divisors(batch_size) if size * each <= room), default=1)
 
 
@@ -203,9 +241,11 @@ def divisors(number: int) -> list[int]:
     return sorted({*small, *(number // size for size in small)})
 
 
-def sequence_bytes(config: TransformerConfig, precision: str) -> int:
-    """Bytes that one more sequence takes while a step is computed, within about a quarter."""
+def sequence_bytes(config: TransformerConfig | ImageConfig, precision: str) -> int:
+    """Bytes that one more sequence or image takes while a step is computed, within about a quarter."""
     number = 4 if precision == "fp32" else 2
+    if isinstance(config, ImageConfig):
+        return number * config.kept
     attention = (config.heads + config.kv_heads) * config.head_dim
     a_block = 4 * config.width + 4 * attention + 4 * config.hidden + config.heads * config.context
     predictions, logits = config.head
@@ -225,7 +265,7 @@ def steps_of(budget: Budget, recipe: Recipe, manifest: Manifest) -> int:
         return max(1, math.ceil(amount * manifest.splits["train"].records / batch_size))
     if budget.unit == "epochs":
         amount *= manifest.splits["train"].tokens
-    if budget.unit != "steps":
+    if budget.unit != "steps":  # nor epochs of labelled records
         amount /= batch_size * recipe.model.context
     return max(1, math.ceil(amount))
 
@@ -254,11 +294,7 @@ def calibrate(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: 
     random = np.random.default_rng(0)
 
     def batch(size: int) -> Batch:
-        tokens_BT = random.integers(0, manifest.vocab_size, (size, recipe.model.context + 1))
-        targets_BT = tokens_BT[:, 1:].copy()
-        if manifest.labels:
-            targets_BT = random.integers(0, len(manifest.labels), (size, 1))
-        return Batch(0, tokens_BT[:, :-1].copy(), targets_BT, np.arange(size))
+        return made_up(recipe, manifest, size, random)
 
     share = CALIBRATION_SHARE * Budget.parse(train.budget).amount
     seconds = min(max(share, CALIBRATION_SECONDS[0]), CALIBRATION_SECONDS[1])
@@ -271,8 +307,8 @@ def calibrate(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: 
         else:
             trial = mechanism(units=batch_size, expected_batch=batch_size, steps=1, noise_multiplier=1.0)
             backend = PrivateBackend(model, train, hardware, trial, bytes(32))
-        made_up = batch(batch_size)
-        step = _time(lambda: backend.step(made_up, rate), seconds, stage.advance)
+        whole = batch(batch_size)
+        step = _time(lambda: backend.step(whole, rate), seconds, stage.advance)
         windows = validation_windows(recipe, manifest)
         evaluation = 0.0
         if windows:
@@ -282,6 +318,17 @@ def calibrate(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: 
         saved = sum(array.nbytes for array in backend.state().values())
         rates = measured_rates(hardware, progress)  # in here, because it draws random numbers
     return Costs(step, evaluation, saved / rates.disk_bytes_per_second + saved / SEALING_BYTES_PER_SECOND)
+
+
+def made_up(recipe: Recipe, manifest: Manifest, size: int, random: np.random.Generator) -> Batch:
+    """A batch of random tokens or pixels, each row of a unit of its own."""
+    targets_B1 = random.integers(0, max(1, len(manifest.labels)), (size, 1))
+    if manifest.image is not None:
+        pixels_BCHW = random.integers(0, 256, (size, *manifest.image.shape), np.uint8)
+        return Batch(0, pixels_BCHW, targets_B1, np.arange(size))
+    tokens_BT = random.integers(0, manifest.vocab_size, (size, recipe.model.context + 1))
+    targets_BT = targets_B1 if manifest.labels else tokens_BT[:, 1:].copy()
+    return Batch(0, tokens_BT[:, :-1].copy(), targets_BT, np.arange(size))
 
 
 def _time(
@@ -301,6 +348,8 @@ def validation_windows(recipe: Recipe, manifest: Manifest) -> int:
     """Windows of the validation split that are measured during training: a bounded part of it."""
     if "validation" not in manifest.splits:
         return 0
+    if manifest.image is not None:
+        return min(manifest.splits["validation"].records, VALIDATION_IMAGES)
     there, most = math.ceil(manifest.splits["validation"].tokens / recipe.model.context), VALIDATION_WINDOWS
     if manifest.labels:
         there, most = manifest.splits["validation"].records, VALIDATION_ROWS

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
+import numpy as np
+
 from ..data import AnyBatch, Manifest, load_manifest, load_tokenizer, open_split
 from ..errors import TrainError
 from ..hardware import Hardware, detect
-from ..models import hub, lora
+from ..models import ImageClassifier, hub, lora
 from ..models.digest import weights_digest
 from ..models.hub import Network
 from ..privacy.data_sets import DataSetLedger, enter
@@ -23,6 +25,7 @@ from ..progress import Progress
 from ..recipe import Recipe
 from ..runs import not_prepared
 from ..vault import Store
+from .augment import moved
 from .backend import Batch
 from .checkpoints import Checkpoints
 from .driver import Driver, State
@@ -137,7 +140,7 @@ def _train(
     )
     state = driver.run(
         parameters=backend.parameters,
-        tokens_per_step=_batch_size(recipe) * recipe.model.context,
+        tokens_per_step=_batch_size(recipe) * (1 if recipe.images else recipe.model.context),
         precision=recipe.train.precision,
         device=hardware.device,
     )
@@ -145,10 +148,9 @@ def _train(
     done()
     if recipe.train.lora is not None:
         lora.merge_lora(model)
+    tokenizer_json = None if recipe.images else load_tokenizer(store).to_json()
     with store.folder(MODEL_FOLDER) as folder:
-        hub.save(
-            folder, model, load_tokenizer(store).to_json(), card() if card else _short_card(recipe, result)
-        )
+        hub.save(folder, model, tokenizer_json, card() if card else _short_card(recipe, result))
     erase_secret(store)
     journal.append(
         {
@@ -183,7 +185,8 @@ def _parts(
     size = _batch_size(recipe)
 
     def sample(step: int) -> Batch:
-        return Batch(step, *split.batch(step - 1, size, recipe.seed))
+        inputs, targets = split.batch(step - 1, size, recipe.seed)
+        return Batch(step, moved(inputs, recipe, np.random.default_rng((recipe.seed, step))), targets)
 
     return TorchBackend(model, recipe.train, hardware), sample, lambda _: None, lambda _: {}, lambda: None
 
@@ -232,6 +235,8 @@ def starting_model(recipe: Recipe, manifest: Manifest) -> Network:
     if recipe.model.from_ is None:
         return hub.scratch(config, recipe.seed)
     model = hub.load_folder(recipe.model.from_, manifest.labels, recipe.seed)
+    if isinstance(model, ImageClassifier):
+        return model
     if model.config.vocab_size < manifest.vocab_size:
         raise TrainError(
             "train.other-vocabulary",
@@ -295,8 +300,8 @@ def _result(state: State) -> TrainResult:
 def _short_card(recipe: Recipe, result: TrainResult) -> str:
     return (
         f"# {recipe.name}\n\n"
-        f"A language model of {result.parameters:,} parameters, trained by Shuyuan from the recipe `{recipe.name}` "
-        f"for {result.steps:,} steps on {result.tokens:,} tokens.\n\n"
+        f"A {'network for images' if recipe.images else 'language model'} of {result.parameters:,} parameters, trained by Shuyuan from the recipe `{recipe.name}` "
+        f"for {result.steps:,} steps on {result.tokens:,} {'images' if recipe.images else 'tokens'}.\n\n"
         + (
             "It was trained with differential privacy; the run's ledger says how.\n"
             if recipe.privacy

@@ -1,0 +1,177 @@
+"""Networks for images: the one of the textbooks, and a residual one whose group norms let it be trained privately.
+
+Shapes: B images, C channels, H x W pixels or places, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .functions import cross_entropy
+from .image_config import GROUPS, KERNEL, ImageConfig
+
+
+class ImageClassifier(nn.Module):
+    """A classifier of images: pixels in, one logit for each class out. Its two kinds are below.
+
+    Args:
+        config: the shape.
+
+    Attributes:
+        new: as of `Transformer`.
+    """
+
+    head: nn.Linear
+
+    def __init__(self, config: ImageConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.new: frozenset[str] | None = None
+
+    @property
+    def context(self) -> int:
+        """Tokens that the model sees at once: none."""
+        return 0
+
+    def features(self, x_BCHW: Tensor) -> Tensor:
+        """What the head reads of each image (B, features)."""
+        raise NotImplementedError
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """Logits of the classes (B, K).
+
+        Args:
+            images_BCHW: pixels, uint8 from 0 to 255, or floats from 0 to 1.
+        """
+        bright = 255.0 if images_BCHW.dtype == torch.uint8 else 1.0
+        x_BCHW = images_BCHW * (2 / bright) - 1  # the same for all data: nothing is learned from the records
+        logits_BK: Tensor = self.head(self.features(x_BCHW))
+        return logits_BK
+
+    def loss(self, images_BCHW: Tensor, targets_B1: Tensor) -> Tensor:
+        """The sum of the cross entropies, in nats, of all images whose target is not -100."""
+        return self.losses(images_BCHW, targets_B1).sum()
+
+    def losses(self, images_BCHW: Tensor, targets_B1: Tensor) -> Tensor:
+        """The cross entropy, in nats, of each image: float32 (B, 1), zero where the target is -100."""
+        return cross_entropy(self(images_BCHW), targets_B1.flatten()).view(targets_B1.shape)
+
+    def to_hub(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The content of config.json, and the weights by name."""
+        return self.config.to_hub(), dict(self.named_parameters())
+
+
+class Textbook(ImageClassifier):
+    """Convolution, ReLU, 2 x 2 max pooling, a hidden layer with ReLU, and the head.
+
+    Padding 1 keeps the image's size under a 3 x 3 kernel, and pooling halves it: at 28 x 28 the hidden layer reads
+    32 x 14 x 14 numbers. That follows from the images' size, so that it fits all others too.
+    """
+
+    def __init__(self, config: ImageConfig) -> None:
+        super().__init__(config)
+        (width,) = config.widths
+        self.conv = nn.Conv2d(config.channels, width, KERNEL, padding=1)
+        self.hidden = nn.Linear(config.features, config.hidden)
+        self.head = nn.Linear(config.hidden, len(config.labels))
+
+    def features(self, x_BCHW: Tensor) -> Tensor:
+        pooled = F.max_pool2d(F.relu(self.conv(x_BCHW)), 2)
+        return F.relu(self.hidden(pooled.flatten(1)))
+
+
+class Residual(ImageClassifier):
+    """Stages of normed convolutions that halve the image, each with residual convolutions behind it, and the head.
+
+    The norm is over groups of channels of one image (https://arxiv.org/abs/1803.08494), never over a batch, so that an
+    image's gradient is its own.
+    """
+
+    def __init__(self, config: ImageConfig) -> None:
+        super().__init__(config)
+        inputs = (config.channels, *config.widths)
+        self.stages = nn.Sequential(
+            *(
+                Stage(inputs[number], width, config.residual, halves=side != config.sides()[number + 1])
+                for number, (width, side) in enumerate(zip(config.widths, config.sides(), strict=False))
+            )
+        )
+        self.head = nn.Linear(config.features, len(config.labels))
+
+    def features(self, x_BCHW: Tensor) -> Tensor:
+        last_BCHW: Tensor = self.stages(x_BCHW)
+        if self.config.window != (1, 1):
+            last_BCHW = F.avg_pool2d(last_BCHW, self.config.window, ceil_mode=True)
+        return last_BCHW.flatten(1)
+
+
+class Stage(nn.Module):
+    """A normed convolution, max pooling where the map is still large, and residual convolutions."""
+
+    def __init__(self, inputs: int, width: int, residual: int, halves: bool) -> None:
+        super().__init__()
+        self.conv, self.norm = _conv(inputs, width), _norm(width)
+        self.halves = halves
+        self.residual = nn.ModuleList(Branch(width) for _ in range(residual))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        x_BCHW = F.relu(self.norm(self.conv(x_BCHW)))
+        if self.halves:
+            x_BCHW = F.max_pool2d(x_BCHW, 2)
+        for branch in self.residual:
+            x_BCHW = x_BCHW + branch(x_BCHW)
+        return x_BCHW
+
+
+class Branch(nn.Module):
+    """What is added to the map: a normed convolution of it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv, self.norm = _conv(width, width), _norm(width)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(x_BCHW)))
+
+
+def image_classifier(config: ImageConfig, seed: int = 0) -> ImageClassifier:
+    """The network of that shape, with torch's own initial weights drawn from the seed; the global random state stays."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Textbook(config) if config.hidden else Residual(config)
+
+
+def loaded_classifier(
+    config: ImageConfig, weights: dict[str, Tensor], labels: Sequence[str] | None, seed: int
+) -> ImageClassifier:
+    """The network with these weights.
+
+    Args:
+        config: as stored.
+        weights: all of them, by name.
+        labels: names of the classes; others than the stored ones get a head that is drawn anew, from the seed.
+        seed: start of what is drawn.
+    """
+    new: frozenset[str] = frozenset()
+    if labels is not None and tuple(labels) != config.labels:
+        config, new = replace(config, labels=tuple(labels)), frozenset({"head.weight", "head.bias"})
+    model = image_classifier(config, seed)
+    model.load_state_dict(
+        {name: weight for name, weight in weights.items() if name not in new}, strict=not new
+    )
+    model.new = new
+    return model
+
+
+def _conv(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, KERNEL, padding=1, bias=False)  # a norm with a shift follows
+
+
+def _norm(width: int) -> nn.GroupNorm:
+    return nn.GroupNorm(min(GROUPS, width), width)
