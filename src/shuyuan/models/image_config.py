@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ BODIES: dict[str, tuple[tuple[int, ...], int, int]] = {
 KERNEL = 3
 GROUPS = 8  # of channels that are normed together, at most
 LAST_SIDE = 4  # of the map that the head reads, at most
+PLACE_BYTES = 8  # of the place of a maximum, which pooling keeps
 MOST_STAGES, MOST_CHANNELS, MOST_SIDE = 16, 2**16, 2**12
 
 
@@ -157,21 +159,31 @@ class ImageConfig:
                 shapes[f"{layer.name}.bias"] = (layer.outputs,)
         return shapes
 
-    @property
-    def kept(self) -> int:
-        """Numbers of one image that the forward pass keeps for the backward pass."""
-        return 2 * sum(layer.inputs * layer.places for layer in self.layers())
+    def kept_bytes(self, size: int) -> int:
+        """Bytes of one image that the forward pass keeps for the backward pass, without logits and copies of weights.
+
+        Args:
+            size: bytes of a number.
+        """
+        sides = [height * width for height, width in self.sides()]
+        kept = size * self.channels * sides[0]  # the pixels, which the first convolution reads
+        for number, width in enumerate(self.widths):
+            before, after = sides[number : number + 2]
+            kept += size * width * before  # what ReLU writes
+            if after != before:  # what pooling writes, and where it found it
+                kept += (size + PLACE_BYTES) * width * after
+            if self.hidden:
+                return kept + size * self.hidden
+            kept += size * width * before  # what the norm reads
+            kept += (
+                3 * size * width * after * self.residual
+            )  # the same of each, and the sum with what was there
+        return kept + (size * self.features if self.window != (1, 1) else 0)
 
     @property
     def parameters(self) -> int:
         """Exact number of parameters."""
-        total = 0
-        for shape in self.shapes.values():
-            size = 1
-            for side in shape:
-                size *= side
-            total += size
-        return total
+        return sum(math.prod(shape) for shape in self.shapes.values())
 
     def to_hub(self) -> dict[str, Any]:
         """The content of `config.json`; pixels from 0 to 255 are read as (pixel / 255 - 0.5) / 0.5."""

@@ -24,13 +24,16 @@ def to_fit(recipe: Recipe, memory_bytes: int, peak: Peak) -> list[str]:
         At least one sentence. Where no single setting is enough, the smallest model tells how far away it is.
     """
     found = []
-    for options in (_micro_batches(recipe), _contexts(recipe), _sizes(recipe)):
+    options_of = (_micro_batches, _image_sizes) if recipe.images else (_micro_batches, _contexts, _sizes)
+    for options in (each(recipe) for each in options_of):
         nearest = _first_fitting(recipe, options, memory_bytes, peak)
         if nearest:
             found.append(nearest)
     if found:
         return found
     smallest: dict[str, int | str] = {"model.size": "tiny", "model.context": 64, "train.micro_batch": 1}
+    if recipe.images:
+        smallest = {"model.size": "small", "train.micro_batch": 1}
     least = peak(_changed(recipe, smallest))
     verb = "brings" if least.high <= memory_bytes else "still takes"
     return [f"{_spelled(smallest)} {verb} the peak to {_gib(least.expected)} (at most {_gib(least.high)})."]
@@ -70,6 +73,11 @@ def _sizes(recipe: Recipe) -> Iterator[dict[str, int | str]]:
     for name, (layers, width) in sorted(SIZES.items(), key=lambda size: -size[1][0] * size[1][1]):
         if layers * width**2 < asked["layers"] * asked["width"] ** 2:
             yield {"model.size": name}
+
+
+def _image_sizes(recipe: Recipe) -> Iterator[dict[str, int | str]]:
+    if recipe.model.from_ is None and recipe.model.size != "small":
+        yield {"model.size": "small"}
 
 
 def _changed(recipe: Recipe, change: dict[str, int | str]) -> Recipe:

@@ -7,11 +7,12 @@ counts in full and is not halved for its causal mask, as in torchtitan and nanoc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from ..errors import RecipeError
-from ..models import TransformerConfig, config_for, in_block
+from ..models import ImageConfig, TransformerConfig, config_for, in_block
 from ..recipe import Lora, Model
 
 MOST_PARAMETERS = 10**14  # a hundred times the largest models; beyond it is a slip of the finger
@@ -41,21 +42,21 @@ def planned_model(model: Model, vocab_size: int, labels: Sequence[str] = ()) -> 
     return config
 
 
-def block_matrices(config: TransformerConfig) -> Iterator[tuple[int, int]]:
-    """(rows, columns) of every matrix inside the blocks: what Muon takes."""
-    for name, shape in config.shapes.items():
-        if in_block(name) and len(shape) == 2:
-            yield shape[0], shape[1]
+def block_matrices(config: TransformerConfig | ImageConfig) -> Iterator[tuple[int, int]]:
+    """(rows, columns) of every matrix inside the blocks: what Muon takes. Of networks for images all, and the kernels too."""
+    for name, (rows, *others) in config.shapes.items():
+        if others and (isinstance(config, ImageConfig) or (in_block(name) and len(others) == 1)):
+            yield rows, math.prod(others)
 
 
-def block_matrix_parameters(config: TransformerConfig) -> int:
+def block_matrix_parameters(config: TransformerConfig | ImageConfig) -> int:
     """Parameters in the matrices inside the blocks."""
     return sum(rows * columns for rows, columns in block_matrices(config))
 
 
-def learned_parameters(config: TransformerConfig, lora: Lora | None) -> int:
+def learned_parameters(config: TransformerConfig | ImageConfig, lora: Lora | None) -> int:
     """Parameters that training changes: all, or the small matrices of LoRA and a new head."""
-    if lora is None:
+    if lora is None or isinstance(config, ImageConfig):
         return config.parameters
     new_head = len(config.labels) * config.width
     return new_head + sum(lora.rank * (rows + columns) for rows, columns in block_matrices(config))
@@ -73,7 +74,7 @@ def attention_flops_per_token(config: TransformerConfig) -> int:
     return 6 * config.layers * config.heads * 2 * config.head_dim * config.context
 
 
-def muon_flops(config: TransformerConfig) -> int:
+def muon_flops(config: TransformerConfig | ImageConfig) -> int:
     """Operations of one Muon update: each Newton-Schulz iteration multiplies m x n, m x m and m x n matrices."""
     return sum(
         NEWTON_SCHULZ_ITERATIONS * (4 * min(shape) ** 2 * max(shape) + 2 * min(shape) ** 3)

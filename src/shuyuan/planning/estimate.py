@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..data import Manifest
+from ..data import ImageFacts, Manifest
 from ..data.manifest import Split, TokenizerFacts
-from ..data.sources import Skipped, Wanted, open_source
+from ..data.records import open_records
+from ..data.sources import Skipped, Source, Wanted, WantedImages, open_source
 from ..data.tokenizer import given_tokenizer
 from ..recipe import Data, Recipe
 from ..tasks import task_named
 
 SAMPLE_CHARACTERS = 500_000
 UNKNOWN_BYTES = 100_000_000  # of a source on the hub: a plan asks nobody outside this machine
+UNKNOWN_IMAGES, UNKNOWN_IMAGE = 50_000, ImageFacts(64, 64, 3)  # the same of images
+COUNTED_IMAGES = 200  # that tell how many the rest of a table is
 MOST_BPE_BYTES = 4.5  # bytes of text a token; larger vocabularies gain little
 
 
@@ -47,6 +50,8 @@ def estimated_manifest(recipe: Recipe) -> tuple[Manifest, list[str]]:
     Raises:
         DataError: the source, or the tokenizer to use, is not there or cannot be read.
     """
+    if recipe.images:
+        return estimated_images(recipe)
     if _is_remote(recipe.data.source):
         sample = Sample([], UNKNOWN_BYTES, UNKNOWN_BYTES, UNKNOWN_BYTES)
         how = f"The size of {recipe.data.source} is unknown before it is fetched; 100 MB of text are assumed."
@@ -75,6 +80,54 @@ def estimated_manifest(recipe: Recipe) -> tuple[Manifest, list[str]]:
     return manifest, [how]
 
 
+def estimated_images(recipe: Recipe) -> tuple[Manifest, list[str]]:
+    """The same of images: their shape, and how many of them the files say that they hold."""
+    assert recipe.data.image is not None and recipe.data.label is not None  # the recipe fills them in
+    if _is_remote(recipe.data.source):
+        image, counts = _asked_shape(recipe.data), {"train": UNKNOWN_IMAGES}
+        how = f"How many images {recipe.data.source} has is unknown before it is fetched; {UNKNOWN_IMAGES:,} are assumed."
+    else:
+        found = open_records(recipe).image
+        assert found is not None
+        image, counts = found, _image_counts(recipe)
+        how = f"The source has {counts['train']:,} images or a few less; duplicates are not foreseen."
+    splits = {}
+    for name, share in _shares(recipe.data, beside=0.0).items():
+        count = counts[name] if name in counts and name != "train" else math.ceil(counts["train"] * share)
+        splits[name] = Split(count, count, count, 0, [])
+    return Manifest(splits, 0, None, labels=_labels(recipe), image=image), [how]
+
+
+def _asked_shape(data: Data) -> ImageFacts:
+    size = data.image_size or [UNKNOWN_IMAGE.height, UNKNOWN_IMAGE.width]
+    height, width = size if isinstance(size, list) else (size, size)
+    return ImageFacts(height, width, data.channels or UNKNOWN_IMAGE.channels)
+
+
+def _image_counts(recipe: Recipe) -> dict[str, int]:
+    """Images of the source, and of each separate file for holding out."""
+    data = recipe.data
+    wanted = WantedImages(data.image or "", data.label or "", (data.image or "", data.label or ""))
+    named = {"train": data.source, "validation": data.validation, "test": data.test}
+    sources = {
+        name: open_source(place, wanted) for name, place in named.items() if isinstance(place, str | list)
+    }
+    return {name: _image_count(source) for name, source in sources.items()}
+
+
+def _image_count(source: Source) -> int:
+    """Images of a source, from its header, or from how many bytes the first ones take."""
+    if source.records is not None:
+        return source.records
+    seen = 0
+    rows = source.rows(Skipped())  # held until the position is read
+    for _ in rows:
+        seen += 1
+        if seen == COUNTED_IMAGES:
+            break
+    return round(seen * max(1.0, (source.total_bytes or 0) / max(1, source.position)))
+
+
 def _labels(recipe: Recipe) -> list[str]:
     """The classes that a labelled task will tell apart; how many hardly matters, so two stand for those not named."""
     if task_named(recipe.task).output != "labels":
@@ -100,12 +153,12 @@ def take_sample(data: Data) -> Sample:
     return Sample(texts, text_bytes, read_bytes, source.total_bytes or read_bytes)
 
 
-def _shares(data: Data) -> dict[str, float]:
-    """The share of the source that each split gets; a separate file is taken as a tenth of it."""
+def _shares(data: Data, beside: float = 0.1) -> dict[str, float]:
+    """The share of the source that each split gets; a separate file is taken as a tenth of it, or as said."""
     asked = {"validation": data.validation, "test": data.test}
     inside = {name: share for name, share in asked.items() if isinstance(share, float)}
-    beside = {name: 0.1 for name, path in asked.items() if isinstance(path, str)}
-    return {"train": max(0.0, 1 - sum(inside.values())), **inside, **beside}
+    apart = {name: beside for name, path in asked.items() if isinstance(path, str)}
+    return {"train": max(0.0, 1 - sum(inside.values())), **inside, **apart}
 
 
 def _tokenizer(recipe: Recipe, sample: Sample) -> tuple[int, float]:

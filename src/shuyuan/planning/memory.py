@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass
 from ..data import Manifest
 from ..data.batches import CACHED_BYTES
 from ..hardware import Hardware, Precision
-from ..models import HubConfig, TransformerConfig
+from ..models import HubConfig, ImageConfig, TransformerConfig
 from ..privacy.cost import prefers_dense
 from ..recipe import Recipe, Train
+from . import images
 from .cost import block_matrices, block_matrix_parameters, learned_parameters
 from .preparation import ACCOUNTANT_BYTES, LOADED_BYTES, preparation_items
 
@@ -63,7 +64,9 @@ class Memory:
     peak: Interval
 
 
-def peak_memory(recipe: Recipe, config: TransformerConfig, hardware: Hardware, manifest: Manifest) -> Memory:
+def peak_memory(
+    recipe: Recipe, config: TransformerConfig | ImageConfig, hardware: Hardware, manifest: Manifest
+) -> Memory:
     """Memory at the highest point of a run.
 
     Args:
@@ -88,7 +91,9 @@ def peak_memory(recipe: Recipe, config: TransformerConfig, hardware: Hardware, m
     return Memory({name: size for name, size in fullest.items() if size}, peak)
 
 
-def _of_training(recipe: Recipe, config: TransformerConfig, hardware: Hardware, manifest: Manifest) -> Memory:
+def _of_training(
+    recipe: Recipe, config: TransformerConfig | ImageConfig, hardware: Hardware, manifest: Manifest
+) -> Memory:
     items = {
         "weights": 4 * config.parameters,
         "optimizer": optimizer_bytes(config, recipe.train),
@@ -111,12 +116,16 @@ def _of_training(recipe: Recipe, config: TransformerConfig, hardware: Hardware, 
     return Memory({name: size for name, size in items.items() if size}, peak)
 
 
-def _of_a_step(recipe: Recipe, config: TransformerConfig, device: str) -> tuple[dict[str, int], int]:
+def _of_a_step(
+    recipe: Recipe, config: TransformerConfig | ImageConfig, device: str
+) -> tuple[dict[str, int], int]:
     """The parts that a step adds at its fullest, and the bytes that it takes and gives back over and over.
 
     That is either when the loss's gradient comes back, before the activations are freed, or at the update, when all
     gradients are there and the embedding's is added to the head's.
     """
+    if isinstance(config, ImageConfig):
+        return _of_a_step_on_images(recipe, config)
     precision, micro_batch = _filled(recipe)
     kept = activation_bytes(config, precision, micro_batch, device)
     copies = 0 if precision == "fp32" else half_weight_bytes(config)
@@ -139,6 +148,25 @@ def _of_a_step(recipe: Recipe, config: TransformerConfig, device: str) -> tuple[
         at_loss |= _for_units(recipe, config, device)
     fullest = max(at_loss, at_update, key=lambda parts: sum(parts.values()))
     return fullest, kept + copies + 2 * logits + gradients
+
+
+def _of_a_step_on_images(recipe: Recipe, config: ImageConfig) -> tuple[dict[str, int], int]:
+    """The same of a network for images: its fullest moment is in the backward pass of the first, largest maps."""
+    precision, micro_batch = _filled(recipe)
+    size = _size(precision)
+    kept = micro_batch * config.kept_bytes(size)
+    copies = 0 if precision == "fp32" else 2 * block_matrix_parameters(config)
+    gradients = 4 * config.parameters
+    coming_back = 2 * micro_batch * size * config.widths[0] * config.height * config.width
+    parts = {
+        "activations": kept,
+        "gradients of activations": coming_back,
+        "half-precision weights": copies,
+        "gradients": gradients,
+    }
+    if recipe.privacy is not None:
+        parts["gradients of units"] = micro_batch * images.unit_gradient_bytes(config, precision)
+    return parts, kept + coming_back + copies + gradients
 
 
 def _for_units(recipe: Recipe, config: TransformerConfig, device: str) -> dict[str, int]:
@@ -165,9 +193,12 @@ def unit_gradient_bytes(rows: int, columns: int, context: int, size: int, device
     return context * rows * size
 
 
-def _of_the_process(recipe: Recipe, config: TransformerConfig, manifest: Manifest) -> dict[str, int]:
+def _of_the_process(
+    recipe: Recipe, config: TransformerConfig | ImageConfig, manifest: Manifest
+) -> dict[str, int]:
     """What the process holds beside the training itself."""
-    split = manifest.splits["train"].tokens * (2 if config.vocab_size <= 65_536 else 4)
+    each = manifest.image.bytes if manifest.image else 2 if config.vocab_size <= 65_536 else 4
+    split = manifest.splits["train"].tokens * each
     return {
         "data": split if split <= CACHED_BYTES else 0,
         "tokenizer": TOKENIZER_BYTES if recipe.tokenizer.from_ or recipe.tokenizer.kind == "bpe" else 0,
@@ -182,7 +213,7 @@ def bigram_bytes(manifest: Manifest) -> int:
     return round(COUNTING_BYTES + PAIR_BYTES * pairs)
 
 
-def optimizer_bytes(config: TransformerConfig, train: Train) -> int:
+def optimizer_bytes(config: TransformerConfig | ImageConfig, train: Train) -> int:
     """State of the optimizer in float32: AdamW two moments a parameter; Muon one, for the matrices inside the blocks,
     beside AdamW's two for all else; SGD one."""
     learned = learned_parameters(config, train.lora)

@@ -9,12 +9,14 @@ from typing import Any
 from ..data import Manifest
 from ..errors import RecipeError
 from ..hardware import Hardware, Rates, assumed_rates
+from ..models import ImageConfig, TransformerConfig
 from ..privacy.ledger import stated
 from ..recipe import Budget, Recipe
-from ..train.resolve import Costs, fill_in, mechanism_of, stage_seconds, steps_of, steps_within
+from ..train.resolve import Costs, config_of, fill_in, mechanism_of, stage_seconds, steps_of, steps_within
 from .advice import to_fit
 from .cost import planned_model, train_flops_per_token
 from .estimate import estimated_manifest
+from .images import train_flops_per_image
 from .memory import Interval, Memory, peak_memory
 from .storage import storage_bytes
 from .time import predicted_costs
@@ -91,7 +93,8 @@ def plan(recipe: Recipe, hardware: Hardware, rates: Rates | None, manifest: Mani
         DataError: the source is not there.
     """
     _check_sane(recipe)
-    planned_model(recipe.model, 1)  # an absurd model is refused before anything is read or computed
+    if not recipe.images:
+        planned_model(recipe.model, 1)  # an absurd model is refused before anything is read or computed
     notes: list[str] = []
     if manifest is None:
         manifest, notes = estimated_manifest(recipe)
@@ -99,7 +102,7 @@ def plan(recipe: Recipe, hardware: Hardware, rates: Rates | None, manifest: Mani
         rates = assumed_rates(hardware)
         notes.append("This machine was not measured; times are rules of thumb.")
     recipe = fill_in(recipe, manifest, hardware)
-    config = planned_model(recipe.model, manifest.vocab_size, manifest.labels)
+    config = _config(recipe, manifest)
     costs = predicted_costs(recipe, config, manifest, hardware, rates)
     steps, seconds = _steps_and_seconds(recipe, manifest, costs, rates.measured)
     tokens = steps * _batch_tokens(recipe)
@@ -108,7 +111,7 @@ def plan(recipe: Recipe, hardware: Hardware, rates: Rates | None, manifest: Mani
     known = manifest
     return Plan(
         parameters=config.parameters,
-        train_flops=float(tokens * train_flops_per_token(config)),
+        train_flops=float(tokens * _flops_per_target(config)),
         tokens=tokens,
         peak_bytes=memory.peak,
         seconds=seconds,
@@ -132,8 +135,20 @@ def _privacy(recipe: Recipe, manifest: Manifest) -> dict[str, Any] | None:
 
 
 def _memory(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> Memory:
-    config = planned_model(recipe.model, manifest.vocab_size, manifest.labels)
-    return peak_memory(recipe, config, hardware, manifest)
+    return peak_memory(recipe, _config(recipe, manifest), hardware, manifest)
+
+
+def _config(recipe: Recipe, manifest: Manifest) -> TransformerConfig | ImageConfig:
+    if recipe.images:
+        return config_of(recipe, manifest)
+    return planned_model(recipe.model, manifest.vocab_size, manifest.labels)
+
+
+def _flops_per_target(config: TransformerConfig | ImageConfig) -> int:
+    """Operations for one token, or for one image."""
+    if isinstance(config, ImageConfig):
+        return train_flops_per_image(config)
+    return train_flops_per_token(config)
 
 
 def _steps_and_seconds(
@@ -163,7 +178,8 @@ def _steps_and_seconds(
 
 def _batch_tokens(recipe: Recipe) -> int:
     batch_size = recipe.train.batch_size
-    return recipe.model.context * (1 if batch_size == "auto" else batch_size)
+    each = 1 if recipe.images else recipe.model.context
+    return each * (1 if batch_size == "auto" else batch_size)
 
 
 def _check_sane(recipe: Recipe) -> None:

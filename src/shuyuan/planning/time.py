@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from ..data import Manifest
 from ..hardware import Hardware, Precision, Rates, choose_precision
-from ..models import TransformerConfig
+from ..models import ImageConfig, TransformerConfig
 from ..recipe import Recipe
 from ..train.resolve import SEALING_BYTES_PER_SECOND, Costs, validation_windows
+from . import images
 from .cost import (
     attention_flops_per_token,
     block_matrices,
@@ -37,7 +38,11 @@ BLOCK_SECONDS, MUON_MATRIX_SECONDS = 1.3e-3, 0.25e-3  # calling torch, however s
 
 
 def predicted_costs(
-    recipe: Recipe, config: TransformerConfig, manifest: Manifest, hardware: Hardware, rates: Rates
+    recipe: Recipe,
+    config: TransformerConfig | ImageConfig,
+    manifest: Manifest,
+    hardware: Hardware,
+    rates: Rates,
 ) -> Costs:
     """Seconds of a step, an evaluation and a checkpoint.
 
@@ -60,7 +65,8 @@ def predicted_costs(
         update += muon_flops(config) / (_rate(rates, muon) * MUON_EFFICIENCY)
         update += len(list(block_matrices(config))) * MUON_MATRIX_SECONDS
     if recipe.privacy is not None:
-        part *= PRIVATE_PART[precision_of(recipe)]
+        share = images.PRIVATE_PART if recipe.images else PRIVATE_PART
+        part *= share[precision_of(recipe)]
         update += learned * NOISE_SECONDS
     return Costs(
         step=batch_size // micro_batch * part + update,
@@ -76,11 +82,13 @@ def precision_of(recipe: Recipe) -> Precision:
 
 
 def _micro_batch_seconds(
-    recipe: Recipe, config: TransformerConfig, hardware: Hardware, rates: Rates
+    recipe: Recipe, config: TransformerConfig | ImageConfig, hardware: Hardware, rates: Rates
 ) -> float:
     """Forward and backward of one micro batch."""
     precision, micro_batch = recipe.train.precision, recipe.train.micro_batch
     assert precision != "auto" and micro_batch != "auto"  # resolve.fill_in came first
+    if isinstance(config, ImageConfig):
+        return images.micro_batch_seconds(config, precision, micro_batch, rates)
     tokens = micro_batch * config.context
     attention = tokens * attention_flops_per_token(config)
     share = 1.0 if recipe.train.lora is None else 2 / 3  # frozen matrices need no gradient of their own

@@ -245,7 +245,7 @@ def sequence_bytes(config: TransformerConfig | ImageConfig, precision: str) -> i
     """Bytes that one more sequence or image takes while a step is computed, within about a quarter."""
     number = 4 if precision == "fp32" else 2
     if isinstance(config, ImageConfig):
-        return number * config.kept
+        return config.kept_bytes(number)
     attention = (config.heads + config.kv_heads) * config.head_dim
     a_block = 4 * config.width + 4 * attention + 4 * config.hidden + config.heads * config.context
     predictions, logits = config.head
