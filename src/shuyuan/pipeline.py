@@ -231,10 +231,20 @@ def make_plan(job: Job) -> dict[str, Any]:
     return plan
 
 
-def plan_for(recipe: Recipe, manifest: data.Manifest | None, progress: Progress) -> dict[str, Any]:
-    """The plan of a recipe on this machine, as `shuyuan plan --json` prints it."""
-    machine = hardware.detect()
-    return planning.plan(recipe, machine, hardware.measured_rates(machine, progress), manifest).to_json()
+def plan_for(
+    recipe: Recipe,
+    manifest: data.Manifest | None,
+    progress: Progress,
+    elsewhere: hardware.Machines | None = None,
+    hourly_price: float | None = None,
+) -> dict[str, Any]:
+    """The plan of a recipe on this machine, or on others, as `shuyuan plan --json` prints it."""
+    if elsewhere is not None:
+        machine, rates = elsewhere.hardware, elsewhere.rates
+    else:
+        machine = hardware.detect()
+        rates = hardware.measured_rates(machine, progress)
+    return planning.plan(recipe, machine, rates, manifest, elsewhere, hourly_price).to_json()
 
 
 def prepare(job: Job) -> data.Manifest:

@@ -13,13 +13,23 @@ from .frame import AsJson, Changes, Debug, Key, frame
 def plan(
     target: Annotated[Path | None, typer.Argument(metavar="[RECIPE|RUN]", help="Left out: the demo.")] = None,
     changes: Changes = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            help="Other hardware than this machine: h100, h100:8, a100-80g:64x8 (nodes x devices), cpu:32.",
+        ),
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option("--price", min=0, help="What one device costs an hour, in your money.")
+    ] = None,
     key: Key = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Predict memory, time and storage; nothing is spent."""
     with frame(as_json, debug) as answer:
-        from .. import data, pipeline
+        from .. import data, hardware, pipeline
         from .run import DEMO
 
         target = target or DEMO
@@ -28,7 +38,8 @@ def plan(
         if target.is_dir():
             with pipeline.look(target, key) as job:
                 manifest = data.load_manifest(job.store)
-        found = pipeline.plan_for(recipe, manifest, answer.screen)
+        elsewhere = None if on is None else hardware.machines(on)
+        found = pipeline.plan_for(recipe, manifest, answer.screen, elsewhere, price)
         answer.give(found, lambda: _show(answer.screen.out, found))
 
 
@@ -50,7 +61,19 @@ def _show(out: Any, plan: dict[str, Any]) -> None:
     table.add_row("peak memory", interval(plan["peak_bytes"], lambda value: quantity(value, "bytes")))
     table.add_row("storage", quantity(plan["storage_bytes"], "bytes"))
     table.add_row("fits", "yes" if plan["fits"] else "no")
+    if plan["price"]:
+        table.add_row("price", _price(plan["price"]))
     table.add_row("privacy", promise(plan["privacy"], "none asked"))
     out.print(table)
     for line in plan["advice"] + plan["notes"]:
         out.print(f"- {line}", markup=False)
+
+
+def _price(price: dict[str, Any]) -> str:
+    parts = [f"{price['device_hours']:,.1f} device hours"]
+    if price["energy_kwh"] is not None:
+        parts.append(f"{price['energy_kwh']:,.1f} kWh")
+    if price["amount"]:
+        low, expected, high = (price["amount"][name] for name in ("low", "expected", "high"))
+        parts.append(f"{expected:,.2f}  ({low:,.2f} to {high:,.2f}) at {price['hourly']:g} an hour")
+    return ", ".join(parts)

@@ -27,9 +27,11 @@ def quantity(value: float, unit: str) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as 1:05 or 2:03:00."""
+    """Seconds as 1:05, 2:03:00, or 12.5 days."""
     if seconds is None:
         return "-:--"
+    if seconds >= 48 * 3600:
+        return f"{seconds / 86400:,.1f} days"
     minutes, rest = divmod(round(max(seconds, 0)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -144,10 +144,15 @@ def _of_a_step(
     if recipe.train.batch_size != micro_batch:  # earlier micro batches have left their gradients
         at_loss["gradients"] = gradients
     at_update = {"gradients": gradients + 4 * embedding}
+    passing = kept + copies + 2 * logits + gradients
     if recipe.privacy is not None:
-        at_loss |= _for_units(recipe, config, device)
+        of_units = _for_units(recipe, config, device)
+        at_loss |= of_units
+        passing += of_units[
+            "gradients of units"
+        ]  # in parts of several heights, which leave gaps of several sizes
     fullest = max(at_loss, at_update, key=lambda parts: sum(parts.values()))
-    return fullest, kept + copies + 2 * logits + gradients
+    return fullest, passing
 
 
 def _of_a_step_on_images(recipe: Recipe, config: ImageConfig) -> tuple[dict[str, int], int]:
@@ -176,7 +181,7 @@ def _for_units(recipe: Recipe, config: TransformerConfig, device: str) -> dict[s
     size, lora = _size(precision), recipe.train.lora
     matrices = list(block_matrices(config))
     if lora is None:
-        shapes = [(config.vocab_size, config.width, 4)] + [(*matrix, size) for matrix in matrices]
+        shapes = [(config.vocab_size, config.width, size)] + [(*matrix, size) for matrix in matrices]
     else:
         shapes = [(rows, lora.rank, size) for rows, _ in matrices]
         shapes += [(lora.rank, columns, size) for _, columns in matrices]

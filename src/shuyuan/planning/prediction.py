@@ -2,30 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal  # no float holds every slip of the finger
 from typing import Any
 
 from ..data import Manifest
 from ..errors import RecipeError
-from ..hardware import Hardware, Rates, assumed_rates
+from ..hardware import Hardware, Machines, Rates, assumed_rates
 from ..models import ImageConfig, TransformerConfig
 from ..privacy.ledger import stated
 from ..recipe import Budget, Recipe
-from ..train.resolve import Costs, config_of, fill_in, mechanism_of, stage_seconds, steps_of, steps_within
+from ..train.resolve import (
+    Costs,
+    config_of,
+    divisors,
+    fill_in,
+    mechanism_of,
+    stage_seconds,
+    steps_of,
+    steps_within,
+)
 from .advice import to_fit
 from .cost import planned_model, train_flops_per_token
 from .estimate import estimated_manifest
 from .images import train_flops_per_image
 from .memory import Interval, Memory, peak_memory
+from .sharded import costs_together, memory_of_each
 from .storage import storage_bytes
 from .time import predicted_costs
 
 MOST_TOKENS = 1e16  # a thousand times the largest runs
 MOST = {"seconds": 1e10, "steps": 1e12, "tokens": MOST_TOKENS, "epochs": 1e6}
 MOST_BATCH_TOKENS = 1e9
+OVERHEAD = 1.5  # power of hosts, network and cooling beside that of the accelerators
 # Shares of the expected time: of a time budget, which is calibrated; by formula with measured rates; with assumed ones.
 BUDGET_SPREAD, MEASURED_SPREAD, ASSUMED_SPREAD = (0.8, 1.25), (0.5, 2.0), (0.25, 4.0)
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a training takes.
+
+    Attributes:
+        device_hours: expected.
+        energy_kwh: of the accelerators at full load, with the power of all around them; None for CPUs.
+        hourly: what one device costs an hour; None if no rate was given.
+        amount: low, expected and high, in the money of `hourly`.
+    """
+
+    device_hours: float
+    energy_kwh: float | None
+    hourly: float | None
+    amount: dict[str, float] | None
 
 
 @dataclass(frozen=True)
@@ -43,7 +71,7 @@ class Plan:
         advice: settings that would fit, when it does not.
         items: the parts of the expected peak, in bytes.
         notes: what was guessed, and from what.
-        price: None: no rate is known.
+        price: device hours, energy and money; None for this machine without a rate.
         privacy: {epsilon, delta, noise_multiplier, clip, unit, units, sampling_rate, expected_batch, steps, accountant} at the
             end of training; None if it is not private.
     """
@@ -59,7 +87,7 @@ class Plan:
     items: dict[str, int]
     notes: list[str]
     privacy: dict[str, Any] | None = None
-    price: None = None
+    price: Price | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As `shuyuan plan --json` prints it."""
@@ -70,7 +98,7 @@ class Plan:
             "peak_bytes": {name: round(size) for name, size in self.peak_bytes.to_json().items()},
             "seconds": self.seconds.to_json(),
             "storage_bytes": self.storage_bytes,
-            "price": self.price,
+            "price": asdict(self.price) if self.price else None,
             "fits": self.fits,
             "advice": self.advice,
             "privacy": self.privacy,
@@ -79,14 +107,23 @@ class Plan:
         }
 
 
-def plan(recipe: Recipe, hardware: Hardware, rates: Rates | None, manifest: Manifest | None) -> Plan:
+def plan(
+    recipe: Recipe,
+    hardware: Hardware,
+    rates: Rates | None,
+    manifest: Manifest | None,
+    elsewhere: Machines | None = None,
+    hourly_price: float | None = None,
+) -> Plan:
     """Predicts what a run will need; nothing is spent, and nobody outside this machine is asked.
 
     Args:
         recipe: as asked, or as resolved.
-        hardware: where it will run.
+        hardware: where it will run: one device of it.
         rates: measured there; None for rules of thumb, with a wider interval.
         manifest: of the prepared data; None before preparation, when it is guessed from the source.
+        elsewhere: other machines than this one, with their number; memory is then that of each device.
+        hourly_price: of one device.
 
     Raises:
         RecipeError: model, batch or budget are absurdly large.
@@ -103,10 +140,14 @@ def plan(recipe: Recipe, hardware: Hardware, rates: Rates | None, manifest: Mani
         notes.append("This machine was not measured; times are rules of thumb.")
     recipe = fill_in(recipe, manifest, hardware)
     config = _config(recipe, manifest)
-    costs = predicted_costs(recipe, config, manifest, hardware, rates)
+    devices = elsewhere.devices if elsewhere else 1
+    share = _share(recipe, devices, notes)
+    costs = predicted_costs(share, config, manifest, hardware, rates)
+    if elsewhere is not None:
+        costs = costs_together(costs, config, elsewhere, _parts(share))
     steps, seconds = _steps_and_seconds(recipe, manifest, costs, rates.measured)
     tokens = steps * _batch_tokens(recipe)
-    memory = _memory(recipe, manifest, hardware)
+    memory = _memory(share, manifest, hardware, devices)
     fits = not hardware.memory_bytes or memory.peak.high <= hardware.memory_bytes
     known = manifest
     return Plan(
@@ -119,9 +160,12 @@ def plan(recipe: Recipe, hardware: Hardware, rates: Rates | None, manifest: Mani
         fits=fits,
         advice=[]
         if fits
-        else to_fit(recipe, hardware.memory_bytes, lambda other: _memory(other, known, hardware).peak),
+        else to_fit(
+            share, hardware.memory_bytes, lambda other: _memory(other, known, hardware, devices).peak
+        ),
         items=memory.items,
         notes=notes,
+        price=_price(seconds, elsewhere, hourly_price),
         privacy=_privacy(recipe.replace(**{"train.steps": steps}), manifest),
     )
 
@@ -134,8 +178,46 @@ def _privacy(recipe: Recipe, manifest: Manifest) -> dict[str, Any] | None:
     return stated(mechanism, mechanism.steps)
 
 
-def _memory(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> Memory:
-    return peak_memory(recipe, _config(recipe, manifest), hardware, manifest)
+def _memory(recipe: Recipe, manifest: Manifest, hardware: Hardware, devices: int) -> Memory:
+    config = _config(recipe, manifest)
+    return memory_of_each(peak_memory(recipe, config, hardware, manifest), config, devices)
+
+
+def _share(recipe: Recipe, devices: int, notes: list[str]) -> Recipe:
+    """The recipe as one of several devices sees it: with its share of the batch."""
+    batch_size, micro_batch = recipe.train.batch_size, recipe.train.micro_batch
+    assert batch_size != "auto" and micro_batch != "auto"  # fill_in came first
+    if devices == 1:
+        return recipe
+    if batch_size < devices:
+        notes.append(
+            f"A step has {batch_size:,} sequences, so {devices - batch_size:,} of {devices:,} devices would have nothing to do; "
+            "raise train.batch_size."
+        )
+    each = -(-batch_size // devices)
+    part = max(size for size in divisors(each) if size <= micro_batch)
+    return recipe.replace(**{"train.batch_size": each, "train.micro_batch": part})
+
+
+def _parts(recipe: Recipe) -> int:
+    batch_size, micro_batch = recipe.train.batch_size, recipe.train.micro_batch
+    assert batch_size != "auto" and micro_batch != "auto"
+    return batch_size // micro_batch
+
+
+def _price(seconds: Interval, elsewhere: Machines | None, hourly: float | None) -> Price | None:
+    """What the training takes in device hours, energy and money; None for this machine without a price."""
+    if elsewhere is None and hourly is None:
+        return None
+    hours = {name: value / 3600 for name, value in seconds.to_json().items()}
+    devices = elsewhere.devices if elsewhere else 1
+    watts = elsewhere.accelerator.watts if elsewhere and elsewhere.accelerator else None
+    return Price(
+        device_hours=hours["expected"] * devices,
+        energy_kwh=None if watts is None else hours["expected"] * devices * watts * OVERHEAD / 1000,
+        hourly=hourly,
+        amount=None if hourly is None else {name: value * devices * hourly for name, value in hours.items()},
+    )
 
 
 def _config(recipe: Recipe, manifest: Manifest) -> TransformerConfig | ImageConfig:

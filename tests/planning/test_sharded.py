@@ -1,0 +1,77 @@
+"""Plans for other machines: several devices share the states, each holds its own activations, and all of it has a price."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shuyuan import pipeline
+from shuyuan.hardware import machines
+from shuyuan.progress import Progress
+from shuyuan.recipe import from_table
+
+LARGE: dict[str, Any] = {
+    "data": {"source": "hf:org/text"},
+    "tokenizer": {"kind": "bpe", "vocab_size": 32_000},
+    "model": {"layers": 32, "width": 4096, "hidden": 11008, "context": 2048},
+    "train": {
+        "budget": "10B tokens",
+        "batch_size": 512,
+        "micro_batch": 1,
+        "optimizer": "adamw",
+        "checkpoint_every": "3 h",
+    },
+}
+
+
+def planned(on: str, price: float | None = None, **train: Any) -> dict[str, Any]:
+    table = LARGE | {"train": LARGE["train"] | train}
+    return pipeline.plan_for(from_table(table), None, Progress(), machines(on), price)
+
+
+def test_states_are_shared_and_activations_are_not() -> None:
+    one, eight = planned("h100"), planned("h100:8")
+    states = 4 + 8  # bytes of weights and of AdamW for each parameter
+    assert one["items"]["weights"] + one["items"]["optimizer"] == states * one["parameters"]
+    assert eight["items"]["weights"] == one["items"]["weights"] // 8
+    assert eight["items"]["activations"] == one["items"]["activations"]
+    assert not one["fits"] and eight["peak_bytes"]["expected"] < one["peak_bytes"]["expected"] / 2
+
+
+def test_more_devices_take_less_time_and_never_fewer_hours() -> None:
+    plans = [planned(on) for on in ("h100", "h100:8", "h100:8x8")]
+    seconds = [plan["seconds"]["expected"] for plan in plans]
+    hours = [plan["price"]["device_hours"] for plan in plans]
+    assert seconds == sorted(seconds, reverse=True) and hours == sorted(hours)
+    assert seconds[0] / seconds[1] > 6
+
+
+def test_the_share_of_the_peak_is_what_models_of_this_size_reach() -> None:
+    """Published runs of 7 billion parameters on eight cards of one machine reach 35 to 60 %."""
+    plan = planned("a100-80g:8", micro_batch=4)
+    reached = plan["train_flops"] / (plan["seconds"]["expected"] * 8 * 312e12)
+    assert 0.35 < reached < 0.65
+
+
+def test_the_price() -> None:
+    plan = planned("h100:8", price=2.5)
+    price = plan["price"]
+    assert price["device_hours"] == pytest.approx(8 * plan["seconds"]["expected"] / 3600)
+    assert price["amount"]["expected"] == pytest.approx(2.5 * price["device_hours"])
+    assert price["amount"]["low"] < price["amount"]["expected"] < price["amount"]["high"]
+    assert price["energy_kwh"] == pytest.approx(price["device_hours"] * 0.7 * 1.5)
+    assert planned("h100:8")["price"]["amount"] is None
+    assert planned("cpu:32")["price"]["energy_kwh"] is None
+
+
+def test_devices_without_work_are_told() -> None:
+    assert any("56 of 64 devices" in note for note in planned("h100:8x8", batch_size=8)["notes"])
+    assert not any("devices" in note for note in planned("h100:8x8")["notes"])
+
+
+def test_a_v100_is_planned_in_fp16() -> None:
+    assert (
+        planned("v100-32g")["seconds"]["expected"]
+        < planned("v100-32g", precision="fp32")["seconds"]["expected"] / 3
+    )
