@@ -57,7 +57,7 @@ def score_labels(
 
 
 def label_samples(recipe: Recipe, store: Store, manifest: Manifest, model: Network) -> list[dict[str, Any]]:
-    """A few held-out records: the text, or which image it is, what the model says of it, and its label."""
+    """A few held-out records: the text, or that it is an image, what the model says of it, and its label."""
     split = "validation" if "validation" in manifest.splits else "train"
     records = _records(recipe, store, manifest, split)
     inputs, targets_B1 = records.batch(0, min(SAMPLES, records.count), recipe.seed)
@@ -79,8 +79,8 @@ def _records(recipe: Recipe, store: Store, manifest: Manifest, split: str) -> Ro
 
 
 def _shown(inputs: NDArray[np.integer[Any]], store: Store, manifest: Manifest, split: str) -> list[str]:
-    """The beginning of each text; images are counted."""
+    """The beginning of each text; an image is not shown."""
     if manifest.image is not None:
-        return [f"Image {number} of {split}" for number in range(1, len(inputs) + 1)]
+        return [f"An image of {split}"] * len(inputs)
     tokenizer = load_tokenizer(store)
     return [tokenizer.decode(row_T[row_T >= 0].tolist())[:SHOWN_CHARS] for row_T in inputs]
