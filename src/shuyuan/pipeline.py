@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ from .train.training import METRICS_FILE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from .planning import scaling
 
 PLAN_FILE = "plan.json"
 RUNS = Path("runs")
@@ -245,6 +248,50 @@ def plan_for(
         machine = hardware.detect()
         rates = hardware.measured_rates(machine, progress)
     return planning.plan(recipe, machine, rates, manifest, elsewhere, hourly_price).to_json()
+
+
+def fit_law(patterns: Sequence[str], key: str | None = None) -> dict[str, Any]:
+    """A law of loss fitted to finished runs, as `shuyuan plan --fit … --json` prints it.
+
+    Args:
+        patterns: run folders, or patterns of them.
+        key: where the vaults' key is, instead of where the recipes say.
+
+    Raises:
+        RunError: a run is not finished, is private, or was made of other records; or there are too few.
+    """
+    from .planning import scaling
+
+    points, settings = [], {}
+    for folder in sorted({found for pattern in patterns for found in (glob(pattern) or [pattern])}):  # noqa: PTH207 - patterns may be absolute
+        with look(folder, key) as job:
+            points.append(_point(job))
+            settings[folder] = _prepared(job).settings
+    if len(set(settings.values())) > 1:
+        one, other = sorted({digest: folder for folder, digest in settings.items()}.values())[:2]
+        raise RunError(
+            "plan.other-records",
+            f"Losses of {one} and {other} cannot be compared: their recipes say different things of data or tokenizer.",
+            where="--fit",
+            mend="Give runs whose recipes differ in [model] and [train] alone.",
+        )
+    return scaling.fitted(points).to_json()
+
+
+def _point(job: Job) -> scaling.Point:
+    from .planning import scaling
+
+    told = report.summary(job.run, job.store)
+    loss = (told["loss"] or {}).get("validation")
+    if loss is None or told["privacy"]:
+        why = "has no validation loss" if loss is None else "is private, and its loss follows the noise too"
+        raise RunError(
+            "plan.not-for-a-law",
+            f"The run {why}.",
+            where=str(job.run.path),
+            mend="Fit a law to finished runs without privacy.",
+        )
+    return scaling.Point(told["parameters"], told["tokens"], loss)
 
 
 def prepare(job: Job) -> data.Manifest:

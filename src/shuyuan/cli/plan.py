@@ -23,6 +23,13 @@ def plan(
     price: Annotated[
         float | None, typer.Option("--price", min=0, help="What one device costs an hour, in your money.")
     ] = None,
+    fit: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fit",
+            help="Finished runs on the same records (folders or patterns): fits a law of loss to them instead.",
+        ),
+    ] = None,
     key: Key = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -32,6 +39,10 @@ def plan(
         from .. import data, hardware, pipeline
         from .run import DEMO
 
+        if fit:
+            found = pipeline.fit_law(fit, key)
+            answer.give(found, lambda: _show_law(answer.screen.out, found))
+            return
         target = target or DEMO
         _, recipe = pipeline.locate(target, changes=changes or [])
         manifest = None
@@ -67,6 +78,26 @@ def _show(out: Any, plan: dict[str, Any]) -> None:
     out.print(table)
     for line in plan["advice"] + plan["notes"]:
         out.print(f"- {line}", markup=False)
+
+
+def _show_law(out: Any, found: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("constant", "fitted", "90 % of resampled fits"):
+        table.add_column(heading)
+    for name, value in found["law"].items():
+        low, high = found["intervals"][name]
+        table.add_row(name, f"{value:.4g}", f"{low:.4g} to {high:.4g}")
+    out.print("loss = E + A / parameters^alpha + B / tokens^beta, in nats a token", markup=False)
+    out.print(table)
+    out.print(f"{found['runs']} runs, median error {found['error']:.2%}", markup=False)
+    for best in found["best"]:
+        out.print(
+            f"- {best['flops']:.1e} operations are best spent on {best['parameters']:,.0f} parameters and "
+            f"{best['tokens']:,.0f} tokens: loss {best['loss']:.3f}",
+            markup=False,
+        )
 
 
 def _price(price: dict[str, Any]) -> str:
