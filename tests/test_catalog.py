@@ -26,7 +26,8 @@ def test_so_many_of_a_name(text: str, nodes: int, each: int) -> None:
     assert (found.nodes, found.each, found.devices) == (nodes, each, nodes * each)
     assert found.hardware.device == "cuda" and found.accelerator is not None
     assert found.hardware.memory_bytes == found.accelerator.memory_bytes
-    assert found.rates.matmul_flops == found.accelerator.flops and not found.rates.measured
+    reached = found.rates.matmul_flops["fp16"] / found.accelerator.flops["fp16"]
+    assert reached == pytest.approx(found.accelerator.products) and not found.rates.measured
 
 
 def test_cores() -> None:
@@ -72,6 +73,7 @@ def test_every_entry_is_plausible() -> None:
         assert 10e9 < entry.memory_bytes < 1e12 and entry.memory_bytes < entry.memory_bytes_per_second, (
             entry.key
         )
+        assert 0.3 < entry.products < 0.95
         assert entry.link_bytes_per_second < entry.memory_bytes_per_second and 50 < entry.watts < 2000, (
             entry.key
         )

@@ -240,14 +240,26 @@ def plan_for(
     progress: Progress,
     elsewhere: hardware.Machines | None = None,
     hourly_price: float | None = None,
+    layout: str = "",
 ) -> dict[str, Any]:
-    """The plan of a recipe on this machine, or on others, as `shuyuan plan --json` prints it."""
+    """The plan of a recipe on this machine, or on others, as `shuyuan plan --json` prints it.
+
+    Args:
+        recipe: as asked, or as resolved.
+        manifest: of the prepared data, if there is one.
+        progress: hears of measurements.
+        elsewhere: other machines than this one.
+        hourly_price: of one device.
+        layout: how the model lies over them, such as "tensor=8,pipeline=16,recompute".
+    """
     if elsewhere is not None:
         machine, rates = elsewhere.hardware, elsewhere.rates
     else:
         machine = hardware.detect()
         rates = hardware.measured_rates(machine, progress)
-    return planning.plan(recipe, machine, rates, manifest, elsewhere, hourly_price).to_json()
+    here = elsewhere or hardware.Machines(machine, rates)
+    how = planning.layout(layout, here)
+    return planning.plan(recipe, machine, rates, manifest, elsewhere, hourly_price, how).to_json()
 
 
 def fit_law(patterns: Sequence[str], key: str | None = None) -> dict[str, Any]:

@@ -23,6 +23,10 @@ def plan(
     price: Annotated[
         float | None, typer.Option("--price", min=0, help="What one device costs an hour, in your money.")
     ] = None,
+    layout: Annotated[
+        str,
+        typer.Option("--layout", help="How others lay a model over devices: tensor=8,pipeline=16,recompute."),
+    ] = "",
     fit: Annotated[
         list[str] | None,
         typer.Option(
@@ -50,7 +54,7 @@ def plan(
             with pipeline.look(target, key) as job:
                 manifest = data.load_manifest(job.store)
         elsewhere = None if on is None else hardware.machines(on)
-        found = pipeline.plan_for(recipe, manifest, answer.screen, elsewhere, price)
+        found = pipeline.plan_for(recipe, manifest, answer.screen, elsewhere, price, layout)
         answer.give(found, lambda: _show(answer.screen.out, found))
 
 

@@ -20,6 +20,7 @@ FLOPS = ("fp32", "bf16", "fp16")
 # The CUDA capability of each name's generation: what decides whether bf16 is there is the table's own entry.
 NO_BF16, WITH_BF16 = "compute_7.0", "compute_8.0"
 DISK_BYTES_PER_SECOND = 2e9
+PRODUCTS = 0.7
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Accelerator:
         memory_bytes_per_second: to its own memory.
         link_bytes_per_second: to the other cards of its node, one way.
         watts: at full load.
+        products: the share of the peak that large matrix products reach in long training.
     """
 
     key: str
@@ -43,6 +45,7 @@ class Accelerator:
     memory_bytes_per_second: float
     link_bytes_per_second: float
     watts: float
+    products: float = PRODUCTS
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ def machines(text: str) -> Machines:
     device = _named(key)
     capability = WITH_BF16 if "bf16" in device.flops else NO_BF16
     hardware = Hardware("cuda", device.name, 0, device.memory_bytes, (capability,))
-    rates = Rates(device.flops, device.memory_bytes_per_second, DISK_BYTES_PER_SECOND, measured=False)
+    flops = {precision: device.products * peak for precision, peak in device.flops.items()}
+    rates = Rates(flops, device.memory_bytes_per_second, DISK_BYTES_PER_SECOND, measured=False)
     return Machines(hardware, rates, nodes, each, device)
 
 
@@ -141,6 +145,7 @@ def _entry(key: str, table: dict[str, Any]) -> Accelerator:
         numbers["memory_gb_s"] * 1e9,
         numbers["link_gb_s"] * 1e9,
         numbers["watts"],
+        min(1.0, numbers.get("products", PRODUCTS)),
     )
 
 

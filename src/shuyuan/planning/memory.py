@@ -9,6 +9,7 @@ tensor, and what the allocator holds beyond the tensors that live.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from ..data import Manifest
@@ -28,6 +29,7 @@ TOKENIZER_BYTES = 36 * MIB  # what learning and using a bpe vocabulary leaves be
 CUDA_CONTEXT_BYTES = 600 * MIB
 # What malloc holds beyond live tensors, as a share of what each step takes and gives back: 0.42 to 0.70 in six real runs.
 SLACK, LEAST_SLACK, MOST_SLACK = 0.5, 0.2, 0.8
+PASSING_SHARE = 0.15  # the same of one device among several, of all that it holds
 PROCESS_SPREAD = 50 * MIB
 OTHERS_SPREAD = (0.8, 1.3)
 COUNTING_BYTES = 40 * MIB  # a piece of the training split on its way into the bigram
@@ -64,8 +66,15 @@ class Memory:
     peak: Interval
 
 
+Held = Callable[[dict[str, int]], dict[str, int]]
+
+
 def peak_memory(
-    recipe: Recipe, config: TransformerConfig | ImageConfig, hardware: Hardware, manifest: Manifest
+    recipe: Recipe,
+    config: TransformerConfig | ImageConfig,
+    hardware: Hardware,
+    manifest: Manifest,
+    held: Held | None = None,
 ) -> Memory:
     """Memory at the highest point of a run.
 
@@ -74,8 +83,9 @@ def peak_memory(
         config: the model.
         hardware: says which device's memory is counted: the GPU's, or that of this process.
         manifest: of the prepared data, or as it is guessed.
+        held: what one device among several holds of the parts.
     """
-    training = _of_training(recipe, config, hardware, manifest)
+    training = _of_training(recipe, config, hardware, manifest, held)
     if hardware.device == "cuda":
         return training
     around = _of_the_process(recipe, config, manifest)
@@ -92,18 +102,26 @@ def peak_memory(
 
 
 def _of_training(
-    recipe: Recipe, config: TransformerConfig | ImageConfig, hardware: Hardware, manifest: Manifest
+    recipe: Recipe,
+    config: TransformerConfig | ImageConfig,
+    hardware: Hardware,
+    manifest: Manifest,
+    held: Held | None,
 ) -> Memory:
-    items = {
+    states = {
         "weights": 4 * config.parameters,
         "optimizer": optimizer_bytes(config, recipe.train),
     }
-    step, passing = _of_a_step(recipe, config, hardware.device)
+    moments, passing = _of_a_step(recipe, config, hardware.device)
+    each = [(held or dict)(states | parts) for parts in moments]
+    items = max(each, key=lambda parts: sum(parts.values()))
+    if held is not None:
+        passing = round(PASSING_SHARE * sum(items.values()))
     if hardware.device == "cuda":
         around, spread = {"CUDA context": CUDA_CONTEXT_BYTES}, CUDA_CONTEXT_BYTES // 2
     else:
         around, spread = _of_the_process(recipe, config, manifest), PROCESS_SPREAD
-    items |= step | around
+    items |= around
     if recipe.privacy is not None and hardware.device != "cuda":
         items["accountant"] = ACCOUNTANT_BYTES
     live = sum(items.values())
@@ -118,11 +136,11 @@ def _of_training(
 
 def _of_a_step(
     recipe: Recipe, config: TransformerConfig | ImageConfig, device: str
-) -> tuple[dict[str, int], int]:
-    """The parts that a step adds at its fullest, and the bytes that it takes and gives back over and over.
+) -> tuple[list[dict[str, int]], int]:
+    """The parts that a step adds at the moments that may be its fullest, and the bytes that it takes and gives back over and over.
 
-    That is either when the loss's gradient comes back, before the activations are freed, or at the update, when all
-    gradients are there and the embedding's is added to the head's.
+    They are when the loss's gradient comes back, before the activations are freed, and the update, when all gradients are
+    there and the embedding's is added to the head's.
     """
     if isinstance(config, ImageConfig):
         return _of_a_step_on_images(recipe, config)
@@ -151,11 +169,10 @@ def _of_a_step(
         passing += of_units[
             "gradients of units"
         ]  # in parts of several heights, which leave gaps of several sizes
-    fullest = max(at_loss, at_update, key=lambda parts: sum(parts.values()))
-    return fullest, passing
+    return [at_loss, at_update], passing
 
 
-def _of_a_step_on_images(recipe: Recipe, config: ImageConfig) -> tuple[dict[str, int], int]:
+def _of_a_step_on_images(recipe: Recipe, config: ImageConfig) -> tuple[list[dict[str, int]], int]:
     """The same of a network for images: its fullest moment is in the backward pass of the first, largest maps."""
     precision, micro_batch = _filled(recipe)
     size = _size(precision)
@@ -171,7 +188,7 @@ def _of_a_step_on_images(recipe: Recipe, config: ImageConfig) -> tuple[dict[str,
     }
     if recipe.privacy is not None:
         parts["gradients of units"] = micro_batch * images.unit_gradient_bytes(config, precision)
-    return parts, kept + coming_back + copies + gradients
+    return [parts], kept + coming_back + copies + gradients
 
 
 def _for_units(recipe: Recipe, config: TransformerConfig, device: str) -> dict[str, int]:

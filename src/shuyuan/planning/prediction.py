@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from decimal import Decimal  # no float holds every slip of the finger
 from typing import Any
@@ -26,14 +27,16 @@ from .advice import to_fit
 from .cost import planned_model, train_flops_per_token
 from .estimate import estimated_manifest
 from .images import train_flops_per_image
+from .layouts import Layout, costs_together, held_by_each
 from .memory import Interval, Memory, peak_memory
-from .sharded import costs_together, memory_of_each
 from .storage import storage_bytes
 from .time import predicted_costs
 
+ALONE = Layout()
 MOST_TOKENS = 1e16  # a thousand times the largest runs
 MOST = {"seconds": 1e10, "steps": 1e12, "tokens": MOST_TOKENS, "epochs": 1e6}
 MOST_BATCH_TOKENS = 1e9
+MOST_PHYSICAL_TOKENS = 32_768  # of a device: more fill no GPU better
 OVERHEAD = 1.5  # power of hosts, network and cooling beside that of the accelerators
 # Shares of the expected time: of a time budget, which is calibrated; by formula with measured rates; with assumed ones.
 BUDGET_SPREAD, MEASURED_SPREAD, ASSUMED_SPREAD = (0.8, 1.25), (0.5, 2.0), (0.25, 4.0)
@@ -114,6 +117,7 @@ def plan(
     manifest: Manifest | None,
     elsewhere: Machines | None = None,
     hourly_price: float | None = None,
+    layout: Layout = ALONE,
 ) -> Plan:
     """Predicts what a run will need; nothing is spent, and nobody outside this machine is asked.
 
@@ -124,6 +128,7 @@ def plan(
         manifest: of the prepared data; None before preparation, when it is guessed from the source.
         elsewhere: other machines than this one, with their number; memory is then that of each device.
         hourly_price: of one device.
+        layout: how the model lies over several devices.
 
     Raises:
         RecipeError: model, batch or budget are absurdly large.
@@ -138,16 +143,21 @@ def plan(
     if rates is None:
         rates = assumed_rates(hardware)
         notes.append("This machine was not measured; times are rules of thumb.")
+    asked = recipe.train.micro_batch
     recipe = fill_in(recipe, manifest, hardware)
     config = _config(recipe, manifest)
     devices = elsewhere.devices if elsewhere else 1
-    share = _share(recipe, devices, notes)
+    share = _share(recipe, devices // layout.model, notes)
+    if devices > 1 and asked == "auto":
+        share = _filling(
+            share, hardware, lambda other: _memory(other, manifest, hardware, elsewhere, layout).peak
+        )
     costs = predicted_costs(share, config, manifest, hardware, rates)
     if elsewhere is not None:
-        costs = costs_together(costs, config, elsewhere, _parts(share))
+        costs = costs_together(costs, config, elsewhere, layout, *_physical(share))
     steps, seconds = _steps_and_seconds(recipe, manifest, costs, rates.measured)
     tokens = steps * _batch_tokens(recipe)
-    memory = _memory(share, manifest, hardware, devices)
+    memory = _memory(share, manifest, hardware, elsewhere, layout)
     fits = not hardware.memory_bytes or memory.peak.high <= hardware.memory_bytes
     known = manifest
     return Plan(
@@ -161,7 +171,9 @@ def plan(
         advice=[]
         if fits
         else to_fit(
-            share, hardware.memory_bytes, lambda other: _memory(other, known, hardware, devices).peak
+            share,
+            hardware.memory_bytes,
+            lambda other: _memory(other, known, hardware, elsewhere, layout).peak,
         ),
         items=memory.items,
         notes=notes,
@@ -178,31 +190,48 @@ def _privacy(recipe: Recipe, manifest: Manifest) -> dict[str, Any] | None:
     return stated(mechanism, mechanism.steps)
 
 
-def _memory(recipe: Recipe, manifest: Manifest, hardware: Hardware, devices: int) -> Memory:
+def _memory(
+    recipe: Recipe, manifest: Manifest, hardware: Hardware, elsewhere: Machines | None, layout: Layout
+) -> Memory:
     config = _config(recipe, manifest)
-    return memory_of_each(peak_memory(recipe, config, hardware, manifest), config, devices)
+    held = None
+    if elsewhere is not None and (elsewhere.devices > 1 or layout != ALONE):
+        held = held_by_each(config, elsewhere, layout, *_physical(recipe))
+    return peak_memory(recipe, config, hardware, manifest, held)
 
 
-def _share(recipe: Recipe, devices: int, notes: list[str]) -> Recipe:
-    """The recipe as one of several devices sees it: with its share of the batch."""
+def _share(recipe: Recipe, replicas: int, notes: list[str]) -> Recipe:
+    """The recipe as one of several replicas of the model sees it: with its share of the batch."""
     batch_size, micro_batch = recipe.train.batch_size, recipe.train.micro_batch
     assert batch_size != "auto" and micro_batch != "auto"  # fill_in came first
-    if devices == 1:
+    if replicas == 1:
         return recipe
-    if batch_size < devices:
+    if batch_size < replicas:
         notes.append(
-            f"A step has {batch_size:,} sequences, so {devices - batch_size:,} of {devices:,} devices would have nothing to do; "
+            f"A step has {batch_size:,} sequences, so {replicas - batch_size:,} of {replicas:,} devices would have nothing to do; "
             "raise train.batch_size."
         )
-    each = -(-batch_size // devices)
+    each = -(-batch_size // replicas)
     part = max(size for size in divisors(each) if size <= micro_batch)
     return recipe.replace(**{"train.batch_size": each, "train.micro_batch": part})
 
 
-def _parts(recipe: Recipe) -> int:
+def _filling(recipe: Recipe, hardware: Hardware, peak: Callable[[Recipe], Interval]) -> Recipe:
+    """The recipe with the largest physical batches that fit a device which holds its share of the states alone."""
+    batch_size = recipe.train.batch_size
+    assert batch_size != "auto"
+    for size in reversed(divisors(batch_size)):
+        other = recipe.replace(**{"train.micro_batch": size})
+        if size * recipe.model.context <= MOST_PHYSICAL_TOKENS and peak(other).high <= hardware.memory_bytes:
+            return other
+    return recipe
+
+
+def _physical(recipe: Recipe) -> tuple[int, int]:
+    """Physical batches a step, and the tokens of one."""
     batch_size, micro_batch = recipe.train.batch_size, recipe.train.micro_batch
     assert batch_size != "auto" and micro_batch != "auto"
-    return batch_size // micro_batch
+    return batch_size // micro_batch, micro_batch * recipe.model.context
 
 
 def _price(seconds: Interval, elsewhere: Machines | None, hourly: float | None) -> Price | None:

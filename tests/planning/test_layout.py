@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from shuyuan import pipeline
+from shuyuan.errors import MachineError
 from shuyuan.hardware import machines
 from shuyuan.progress import Progress
 from shuyuan.recipe import from_table
@@ -75,3 +76,64 @@ def test_a_v100_is_planned_in_fp16() -> None:
         planned("v100-32g")["seconds"]["expected"]
         < planned("v100-32g", precision="fp32")["seconds"]["expected"] / 3
     )
+
+
+# ---- layouts of others -----------------------------------------------------------------------------------------------
+
+GPT3: dict[str, Any] = LARGE | {
+    "model": {"layers": 96, "width": 12288, "heads": 96, "hidden": 32768, "context": 2048},
+    "train": LARGE["train"] | {"budget": "300B tokens", "batch_size": 1536},
+}
+
+
+def laid(on: str, layout: str, table: dict[str, Any] = GPT3) -> dict[str, Any]:
+    return pipeline.plan_for(from_table(table), None, Progress(), machines(on), layout=layout)
+
+
+def test_the_scale_of_gpt3() -> None:
+    """175 billion parameters on 1,024 A100: 34 days by Narayanan et al., 33 days without interruptions by OPT's account."""
+    plan = laid("a100-80g:128x8", "tensor=8,pipeline=8,recompute")
+    assert plan["parameters"] == pytest.approx(175e9, rel=0.01)
+    assert 28 < plan["seconds"]["expected"] / 86400 < 45
+    assert (
+        plan["fits"]
+        and plan["peak_bytes"]["low"] <= plan["peak_bytes"]["expected"] <= plan["peak_bytes"]["high"]
+    )
+    alone = laid("a100-80g", "")
+    assert not alone["fits"]
+
+
+def test_what_a_tensor_and_a_pipeline_group_hold() -> None:
+    plan = laid("a100-80g:128x8", "tensor=8,pipeline=8")
+    each = plan["parameters"] // 64
+    assert plan["items"]["weights"] == 2 * each and plan["items"]["gradients"] == 4 * each
+    assert plan["items"]["optimizer"] == 12 * each // 16
+    again = laid("a100-80g:128x8", "tensor=8,pipeline=8,recompute")
+    assert again["items"]["activations"] < plan["items"]["activations"] / 5
+    assert again["seconds"]["expected"] > 1.2 * plan["seconds"]["expected"]
+
+
+def test_a_longer_pipeline_waits_more() -> None:
+    few = GPT3 | {"train": GPT3["train"] | {"batch_size": 64}}
+    assert (
+        laid("a100-80g:32x8", "tensor=8,pipeline=16", few)["seconds"]["expected"]
+        > 1.2 * laid("a100-80g:32x8", "tensor=8,pipeline=2", few)["seconds"]["expected"]
+    )
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "tensor=16",
+        "tensor=3",
+        "tensor=0",
+        "pipeline=7",
+        "tensor",
+        "data=8",
+        "tensor=8;pipeline=2",
+        "recompute=1",
+    ],
+)
+def test_layouts_that_fit_nothing(layout: str) -> None:
+    with pytest.raises(MachineError, match="bad-layout"):
+        laid("a100-80g:4x8", layout)

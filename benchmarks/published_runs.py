@@ -1,0 +1,148 @@
+"""The plan against published training runs: their operations and their GPU hours.
+
+    python benchmarks/published_runs.py [../shared/data/planning/published_training_runs.csv]
+
+Nothing is fitted to these rows: the shares of the peak in hardware/catalog.toml come from other measurements. What a row does
+not say is filled in by one rule for all (`assumed`): steps of half a million tokens below a billion parameters and of four million
+above; 1,024 devices where no number is given; matrices split over the eight devices of a node where it has no room for all
+states, blocks over eight groups from a hundred billion parameters on; activations computed again where the run's own source says so. Rows that are
+projections, or that their sources call no plain pretraining, are left out, and named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+from pathlib import Path
+from typing import Any
+
+from shuyuan import pipeline
+from shuyuan.hardware import machines
+from shuyuan.planning.layouts import ROOM_FOR_STATES
+from shuyuan.progress import Progress
+from shuyuan.recipe import from_table
+
+HARDWARE = {"A100-40GB": "a100-40g", "A100-80GB": "a100-80g", "H100-80GB": "h100"}
+UNSOUND = (
+    "projected",
+    "distilled",
+    "MoE",
+    "llm.c GPT-3",
+    "Llama 3 8B",
+    "Llama 3.1 8B",
+    "Llama 3.2",
+    "PaLM",
+    "OLMo 1",
+)
+STATE_BYTES = 18  # of weights, gradients and optimizer, for each parameter
+RECOMPUTED = ("OPT", "GPT-NeoX", "Pythia")
+Row = dict[str, str]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    default = Path(__file__).parents[2] / "shared/data/planning/published_training_runs.csv"
+    parser.add_argument("table", type=Path, nargs="?", default=default)
+    rows = list(csv.DictReader(parser.parse_args().table.open(encoding="utf-8")))
+    operations(rows)
+    hours(rows)
+
+
+def operations(rows: list[Row]) -> None:
+    """6 · parameters · tokens beside what was reported: nearly all reports count so."""
+    print(f"{'operations':36}{'6 N D / reported':>18}")
+    ratios = []
+    for row in rows:
+        if row["train_flops_reported"] and sound(row):
+            ratio = 6 * float(row["params"]) * float(row["tokens"]) / float(row["train_flops_reported"])
+            ratios.append(ratio)
+            print(f"{row['model'][:34]:36}{ratio:18.3f}")
+    print(f"within 5 %: {sum(abs(ratio - 1) <= 0.05 for ratio in ratios)} of {len(ratios)}\n")
+
+
+def hours(rows: list[Row]) -> None:
+    """Planned GPU hours beside those reported."""
+    print(f"{'GPU hours':30}{'planned':>12}{'reported':>12}{'ratio':>8}  peak of each GPU, layout")
+    ratios, left_out = [], []
+    for row in rows:
+        if not row["gpu_hours_reported"]:
+            continue
+        if not sound(row) or row["gpu"] not in HARDWARE:
+            left_out.append(row["model"])
+            continue
+        plan, layout = planned(row)
+        planned_hours, reported = plan["price"]["device_hours"], float(row["gpu_hours_reported"])
+        ratios.append(planned_hours / reported)
+        peak = f"{plan['peak_bytes']['expected'] / 1e9:.0f} GB, {layout or 'sharded data parallel'}"
+        print(f"{row['model'][:28]:30}{planned_hours:12,.0f}{reported:12,.0f}{ratios[-1]:8.2f}  {peak}")
+    good = sum(1 / 1.3 <= ratio <= 1.3 for ratio in ratios)
+    print(f"within a factor of 1.3: {good} of {len(ratios)}; median {statistics.median(ratios):.2f}")
+    print("left out:", "; ".join(left_out))
+
+
+def sound(row: Row) -> bool:
+    return not any(words in row["model"] for words in UNSOUND)
+
+
+def planned(row: Row) -> tuple[dict[str, Any], str]:
+    """The plan of a row, and the layout that it was made for."""
+    on, layout, batch_tokens = assumed(row)
+    tokens = float(row["tokens"])
+    context = int(row["seq_len"])
+    table = {
+        "name": "published",
+        "data": {"source": "hf:org/text"},
+        "tokenizer": {"kind": "bpe", "vocab_size": int(row["vocab"])},
+        "model": {
+            "layers": int(row["layers"]),
+            "width": int(row["d_model"]),
+            "heads": int(row["heads"]),
+            "kv_heads": int(row["kv_heads"]),
+            "hidden": hidden(row),
+            "context": context,
+        },
+        "train": {
+            "budget": f"{tokens / 1e6:.0f}M tokens",
+            "batch_size": max(1, batch_tokens // context),
+            "micro_batch": 1 if layout else "auto",
+            "optimizer": "adamw",
+            "checkpoint_every": "3 h",
+        },
+    }
+    return pipeline.plan_for(from_table(table), None, Progress(), machines(on), layout=layout), layout
+
+
+def assumed(row: Row) -> tuple[str, str, int]:
+    """(hardware, layout, tokens a step) by the rule above."""
+    size, devices = float(row["params"]), int(row["gpu_count"] or 1024)
+    words = []
+    memory = machines(HARDWARE[row["gpu"]]).hardware.memory_bytes
+    if STATE_BYTES * size / 8 > ROOM_FOR_STATES * memory:
+        words.append("tensor=8")
+    if size > 1e11:
+        words.append("pipeline=8")
+    if row["model"].startswith(RECOMPUTED):
+        words.append("recompute")
+    nodes = max(1, devices // 8)
+    batch = 2**22 if size > 1e9 else 2**19
+    return (
+        f"{HARDWARE[row['gpu']]}:{nodes}x{min(8, devices)}",
+        ",".join(words),
+        max(batch, devices * int(row["seq_len"])),
+    )
+
+
+def hidden(row: Row) -> int:
+    """The width of a gated layer with as many operations: of runs without a gate, two thirds of their own."""
+    layers, width, inner = int(row["layers"]), int(row["d_model"]), int(row["d_ff"])
+    attention = 2 * width**2 * (1 + int(row["kv_heads"]) / int(row["heads"]))
+    left = (float(row["params"]) - 2 * int(row["vocab"]) * width) / layers - attention
+    gated = abs(left - 3 * width * inner) < abs(left - 2 * width * inner)
+    return inner if gated else round(inner * 2 / 3 / 8) * 8
+
+
+if __name__ == "__main__":
+    main()
