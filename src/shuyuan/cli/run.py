@@ -93,12 +93,12 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
         f"measured {duration(measured.get('seconds'))}",
     )
     train, validation = manifest.splits["train"], manifest.splits["validation"]
+    what = task_named(summary["task"]).target
     table.add_row(
         "data",
         f"{train.records + validation.records:,} records of {train.owners + validation.owners:,} owners; "
-        f"{train.tokens:,} tokens to train on, {validation.tokens:,} held out",
+        f"{train.tokens:,} {what}s to train on, {validation.tokens:,} held out",
     )
-    what = task_named(summary["task"]).target
     loss = scores["validation.loss"]
     if summary["loss"]["train"] is not None:
         table.add_row("training loss", f"{summary['loss']['train']:.3f} nats a {what}")
@@ -130,6 +130,7 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
         out.print(Text(f"sample {number}: ", style="cyan") + prompt + Text(visible(sample["text"])[:240]))
     out.print()
     words = shlex.quote(" ".join(facts["samples"][0]["prompt"].split()[:3])) if facts["samples"] else ""
+    words = "PICTURE" if manifest.image else words
     verb = "classify" if manifest.labels else "generate"
     out.print(
         Text("next: ", style="cyan") + Text(f"{_command()} {verb} {facts['folder']} {words}"),

@@ -15,6 +15,7 @@ EFFICIENCY = {"fp32": 0.45, "bf16": 0.4, "fp16": 0.4}
 # What is not a product: so many operations at the float32 rate for each number that is kept.
 OPERATIONS_A_NUMBER = 60
 LAYER_SECONDS = 0.15e-3  # calling torch, forward and backward, however small the arrays
+SUMMED_AT_ONCE = 2**18  # elements of a parameter that private training adds to its sum at once
 # What one row's gradients add to a micro batch: each kernel's, apart from those of the other rows.
 PRIVATE_PART = {"fp32": 1.5, "bf16": 1.8, "fp16": 1.8}
 
@@ -39,8 +40,12 @@ def micro_batch_seconds(config: ImageConfig, precision: Precision, micro_batch: 
 
 
 def unit_gradient_bytes(config: ImageConfig, precision: Precision) -> int:
-    """What one unit's gradients take until the clip is known: an array of each kernel, and the two factors of a matrix."""
-    size = 4 if precision == "fp32" else 2
-    kernels = sum(math.prod(layer.weight) for layer in config.layers() if layer.kind == "convolution")
+    """What one unit's gradients take until they are summed: an array of each kernel, and the two factors of a matrix.
+
+    In half precision also a float32 copy of the kernel, or piece of it, that is being added to the sum.
+    """
+    kernels = [math.prod(layer.weight) for layer in config.layers() if layer.kind == "convolution"]
     factors = sum(layer.inputs + layer.outputs for layer in config.layers() if layer.kind == "matrix")
-    return size * (kernels + factors)
+    if precision == "fp32":
+        return 4 * (sum(kernels) + factors)
+    return 2 * (sum(kernels) + factors) + 4 * min(max(kernels), SUMMED_AT_ONCE)

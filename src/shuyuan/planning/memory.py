@@ -20,7 +20,7 @@ from ..privacy.cost import prefers_dense
 from ..recipe import Recipe, Train
 from . import images
 from .cost import block_matrices, block_matrix_parameters, learned_parameters
-from .preparation import ACCOUNTANT_BYTES, LOADED_BYTES, preparation_items
+from .preparation import ACCOUNTANT_BYTES, DIGITS_BYTES, LOADED_BYTES, preparation_items
 
 MIB = 2**20
 KERNEL_BYTES = 24 * MIB  # of torch's code and its kernels, which are loaded at the first step
@@ -186,9 +186,13 @@ def _of_a_step_on_images(recipe: Recipe, config: ImageConfig) -> tuple[list[dict
         "half-precision weights": copies,
         "gradients": gradients,
     }
+    passing = (
+        kept + coming_back + copies + gradients
+    ) // 2  # malloc hands large maps back to the system at once
     if recipe.privacy is not None:
         parts["gradients of units"] = micro_batch * images.unit_gradient_bytes(config, precision)
-    return [parts], kept + coming_back + copies + gradients
+        passing += parts["gradients of units"]
+    return [parts], passing
 
 
 def _for_units(recipe: Recipe, config: TransformerConfig, device: str) -> dict[str, int]:
@@ -225,6 +229,7 @@ def _of_the_process(
         "data": split if split <= CACHED_BYTES else 0,
         "tokenizer": TOKENIZER_BYTES if recipe.tokenizer.from_ or recipe.tokenizer.kind == "bpe" else 0,
         "Python and torch": LOADED_BYTES + KERNEL_BYTES,
+        "scikit-learn": DIGITS_BYTES if recipe.data.source == "digits" else 0,
         "transformers": HUB_BYTES if isinstance(config, HubConfig) or recipe.train.lora else 0,
     }
 

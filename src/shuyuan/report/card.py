@@ -45,8 +45,14 @@ def model_card(recipe: Recipe, manifest: Manifest | None = None, data_set: Toget
 
 def _header(recipe: Recipe) -> str:
     tag = "text-classification" if _has_labels(recipe) else "text-generation"
-    lines = ["library_name: transformers", f"pipeline_tag: {tag}", "tags:", "- shuyuan"]
+    tag = "image-classification" if recipe.images else tag
+    library = "shuyuan" if recipe.images else "transformers"
+    lines = [f"library_name: {library}", f"pipeline_tag: {tag}", "tags:", "- shuyuan"]
     return "\n".join(["---", *lines, "---"])
+
+
+def _record(recipe: Recipe) -> str:
+    return "image" if recipe.images else "text"
 
 
 def _has_labels(recipe: Recipe) -> bool:
@@ -55,6 +61,8 @@ def _has_labels(recipe: Recipe) -> bool:
 
 def _what(recipe: Recipe) -> str:
     steps = f" for {wording.count(recipe.train.steps)} steps" if recipe.train.steps else ""
+    if recipe.images:
+        return _what_of_images(recipe, steps)
     context = f"a context of {wording.count(recipe.model.context)} tokens"
     if recipe.model.from_ is not None:
         lora = f", with LoRA of rank {recipe.train.lora.rank}" if recipe.train.lora else ""
@@ -70,6 +78,14 @@ def _what(recipe: Recipe) -> str:
     )
 
 
+def _what_of_images(recipe: Recipe, steps: str) -> str:
+    start = "trained from scratch"
+    if recipe.model.from_ is not None:
+        start = f"trained further from {wording.visible(_origin(recipe.model.from_))}"
+    augmented = f" Images were augmented: {', '.join(recipe.train.augment)}." if recipe.train.augment else ""
+    return f"A {recipe.model.size} {recipe.model.family} that tells images apart, {start}{steps} with Shuyuan.{augmented}"
+
+
 def _origin(place: str) -> str:
     """The model that was started from; of a path only the last name, since folders tell about the machine."""
     return place if place.startswith("hf:") else f"the model {PurePath(place).name}"
@@ -80,8 +96,11 @@ def _data(recipe: Recipe, manifest: Manifest | None) -> str:
     split = manifest.splits.get("train") if manifest else None
     if split is not None and recipe.vault is None and recipe.privacy is None:
         lines.append(
-            f"Trained on {wording.count(split.records)} records, {wording.count(split.tokens)} tokens."
+            f"Trained on {wording.count(split.records)} records"
+            + ("." if recipe.images else f", {wording.count(split.tokens)} tokens.")
         )
+    if recipe.images:
+        return "## Data\n\n" + "\n".join(lines)
     masked = ", ".join(recipe.data.mask)
     lines.append(
         f"Personal data masked before training, as far as patterns find it: {masked}."
@@ -105,6 +124,15 @@ def _privacy(recipe: Recipe, data_set: Together | None) -> str:
 
 def _use(recipe: Recipe) -> str:
     export = "Write it as a plain folder first: `shuyuan export RUN --to FOLDER`.\n\n" if recipe.vault else ""
+    if recipe.images:
+        return (
+            f"## How to load it\n\n{export}"
+            "With Shuyuan:\n\n```bash\nshuyuan classify RUN PICTURE\n```\n\n"
+            "As a plain module of PyTorch, which reads pixels of 0 to 255, uint8 (images, channels, height, width):\n\n"
+            "```python\n"
+            "from shuyuan.models import hub\n\n"
+            'logits = hub.load_folder("FOLDER").eval()(pixels)\n```'
+        )
     labels = _has_labels(recipe)
     auto = "AutoModelForSequenceClassification" if labels else "AutoModelForCausalLM"
     command = 'shuyuan classify RUN "A text"' if labels else 'shuyuan generate RUN "Once upon a time"'
@@ -120,8 +148,8 @@ def _use(recipe: Recipe) -> str:
 
 def _limits(recipe: Recipe) -> str:
     what = (
-        "It tells the labels of its training records apart, and gives one of them to any text, also to one that fits none. "
-        "Nobody checks what it says."
+        f"It tells the labels of its training records apart, and gives one of them to any {_record(recipe)}, also to one that "
+        "fits none. Nobody checks what it says."
         if _has_labels(recipe)
         else "It continues text in the manner of its training records. It was not taught to follow instructions, to refuse, or "
         "to be right, and what it writes is not checked by anyone."

@@ -170,6 +170,7 @@ def effort(facts: Facts) -> list[Figure]:
         rows.append(Figure("Peak learning rate", f"{train.learning_rate:.3g}", ASKED))
     if train.batch_size != "auto":
         text = f"{train.batch_size} sequences of {recipe.model.context} tokens"
+        text = f"{train.batch_size} images" if recipe.images else text
         rows.append(Figure("Batch", text, ASKED))
     rows.append(Figure("Precision", str(start.get("precision") or train.precision), "" if start else ASKED))
     rows += _done(facts, done)

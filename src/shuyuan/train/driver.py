@@ -91,6 +91,7 @@ class Driver:
         clock: seconds; only differences matter.
         saving: told the step before its state is written.
         figures: of a step, to be shown beside the loss.
+        speed: what targets learned a second are called there.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Driver:
         clock: Callable[[], float] = time.monotonic,
         saving: Callable[[int], None] = lambda _: None,
         figures: Callable[[int], dict[str, float]] = lambda _: {},
+        speed: str = "tok_s",
     ) -> None:
         if train.steps is None or train.learning_rate == "auto":
             raise ValueError("the recipe is not resolved")
@@ -128,6 +130,7 @@ class Driver:
         self._clock = clock
         self._saving = saving
         self._figures = figures
+        self._speed = speed
 
     def run(self, **facts: Any) -> State:
         """Trains to the last step; there is a checkpoint of it when this returns.
@@ -217,7 +220,7 @@ class Driver:
         self._logged_tokens += figures.tokens
         speed = self._logged_tokens / max(self._logged_seconds, 1e-9)
         loss = {"loss": figures.loss} if figures.tokens else {}  # a private batch may be empty
-        self._stage.advance(1, **loss, lr=rate, tok_s=speed, **self._figures(state.step))
+        self._stage.advance(1, **loss, lr=rate, **{self._speed: speed}, **self._figures(state.step))
         if state.step % self._log_every and state.step not in (1, self.steps):
             return
         self._measure()

@@ -137,6 +137,7 @@ def _train(
         stop,
         saving=saving,
         figures=figures,
+        speed="records_s" if manifest.labels else "tok_s",
     )
     state = driver.run(
         parameters=backend.parameters,
