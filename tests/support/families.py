@@ -62,15 +62,20 @@ class Family:
 
     def _data(self, folder: Path, task: str) -> Table:
         if self.images:
-            return {"source": "digits"}
+            return {"source": "digits", "labels": [str(digit) for digit in range(10)]}
         if task == "generation":
             (folder / "notes.txt").write_text(text_of(120))
             return {"source": str(folder / "notes.txt"), "record": "line", "validation": 0.2}
-        lines = enumerate(text_of(120).splitlines())
-        rows = [{"text": line, "label": "ab"[number % 2], "who": number % 40} for number, line in lines]
-        (folder / "texts.jsonl").write_text("\n".join(map(json.dumps, rows)))
-        source = {"source": str(folder / "texts.jsonl"), "labels": ["a", "b"], "owner": "who"}
-        return source | {"validation": 0.2, "duplicates": "keep"}
+        return texts(folder)
+
+
+def texts(folder: Path) -> Table:
+    """A table of labelled texts; what the recipe says of it."""
+    lines = enumerate(text_of(120).splitlines())
+    rows = [{"text": line, "label": "ab"[number % 2], "who": number % 40} for number, line in lines]
+    (folder / "texts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = {"source": str(folder / "texts.jsonl"), "labels": ["a", "b"], "owner": "who"}
+    return source | {"validation": 0.2, "duplicates": "keep"}
 
 
 FAMILIES = {
@@ -81,4 +86,5 @@ FAMILIES = {
         needs=("transformers",),
         kind={"generation": "gpt2", "sentiment": "bert", "classification": "bert"},
     ),
+    "cnn": Family("CNN", {"family": "cnn", "size": "textbook"}, images=True, needs=("sklearn",)),
 }

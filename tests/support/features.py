@@ -21,7 +21,7 @@ from tests.runs import Outcome
 from tests.runs import shuyuan as command
 from tests.train.parts import StopAt
 
-from .families import FAMILIES, Family
+from .families import FAMILIES, Family, texts
 
 Check = Callable[[Family, Path], None]
 KEY = "env:SHUYUAN_TEST_KEY"
@@ -66,12 +66,21 @@ def generates(family: Family, folder: Path) -> None:
 
 def classifies_text(task: str) -> Check:
     def check(family: Family, folder: Path) -> None:
-        scores = family.run(folder, task)["scores"][task]["original"]
+        scores = family.run(folder, task, data=texts(folder))["scores"][task]["original"]
         assert 0 <= scores["validation.accuracy"] <= 1
         told = command("classify", folder / "run", "line 1", "--json").json["texts"][0]
         assert told["label"] in ("a", "b") and abs(sum(told["probabilities"].values()) - 1) < 1e-5
 
     return check
+
+
+def classifies_images(family: Family, folder: Path) -> None:
+    summary = family.run(folder, "classification", data={"source": "digits"})
+    assert 0 <= summary["scores"]["classification"]["original"]["validation.accuracy"] <= 1
+    picture = pytest.importorskip("PIL.Image").new("L", (8, 8), 200)
+    picture.save(folder / "grey.png")
+    told = did("classify", folder / "run", folder / "grey.png", "--json").json["images"][0]
+    assert told["label"] in map(str, range(10)) and abs(sum(told["probabilities"].values()) - 1) < 1e-5
 
 
 # ---- training --------------------------------------------------------------------------------------------------------
@@ -108,7 +117,7 @@ def resumes(family: Family, folder: Path) -> None:
 
 def starts_from_a_run(family: Family, folder: Path) -> None:
     again = family.recipe(folder, main_task(family))
-    again["model"] = {"context": 32} if not family.images else {}
+    again["model"] = {"family": "cnn"} if family.images else {"context": 32}
     again["model"] |= {"from": str(ready(family, folder))}
     assert pipeline.run(again, out=folder / "again")["steps"] == 4
 
@@ -207,6 +216,9 @@ FEATURES = {
     "text-classification": Feature(
         "classification of text", classifies_text("classification"), {"cnn": "it reads images"}
     ),
+    "image-classification": Feature(
+        "classification of images", classifies_images, dict.fromkeys(("transformer", "hub"), "it reads text")
+    ),
     "fp32": Feature("float32", trains_with(precision="fp32")),
     "bf16": Feature("bfloat16 (mixed)", trains_with(precision="bf16")),
     **{
@@ -219,15 +231,15 @@ FEATURES = {
     },
     "resume": Feature("resume, bit for bit", resumes),
     "from-a-run": Feature("start from another run", starts_from_a_run),
-    "lora": Feature("LoRA", adapts),
+    "lora": Feature("LoRA", adapts, {"cnn": "it is small enough to train whole"}),
     "privacy": Feature("differential privacy", is_private),
-    "audit": Feature("audit with canaries", is_audited),
+    "audit": Feature("audit with canaries", is_audited, {"cnn": "planted canaries are texts to continue"}),
     "sealing": Feature("sealed from first to last", seals),
     "plan": Feature("plan", is_planned),
     "report": Feature("report and model card", is_reported),
-    "huggingface": Feature("export as a Hugging Face folder", exports("huggingface")),
+    "huggingface": Feature("export as a folder in Hugging Face's layout", exports("huggingface")),
     "keras": Feature(
-        "export for Keras", exports("keras"), dict.fromkeys(("transformer", "hub"), "it is PyTorch's")
+        "export for Keras", exports("keras"), dict.fromkeys(("transformer", "hub", "cnn"), "it is PyTorch's")
     ),
     "gguf": Feature("export as GGUF", exports("gguf"), NOT_YET),
     "onnx": Feature("export as ONNX", exports("onnx"), NOT_YET),
