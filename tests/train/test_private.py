@@ -112,8 +112,11 @@ def test_the_table_of_the_run_tells_it(whole: Path) -> None:
 # ---- the same, however often it is killed -------------------------------------------------------------------------------
 
 
-def test_killed_at_random_moments_it_ends_bit_for_bit_and_spends_once(tmp_path: Path, cores: int) -> None:
-    changes = PRIVATE | {"train__checkpoint_every": "3 steps"}
+@pytest.mark.parametrize("kind", ["text", "images"])
+def test_killed_at_random_moments_it_ends_bit_for_bit_and_spends_once(
+    tmp_path: Path, cores: int, kind: str
+) -> None:
+    changes = PRIVATE | {"train__checkpoint_every": "3 steps", "kind": kind}
     trained(tmp_path / "a", **changes)
     prepared(tmp_path / "b", **changes)
     seed = time.time_ns()

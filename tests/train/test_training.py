@@ -23,6 +23,7 @@ from shuyuan.progress import Progress
 from shuyuan.recipe import Recipe, from_table
 from shuyuan.runs import Run
 from shuyuan.train import TrainResult, resolve, train, training
+from shuyuan.train.resolve import config_of
 from shuyuan.vault import OpenStore, Store, open_store
 
 from ..runs import text_of
@@ -40,16 +41,39 @@ def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
     return count
 
 
-def recipe_for(folder: Path, **changes: Any) -> Recipe:
-    """A run of 24 steps on a text with some structure; two seconds at most."""
+TRAIN = {"budget": "24 steps", "batch_size": 4, "precision": "fp32", "evaluations": 2}
+
+
+def text_recipe(folder: Path) -> dict[str, Any]:
+    """A text with some structure."""
     source = folder / "notes.txt"
     source.write_text(text_of(300), encoding="utf-8")
-    table: dict[str, Any] = {
-        "name": "tiny",
+    return {
         "data": {"source": str(source), "record": "line", "validation": 0.2, "duplicates": "exact"},
         "model": {"layers": 2, "width": 32, "heads": 2, "hidden": 64, "context": 32},
-        "train": {"budget": "24 steps", "batch_size": 4, "precision": "fp32", "evaluations": 2},
     }
+
+
+def images_recipe(folder: Path) -> dict[str, Any]:
+    """Stripes in three directions under noise, in colour, augmented."""
+    random = np.random.default_rng(0)
+    labels = np.arange(120) % 3
+    rows, columns = np.indices((12, 12)) // 3 % 2
+    stripes = np.stack([rows, columns, rows ^ columns])[labels, None]
+    images = (160 * stripes + random.integers(0, 90, (120, 3, 12, 12))).astype(np.uint8)
+    np.savez(folder / "stripes.npz", images=images.transpose(0, 2, 3, 1), labels=labels)
+    return {
+        "task": "classification",
+        "data": {"source": str(folder / "stripes.npz"), "validation": 0.2, "labels": ["0", "1", "2"]},
+        "model": {"family": "cnn"},
+        "train": {"augment": ["shift", "flip"]},
+    }
+
+
+def recipe_for(folder: Path, kind: str = "text", **changes: Any) -> Recipe:
+    """A run of 24 steps; two seconds at most."""
+    table = {"text": text_recipe, "images": images_recipe}[kind](folder)
+    table |= {"name": "tiny", "train": TRAIN | table.get("train", {})}
     for key, value in changes.items():
         section, _, name = key.partition("__")
         table.setdefault(section, {})[name] = value
@@ -111,6 +135,45 @@ def test_training_learns_and_leaves_a_model_a_result_and_a_log(tmp_path: Path) -
     assert "without differential privacy" in store.read("model/README.md").decode()
 
 
+def test_images_are_learned_and_leave_a_model_that_reads_them(tmp_path: Path) -> None:
+    recipe, store = prepared(tmp_path / "run", kind="images", train__batch_size=16)
+    result = train(recipe, store, Progress(), threading.Event())
+    first = next(line for line in lines_of(tmp_path / "run") if line["event"] == "train.step")
+    assert first["loss"] == pytest.approx(np.log(3), abs=0.4)
+    assert result.tokens == 24 * 16
+    assert result.loss["validation"] < 0.1
+    model = hub.load(store)
+    assert model.config.labels == ("0", "1", "2")
+    assert sum(weight.numel() for weight in model.parameters()) == result.parameters
+    assert not store.exists("model/tokenizer.json")
+    start = next(line for line in lines_of(tmp_path / "run") if line["event"] == "train.start")
+    assert start["tokens_per_step"] == 16
+    assert "A network for images" in store.read("model/README.md").decode()
+
+
+def test_augmentation_is_another_batch_at_each_step_and_the_same_at_each_repeat(tmp_path: Path) -> None:
+    recipe, store = prepared(tmp_path / "run", kind="images")
+    manifest = data.load_manifest(store)
+    assert manifest is not None
+    count = manifest.splits["train"].records
+    recipe = recipe.replace(**{"train.batch_size": count, "train.micro_batch": count})
+    plain = recipe.replace(**{"train.augment": []})
+    batches = {
+        (name, step): training._parts(asked, store, manifest, detect(), hub.scratch(config_of(asked, manifest)), None)[1](step).inputs_BT
+        for name, asked in (("moved", recipe), ("again", recipe), ("plain", plain))
+        for step in (1, 2)
+    }  # fmt: skip
+    assert np.array_equal(batches["moved", 1], batches["again", 1])
+    assert not np.array_equal(batches["moved", 1], batches["plain", 1])
+
+    # One epoch is one step here: without augmentation the second one has the same images in another order.
+    def sums(batch: Any) -> list[int]:
+        return sorted(batch.reshape(count, -1).sum(1, dtype=int).tolist())
+
+    assert sums(batches["plain", 1]) == sums(batches["plain", 2])
+    assert sums(batches["moved", 1]) != sums(batches["moved", 2])
+
+
 def test_a_finished_run_answers_at_once(tmp_path: Path) -> None:
     recipe, store = prepared(tmp_path / "run")
     result = train(recipe, store, Progress(), threading.Event())
@@ -167,10 +230,11 @@ def test_unprepared_data_is_a_clear_error(tmp_path: Path) -> None:
 # ---- the same bits -------------------------------------------------------------------------------------------------
 
 
-def test_two_runs_are_the_same_and_another_seed_is_not(tmp_path: Path) -> None:
-    assert trained(tmp_path / "a").loss == trained(tmp_path / "b").loss
+@pytest.mark.parametrize("kind", ["text", "images"])
+def test_two_runs_are_the_same_and_another_seed_is_not(tmp_path: Path, kind: str) -> None:
+    assert trained(tmp_path / "a", kind=kind).loss == trained(tmp_path / "b", kind=kind).loss
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
-    recipe, store = prepared(tmp_path / "d")
+    recipe, store = prepared(tmp_path / "d", kind=kind)
     train(recipe.replace(seed=2), store, Progress(), threading.Event())
     assert weights(tmp_path / "d") != weights(tmp_path / "a")
 
@@ -182,10 +246,10 @@ def test_when_checkpoints_fall_never_changes_the_weights(tmp_path: Path, every: 
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
 
 
-@pytest.mark.parametrize("schedule", ["wsd", "plateau"])
-def test_interrupted_and_resumed_is_the_same_model(tmp_path: Path, schedule: str) -> None:
-    trained(tmp_path / "a", train__schedule=schedule)
-    recipe, store = prepared(tmp_path / "b", train__schedule=schedule)
+@pytest.mark.parametrize(("kind", "schedule"), [("text", "wsd"), ("text", "plateau"), ("images", "wsd")])
+def test_interrupted_and_resumed_is_the_same_model(tmp_path: Path, kind: str, schedule: str) -> None:
+    trained(tmp_path / "a", kind=kind, train__schedule=schedule)
+    recipe, store = prepared(tmp_path / "b", kind=kind, train__schedule=schedule)
     for step in (5, 13):
         stop = threading.Event()
         with pytest.raises(Interrupted):
@@ -220,11 +284,13 @@ def kill_at_random(path: Path, cores: int, kills: int, steps: int, seed: int) ->
     assert not killed(path, cores, steps + 1, 0)
 
 
-@pytest.mark.parametrize(("precision", "kills"), [("fp32", 2), ("bf16", 1)])
+@pytest.mark.parametrize(
+    ("kind", "precision", "kills"), [("text", "fp32", 2), ("text", "bf16", 1), ("images", "bf16", 2)]
+)
 def test_killed_at_random_moments_ends_bit_for_bit_where_the_uninterrupted_run_ends(
-    tmp_path: Path, cores: int, precision: str, kills: int
+    tmp_path: Path, cores: int, kind: str, precision: str, kills: int
 ) -> None:
-    changes = {"train__precision": precision, "train__checkpoint_every": "3 steps"}
+    changes = {"kind": kind, "train__precision": precision, "train__checkpoint_every": "3 steps"}
     trained(tmp_path / "a", **changes)  # in this process
     prepared(tmp_path / "b", **changes)
     seed = time.time_ns()
