@@ -56,7 +56,10 @@ def run_shown(question: Question, command: str, folder: Path, *, small: bool) ->
     program, *words = shlex.split(command.replace("\\\n", " "))
     if program != "shuyuan":
         raise SystemExit(f"{question.id}: the page shows a command that is not shuyuan: {command}")
-    words += ["--json", *(SMALL if small and words[0] in ("train", "audit") and "--out" in words else [])]
+    words += [
+        "--json",
+        *(SMALL if small and words[0] in ("train", "run", "audit") and "--out" in words else []),
+    ]
     begun = time.perf_counter()
     apart = os.environ | {"SHUYUAN_HOME": str(folder)}  # what is spent here is not the reader's own account
     done = subprocess.run(
@@ -185,6 +188,22 @@ def masked_details(run: Finished) -> float:
     return float(sum(json.loads((run.folder / "data" / "manifest.json").read_text())["masked"].values()))
 
 
+# ---- images ----------------------------------------------------------------------------------------------------------
+
+
+def accuracy(run: Finished) -> float:
+    """Percent of the held-out images that are told right."""
+    return 100 * float(run.result["scores"]["classification"]["original"]["validation.accuracy"])
+
+
+def spread_of_batches(run: Finished) -> float:
+    """Of the losses of single batches in the last of 20 epochs."""
+    events = map(json.loads, (run.folder / "metrics.jsonl").read_text().splitlines())
+    losses = [float(event["loss"]) for event in events if event["event"] == "train.step"]
+    last = losses[-max(1, len(losses) // 20) :]
+    return max(last) - min(last)
+
+
 MEASURES: dict[str, dict[str, Measure]] = {
     "training-cost": {
         "gpt3-parameters": median(lambda run: run.result["parameters"]),
@@ -233,6 +252,15 @@ MEASURES: dict[str, dict[str, Measure]] = {
         "masked-count": median(masked_details),
         "masked-card": median(card_digits),
         "masked-rest": median(words_of_the_rest),
+    },
+    "cnn-in-pytorch": {
+        "textbook-accuracy": median(accuracy),
+        "textbook-parameters": median(lambda run: run.result["parameters"]),
+        "small-accuracy": median(accuracy),
+        "augmented-accuracy": median(accuracy),
+        "one-batch-spread": median(spread_of_batches),
+        "private-accuracy": median(accuracy),
+        "private-textbook": median(accuracy),
     },
 }
 # Figures that need the runs of others: measured together with them, after them.

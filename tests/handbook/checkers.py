@@ -18,7 +18,7 @@ class NamedError(Exception):
 
 
 @contextmanager
-def checker_of(question: str, function: str) -> Iterator[HintFor]:
+def checker_of(question: str, *functions: str) -> Iterator[HintFor]:
     """A function of (old, new) changes to the solution: the hint that it then gets, or None if it passes."""
     folder = QUESTIONS / question
     solution = (folder / "solution.py").read_text(encoding="utf-8")
@@ -39,7 +39,7 @@ def checker_of(question: str, function: str) -> Iterator[HintFor]:
             raise NamedError(hint)
 
         try:
-            module.check(SimpleNamespace(**{function: space[function]}), wrong)
+            module.check(SimpleNamespace(**{name: space[name] for name in functions}), wrong)
         except NamedError as named:
             return str(named)
         return None
