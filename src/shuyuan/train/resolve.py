@@ -47,7 +47,7 @@ IMAGE_TUNING_RATES = {"muon": 1e-3, "adamw": 3e-4, "sgd": 0.01}
 PRIVATE_IMAGE_RATES = {"muon": 1e-3, "adamw": 3e-3, "sgd": 0.5}
 PRIVATE_TOKENS = {"cpu": 4096, "cuda": 32_768}  # of a physical batch
 PRIVATE_BATCHES = 4  # times as many sequences a step in private training
-PRIVATE_IMAGES = {"cpu": 256, "cuda": 2048}  # of a physical batch
+PRIVATE_IMAGES = {"cpu": 128, "cuda": 2048}  # of a physical batch
 # Times as many images a step in private training, and of few units one in so many at most.
 PRIVATE_IMAGE_BATCHES, PRIVATE_SHARE = 16, 8
 FEW_STEPS = 50  # a run of fewer learns little, and says so
