@@ -210,3 +210,42 @@ def test_a_network_for_images_starts_from_another_without_a_tokenizer() -> None:
     recipe = recipes.from_table({**DIGITS, "model": {"family": "cnn", "from": "/runs/other"}})
     assert recipe.tokenizer == recipes.Tokenizer() and recipe.images
     assert recipes.from_table(tomllib.loads(recipe.as_toml())) == recipe
+
+
+RNN: dict[str, Any] = {"family": "rnn"}
+LABELLED: dict[str, Any] = {"task": "sentiment", "data": {"source": "/data/notes.csv"}}
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        ({**SMALL, "model": {"cell": "gru"}}, "model.cell"),
+        ({**SMALL, "model": {"dropout": 0.1}}, "model.dropout"),
+        ({**SMALL, "model": {**RNN, "heads": 2}}, "model.heads"),
+        ({**SMALL, "model": {**RNN, "tied": True}}, "model.tied"),
+        ({**SMALL, "model": {**RNN, "from": "a.keras", "width": 64}}, "model.width"),
+        ({**SMALL, "model": {**RNN, "bidirectional": True}}, "model.bidirectional"),
+        ({**LABELLED, "model": {**RNN, "predict": "last"}}, "model.predict"),
+        ({**SMALL, "model": {**RNN, "from": "a.keras"}, "train": {"lora": {"rank": 4}}}, "train.lora"),
+        ({**SMALL, "model": RNN, "train": {"precision": "fp16"}}, "train.precision"),
+        ({**SMALL, "model": RNN, "train": {"optimizer": "muon"}}, "train.optimizer"),
+        ({**SMALL, "model": RNN, "train": {"batch_size": 8, "micro_batch": 4}}, "train.micro_batch"),
+        ({**SMALL, "model": {**RNN, "predict": "last"}, "privacy": {"epsilon": 3.0, "unit": "record"}}, "privacy"),
+        ({**SMALL, "model": RNN, "audit": {"canaries": 10}}, "audit.canaries"),
+    ],
+)  # fmt: skip
+def test_a_key_that_means_nothing_for_the_family_is_refused_by_name(table: dict[str, Any], key: str) -> None:
+    error = refusal(table)
+    assert error.code == "recipe.bad-value" and f"`{key}`" in error.what
+
+
+def test_a_recurrent_model_has_sizes_of_its_own() -> None:
+    model = recipes.from_table({**SMALL, "model": {**RNN, "size": "medium", "cell": "gru"}}).model
+    assert model.shape() == {"layers": 2, "width": 512}
+    again = recipes.check(tomllib.loads(recipes.from_table({**SMALL, "model": RNN}).as_toml()), where="a run")
+    assert again.model.cell is None and again.model.tied is None
+
+
+def test_a_keras_file_brings_no_tokenizer() -> None:
+    recipe = recipes.from_table({**SMALL, "model": {**RNN, "from": "/data/mine.keras"}})
+    assert recipe.tokenizer.from_ is None

@@ -17,7 +17,7 @@ from . import __version__, data, evaluate, hardware, planning, report, train, va
 from . import recipe as recipes
 from .errors import MachineError, PrivacyError, RecipeError, RunError, ShuyuanError, VaultError
 from .inference import Engine, Labeller
-from .models import hub
+from .models import load_network
 from .privacy.data_sets import DataSetLedger, data_set_id, together
 from .privacy.ledger import LEDGER_FILE, spent
 from .progress import Progress, Stop
@@ -366,15 +366,32 @@ def write_report(job: Job) -> Path:
     return report.write_report(job.run, job.store, job.recipe)
 
 
-def export(job: Job, to: Path) -> Path:
-    """Writes the model, in the clear, as a Hugging Face folder; the folder appears whole or not at all.
+def format_of(job: Job) -> str:
+    """What the run's model is written as: "keras" or "huggingface"."""
+    return "keras" if job.recipe.model.family == "rnn" else "huggingface"
+
+
+def export(job: Job, to: Path, kind: str | None = None) -> Path:
+    """Writes the model, in the clear, as a folder; the folder appears whole or not at all.
+
+    Args:
+        job: a run, opened.
+        to: the folder to make.
+        kind: "huggingface" or "keras"; None: whichever the model is.
 
     Raises:
-        RunError: there is no model yet, or the folder is in use.
+        RunError: there is no model yet, it is of the other kind, or the folder is in use.
     """
     names = job.store.names("model/")
     if not names:
         raise not_trained(job.run.path)
+    if kind not in (None, format_of(job)):
+        raise RunError(
+            "run.other-format",
+            f"A model of the family {job.recipe.model.family} cannot be written as {kind}.",
+            where=str(job.run.path),
+            mend=f"Write --as {format_of(job)}.",
+        )
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise RunError(
             "run.folder-in-use", "The folder is not empty.", where=str(to), mend="Choose another --to."
@@ -448,7 +465,7 @@ class LoadedRun:
                 raise not_trained(job.run.path)
             self.recipe = job.recipe
             self._image = _prepared(job).image
-            self._model = hub.load(job.store)
+            self._model = load_network(job.store)
             self._tokenizer = None if self._image else data.load_tokenizer(job.store)
             self._progress = progress
 

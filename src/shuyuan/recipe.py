@@ -27,6 +27,20 @@ OWNED_SOURCES = ("stdlib", "packages")  # built in, and they know their owners
 PERSONAL_DATA = ("email", "phone", "national-id", "card", "iban", "ip", "url-credentials")
 IMAGE_SIZES = ("textbook", "small", "medium")
 SIZES = {"tiny": (4, 128), "small": (6, 256), "medium": (8, 512), "large": (12, 768)}  # name: (layers, width)
+RNN_SIZES = {"tiny": (1, 128), "small": (1, 384), "medium": (2, 512), "large": (3, 1024)}  # likewise
+FAMILY_KEYS = {  # keys of [model] that mean something for some families alone
+    ("transformer", "rnn"): ("layers", "width"),
+    ("transformer",): ("heads", "kv_heads", "hidden", "tied"),
+    ("rnn",): ("cell", "bidirectional", "dropout", "predict"),
+}
+RNN_SHAPE = (
+    "layers",
+    "width",
+    "cell",
+    "bidirectional",
+    "dropout",
+    "predict",
+)  # what a model to start from says itself
 
 LABELLED_TASKS = ("sentiment", "classification")
 DATA_SET_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
@@ -212,17 +226,38 @@ class Tokenizer(Section):
 class Model(Section):
     """The network."""
 
-    family: Literal["transformer", "cnn"] = Field(
-        "transformer", description="The architecture: transformer (the Qwen3 layout), cnn (reads images)."
+    family: Literal["transformer", "cnn", "rnn"] = Field(
+        "transformer",
+        description="The architecture: transformer (the Qwen3 layout); cnn (reads images); rnn (recurrent, Keras on TensorFlow, extra "
+        "`tensorflow`).",
     )
     size: Literal["tiny", "small", "medium", "large", "textbook"] = Field(
         "small",
-        description="transformer: layers x width, tiny 4x128, small 6x256, medium 8x512, large 12x768. cnn: textbook (one "
-        "convolution, pooling, a hidden layer), small or medium (residual, with group norms).",
+        description="transformer: layers x width, tiny 4x128, small 6x256, medium 8x512, large 12x768. rnn: 1x128, 1x384, 2x512, "
+        "3x1024. cnn: textbook (one convolution, pooling, a hidden layer), small or medium (residual, with group norms).",
     )
-    layers: int | None = Field(None, ge=1, le=1024, description="Number of blocks. Left out: from `size`.")
+    layers: int | None = Field(
+        None, ge=1, le=1024, description="Number of blocks, or of recurrent layers. Left out: from `size`."
+    )
     width: int | None = Field(
-        None, ge=8, le=65536, description="Width of the residual stream. Left out: from `size`."
+        None,
+        ge=8,
+        le=65536,
+        description="Width of the residual stream, or units of a recurrent layer. Left out: from `size`.",
+    )
+    cell: Literal["lstm", "gru", "simple"] | None = Field(
+        None, description="rnn: the recurrent cell; simple is the textbook's SimpleRNN. Left out: lstm."
+    )
+    bidirectional: bool | None = Field(
+        None, description="rnn that tells labels: read the text from both ends. Left out: false."
+    )
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="rnn: share of a layer's output left out at random. Left out: 0."
+    )
+    predict: Literal["every", "last"] | None = Field(
+        None,
+        description="rnn: predict the next token at every position, or, as in the textbook, only the one after the window. "
+        "Left out: every.",
     )
     heads: int | None = Field(
         None, ge=1, le=65536, description="Attention heads. Left out: width / 64, at least 2."
@@ -237,31 +272,43 @@ class Model(Section):
         description="Width of the SwiGLU layer. Left out: 8/3 of width, to a multiple of 32.",
     )
     context: int = Field(256, ge=8, le=1_048_576, description="Tokens that the model sees at once.")
-    tied: bool = Field(True, description="Embedding and output head share their weights.")
+    tied: bool | None = Field(
+        None, description="Embedding and output head share their weights. Left out: true."
+    )
     from_: str | None = Field(
         None,
         alias="from",
-        description="Start from these weights: a Hugging Face folder, another run, sealed or not, or hf:org/name. Its tokenizer "
-        "is used too, unless [tokenizer] says otherwise.",
+        description="Start from these weights: a Hugging Face folder, another run, sealed or not, or hf:org/name; for an rnn a "
+        ".keras file or another run. Its tokenizer is used too, unless [tokenizer] says otherwise; a .keras file has none.",
     )
 
     @model_validator(mode="after")
     def _of_the_family(self) -> Model:
         """Sizes and keys that the family has."""
-        pictures = self.family in IMAGE_FAMILIES
-        sizes = IMAGE_SIZES if pictures else tuple(SIZES)
+        sizes = IMAGE_SIZES if self.family in IMAGE_FAMILIES else tuple(SIZES)
         if self.size not in sizes:
             raise ValueError(
                 f'size: "{self.size}" is no size of the family {self.family}, which has {", ".join(sizes)}'
             )
-        for key in OF_TRANSFORMERS if pictures else ():
-            if getattr(self, key) != Model.model_fields[key].default:
-                raise ValueError(f"{key}: is set, and the family {self.family} has no such thing")
+        if self.family in IMAGE_FAMILIES and self.context != Model.model_fields["context"].default:
+            raise ValueError(f"context: is set, and the family {self.family} has no such thing")
+        for family, keys in FAMILY_KEYS.items():
+            for key in keys if self.family not in family else ():
+                if getattr(self, key) is not None:
+                    raise ValueError(
+                        f"{key}: is set, and the family {self.family} has no such thing; it is for {' and '.join(family)}"
+                    )
+        if self.family == "rnn" and self.from_ is not None:
+            for key in RNN_SHAPE:
+                if getattr(self, key) is not None:
+                    raise ValueError(
+                        f"{key}: is what the model to start from says, so it cannot be set beside model.from"
+                    )
         return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Model:
-        if self.family in IMAGE_FAMILIES:
+        if self.family != "transformer":
             return self
         shape = self.shape()
         if shape["width"] % shape["heads"]:
@@ -273,9 +320,11 @@ class Model(Section):
         return self
 
     def shape(self) -> dict[str, int]:
-        """Layers, width, heads, kv_heads and hidden with every gap filled from `size`."""
-        layers, width = SIZES[self.size]
+        """Layers and width, and of a transformer heads, kv_heads and hidden, with every gap filled from `size`."""
+        layers, width = (RNN_SIZES if self.family == "rnn" else SIZES)[self.size]
         layers, width = self.layers or layers, self.width or width
+        if self.family == "rnn":
+            return {"layers": layers, "width": width}
         heads = self.heads or max(2, width // 64)
         hidden = self.hidden or max(32, round(width * 8 / 3 / 32) * 32)
         return {
@@ -572,6 +621,32 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _recurrent(self) -> Recipe:
+        """What the rnn family does not do, or not with this task."""
+        if self.model.family != "rnn":
+            return self
+        labelled, train = self.task in LABELLED_TASKS, self.train
+        refused = {
+            "model.bidirectional": self.model.bidirectional and not labelled
+            and "would see the tokens that it shall predict; it is for tasks with labels",
+            "model.predict": self.model.predict is not None and labelled
+            and f"the task {self.task} predicts labels, and no tokens",
+            "train.lora": train.lora is not None and "adapts matrices of transformers alone",
+            "train.precision": train.precision == "fp16" and "fp16 is not offered for the family rnn; use bf16 or fp32",
+            "train.optimizer": train.optimizer == "muon"
+            and "muon is not offered for the family rnn: its kernels hold four matrices side by side; use adamw or sgd",
+            "train.micro_batch": self.privacy is None and train.micro_batch not in ("auto", train.batch_size)
+            and "the family rnn computes a batch at once; leave it out, or set batch_size lower",
+            "privacy": self.privacy is not None and self.model.predict == "last"
+            and 'records are too short to give windows; use model.predict = "every"',
+            "audit.canaries": self.audit.canaries > 0 and "are not planted for the family rnn yet",
+        }  # fmt: skip
+        for key, why in refused.items():
+            if why:
+                raise ValueError(f"{key}: {why}")
+        return self
+
+    @model_validator(mode="after")
     def _adapts_something(self) -> Recipe:
         if self.train.lora is not None and self.model.from_ is None:
             raise ValueError("train.lora: there is nothing to adapt without model.from")
@@ -689,6 +764,7 @@ def check(table: dict[str, Any], *, where: str) -> Recipe:
     if (
         isinstance(start, str)
         and "tokenizer" not in table
+        and not start.endswith(".keras")
         and _get(table, "model.family") not in IMAGE_FAMILIES
     ):
         table = table | {"tokenizer": {"from": start}}

@@ -24,7 +24,7 @@ class Brightness(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.config = SimpleNamespace(labels=NAMES)
+        self.config, self.context = SimpleNamespace(labels=NAMES), 0
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         mean_B1 = images_BCHW.float().flatten(1).mean(1, keepdim=True)
@@ -43,7 +43,7 @@ def test_every_held_out_image_counts_once(tmp_path: Path, monkeypatch: pytest.Mo
     recipe = recipe.replace(**{"train.micro_batch": 8, "train.precision": "fp32"})
     manifest, store = prepared(tmp_path / "run", recipe)
     store.write("model/config.json", b"{}")
-    monkeypatch.setattr(scores.hub, "load", lambda store: Brightness())
+    monkeypatch.setattr(scores, "load_network", lambda store: Brightness())
     found = evaluate.evaluate(recipe, store, manifest, Progress())["classification"]["original"]
     told = store.read_json("labels.json")["original"]
     assert told.keys() == {"validation", "test"}

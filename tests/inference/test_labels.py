@@ -29,7 +29,7 @@ class Brightness(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.config = SimpleNamespace(labels=NAMES)
+        self.config, self.context = SimpleNamespace(labels=NAMES), 0
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         assert images_BCHW.dtype == torch.uint8
@@ -60,7 +60,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with pipeline.begin(recipe, "prepare", out=tmp_path / "run", progress=Progress()) as job:
         pipeline.prepare(job)
         job.store.write("model/config.json", b"{}")
-    monkeypatch.setattr(pipeline.hub, "load", lambda store: Brightness())
+    monkeypatch.setattr(pipeline, "load_network", lambda store: Brightness())
     return Run(tmp_path / "run").path
 
 

@@ -142,7 +142,12 @@ def test_a_source_on_the_hub_is_not_asked() -> None:
 @pytest.mark.parametrize(
     ("size", "train", "privacy"),
     [
-        ("small", {"batch_size": 1024, "micro_batch": 1024, "precision": "fp32"}, None),
+        pytest.param(
+            "small",
+            {"batch_size": 1024, "micro_batch": 1024, "precision": "fp32"},
+            None,
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             "textbook",
             {"batch_size": 256, "micro_batch": 256, "precision": "bf16"},

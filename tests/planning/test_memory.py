@@ -156,13 +156,15 @@ def test_the_bigram_knows_no_more_pairs_than_there_are() -> None:
 
 def test_a_small_model_on_much_text_peaks_in_preparation() -> None:
     recipe = make_recipe(train={"batch_size": 1, "micro_batch": 1, "precision": "fp32"})
-    small, large = (peak_memory(recipe, shape(), CPU, make_manifest(size)) for size in (10_000, 10**8))
-    assert "text held" in large.items
+    small, large = (peak_memory(recipe, shape(), CPU, make_manifest(size)) for size in (10_000, 4 * 10**8))
+    assert "notes on records" in large.items
     assert large.peak.expected > small.peak.expected + 10**8
     assert sum(large.items.values()) == large.peak.expected
     assert large.peak.low < large.peak.expected < large.peak.high
-    on_gpu = peak_memory(recipe, shape(), GPU, make_manifest(10**8))
-    assert "text held" not in on_gpu.items  # the GPU's memory is planned, and preparation takes none of it
+    on_gpu = peak_memory(recipe, shape(), GPU, make_manifest(4 * 10**8))
+    assert (
+        "notes on records" not in on_gpu.items
+    )  # the GPU's memory is planned, and preparation takes none of it
 
 
 # ---- against the process -------------------------------------------------------------------------------------------

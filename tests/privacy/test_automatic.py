@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from shuyuan.privacy import Clipper, Units, make_private
-from shuyuan.privacy.clipping.clipper import AUTO_STABILITY, ROUNDING
+from shuyuan.privacy.mechanism import AUTO_STABILITY, ROUNDING
 
 from .reference import unit_gradients
 from .test_gradients import Tied, next_token, spread

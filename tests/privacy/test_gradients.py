@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from shuyuan.models import Transformer, TransformerConfig
 from shuyuan.privacy import Clipper, Units
 from shuyuan.privacy.clipping import contributions
-from shuyuan.privacy.clipping.clipper import ROUNDING
 from shuyuan.privacy.cost import prefers_dense
+from shuyuan.privacy.mechanism import ROUNDING
 
 from .reference import clipped_sum, unit_gradients
 

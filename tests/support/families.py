@@ -87,4 +87,7 @@ FAMILIES = {
         kind={"generation": "gpt2", "sentiment": "bert", "classification": "bert"},
     ),
     "cnn": Family("CNN", {"family": "cnn", "size": "textbook"}, images=True, needs=("sklearn",)),
+    "rnn": Family(
+        "RNN (Keras)", {"family": "rnn", "width": 16, "context": 32}, needs=("tensorflow", "keras")
+    ),
 }

@@ -117,7 +117,7 @@ def resumes(family: Family, folder: Path) -> None:
 
 def starts_from_a_run(family: Family, folder: Path) -> None:
     again = family.recipe(folder, main_task(family))
-    again["model"] = {"family": "cnn"} if family.images else {"context": 32}
+    again["model"] = {key: family.model[key] for key in ("family", "context") if key in family.model}
     again["model"] |= {"from": str(ready(family, folder))}
     assert pipeline.run(again, out=folder / "again")["steps"] == 4
 
@@ -217,7 +217,9 @@ FEATURES = {
         "classification of text", classifies_text("classification"), {"cnn": "it reads images"}
     ),
     "image-classification": Feature(
-        "classification of images", classifies_images, dict.fromkeys(("transformer", "hub"), "it reads text")
+        "classification of images",
+        classifies_images,
+        dict.fromkeys(("transformer", "hub", "rnn"), "it reads text"),
     ),
     "fp32": Feature("float32", trains_with(precision="fp32")),
     "bf16": Feature("bfloat16 (mixed)", trains_with(precision="bf16")),
@@ -225,19 +227,30 @@ FEATURES = {
         schedule: Feature(f"schedule `{schedule}`", trains_with(schedule=schedule))
         for schedule in ("constant", "linear", "cosine", "wsd", "plateau")
     },
-    **{
-        optimizer: Feature(f"optimizer `{optimizer}`", trains_with(optimizer=optimizer))
-        for optimizer in ("adamw", "muon", "sgd")
-    },
+    "adamw": Feature("optimizer `adamw`", trains_with(optimizer="adamw")),
+    "sgd": Feature("optimizer `sgd`", trains_with(optimizer="sgd")),
+    "muon": Feature(
+        "optimizer `muon`",
+        trains_with(optimizer="muon"),
+        {"rnn": "its kernels hold four matrices side by side"},
+    ),
     "resume": Feature("resume, bit for bit", resumes),
     "from-a-run": Feature("start from another run", starts_from_a_run),
-    "lora": Feature("LoRA", adapts, {"cnn": "it is small enough to train whole"}),
+    "lora": Feature("LoRA", adapts, dict.fromkeys(("cnn", "rnn"), "it is small enough to train whole")),
     "privacy": Feature("differential privacy", is_private),
-    "audit": Feature("audit with canaries", is_audited, {"cnn": "planted canaries are texts to continue"}),
+    "audit": Feature(
+        "audit with canaries",
+        is_audited,
+        {"cnn": "planted canaries are texts to continue", "rnn": "not built yet"},
+    ),
     "sealing": Feature("sealed from first to last", seals),
     "plan": Feature("plan", is_planned),
     "report": Feature("report and model card", is_reported),
-    "huggingface": Feature("export as a folder in Hugging Face's layout", exports("huggingface")),
+    "huggingface": Feature(
+        "export as a folder in Hugging Face's layout",
+        exports("huggingface"),
+        {"rnn": "Keras has a format of its own"},
+    ),
     "keras": Feature(
         "export for Keras", exports("keras"), dict.fromkeys(("transformer", "hub", "cnn"), "it is PyTorch's")
     ),

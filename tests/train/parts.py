@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from shuyuan.hardware import Hardware
 from shuyuan.progress import Progress
 from shuyuan.recipe import Train
-from shuyuan.train.backend import Batch, Figures
+from shuyuan.train.backend import Batch, Figures, StepByStep
 from shuyuan.train.checkpoints import Checkpoints
 from shuyuan.train.driver import Driver
 from shuyuan.vault import OpenStore
@@ -32,7 +32,7 @@ def settings(**changes: Any) -> Train:
     return Train.model_validate(table | changes)
 
 
-class Plain:
+class Plain(StepByStep):
     """A backend of a few numbers. Its loss is not finite at the steps in `bad`, if the rate is at least the one there."""
 
     parameters = 2

@@ -20,7 +20,9 @@ from shuyuan.privacy import Mechanism
 from shuyuan.progress import Progress
 from shuyuan.train import mechanism_of, train
 from shuyuan.train.backend import Batch
-from shuyuan.train.private import SECRET_FILE, PrivateBackend, erase_secret, physical, run_secret
+from shuyuan.train.private import PrivateBackend
+from shuyuan.train.secret import SECRET_FILE, erase_secret, run_secret
+from shuyuan.train.unit_batches import physical
 from shuyuan.vault import OpenStore
 
 from ..runs import shuyuan, text_of, write_recipe

@@ -74,9 +74,9 @@ def recipe_for(folder: Path, kind: str = "text", **changes: Any) -> Recipe:
     """A run of 24 steps; two seconds at most."""
     table = {"text": text_recipe, "images": images_recipe}[kind](folder)
     table |= {"name": "tiny", "train": TRAIN | table.get("train", {})}
-    for key, value in changes.items():
+    for key, value in changes.items():  # a whole table, or one key of it
         section, _, name = key.partition("__")
-        table.setdefault(section, {})[name] = value
+        table[section] = table.get(section, {}) | {name: value} if name else value
     return from_table(table)
 
 

@@ -15,22 +15,27 @@ class Format(StrEnum):
     """What a model can be exported as."""
 
     huggingface = "huggingface"
+    keras = "keras"
 
 
 def export(
     run: Folder,
     to: Annotated[Path, typer.Option("--to", help="The folder to make.")],
-    kind: Annotated[Format, typer.Option("--as", help="The format.")] = Format.huggingface,
+    kind: Annotated[
+        Format | None,
+        typer.Option("--as", help="The format. Left out: keras for the family rnn, else huggingface."),
+    ] = None,
     key: Key = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Write the model as a Hugging Face folder, in the clear."""
+    """Write the model as a folder that transformers or Keras opens, in the clear."""
     with frame(as_json, debug) as answer:
         from .. import pipeline
 
         with pipeline.look(run, key) as job:
-            folder = pipeline.export(job, to)
+            folder = pipeline.export(job, to, kind.value if kind else None)
+            written = pipeline.format_of(job)
             sealed = job.store.sealed
         if sealed:
             answer.screen.show(
@@ -38,7 +43,7 @@ def export(
             )
         result = {
             "to": str(folder),
-            "as": kind.value,
+            "as": written,
             "bytes": sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()),
         }
         answer.give(result, lambda: answer.screen.out.print(str(folder), soft_wrap=True))

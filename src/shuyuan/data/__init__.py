@@ -1,11 +1,11 @@
 """From the recipe's source to shards of tokens: read, clean, mask, remove duplicates, split by owner, encode.
 
-Other rooms use `prepare`, `load_manifest`, `load_tokenizer`, `open_split`, `Windows`, `Rows`, `Images`, `row_of`, `filled`, `UnitRows`, `read_image`,
+Other rooms use `prepare`, `load_manifest`, `load_tokenizer`, `open_split`, `Windows`, `Sliding`, `Rows`, `Images`, `row_of`, `filled`, `UnitRows`, `read_image`,
 `local_folder` and `pinned` for what a recipe's `from` names, `has_owners` and `owner_records` to find one
 owner, and the types `Manifest`, `Split`, `ShardFacts`, `ImageFacts`, `AnyBatch` and `Tokenizer`.
 """
 
-from .batches import NOTHING, AnyBatch, Windows
+from .batches import NOTHING, AnyBatch, Sliding, Windows
 from .canaries import Canaries, load_canaries
 from .images import Images
 from .manifest import (
@@ -41,6 +41,7 @@ __all__ = [
     "Masker",
     "Rows",
     "ShardFacts",
+    "Sliding",
     "Split",
     "Tokenizer",
     "TokenizerFacts",

@@ -115,6 +115,40 @@ class Windows:
         return self._open[number]
 
 
+class Sliding(Windows):
+    """Windows that end at every token of the split, each with the token after it as its only target.
+
+    What a model that predicts one token of a window learns from. The window before a token near the split's beginning is
+    filled up in front with end tokens.
+
+    Attributes:
+        stride: `in_order` passes over all but every so manieth; 1 at first.
+    """
+
+    def __init__(self, store: Store, manifest: Manifest, split: str, context: int) -> None:
+        super().__init__(store, manifest, split, context)
+        self.count = self.tokens
+        self.stride = 1
+
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
+        """Windows from the beginning, one for every `stride` tokens; the last batch may be smaller."""
+        chosen = np.arange(0, self.count, self.stride, dtype=np.int64)
+        for start in range(0, len(chosen), batch_size):
+            yield self._windows(chosen[start : start + batch_size])
+
+    def _windows(self, windows: NDArray[np.int64]) -> Batch:
+        T = self._context
+        rows_BT1 = np.full((len(windows), T + 1), self._end_id, np.int64)
+        for row, last in zip(rows_BT1, windows.tolist(), strict=True):
+            tokens = (
+                self._read(max(0, last - T), last + 1)
+                if self._cache is None
+                else self._cache[max(0, last - T) : last + 1]
+            )
+            row[T + 1 - len(tokens) :] = tokens
+        return rows_BT1[:, :-1].copy(), rows_BT1[:, -1:].copy()
+
+
 def at_step(step: int, batch_size: int, count: int, seed: int) -> NDArray[np.int64]:
     """Which of `count` things a step sees: in a shuffled order, each once in an epoch, in each epoch another order."""
     place = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from ..vault import Store
-from .batches import Windows
+from .batches import Sliding, Windows
 from .images import Images
 from .manifest import Manifest
 from .rows import Rows
 
 
-def open_split(store: Store, manifest: Manifest, split: str, context: int) -> Windows | Rows | Images:
+def open_split(
+    store: Store, manifest: Manifest, split: str, context: int, *, last: bool = False
+) -> Windows | Rows | Images:
     """A split as it is trained on: images, rows of labelled records, or windows of the token stream.
 
     Args:
+        store: the run's files.
+        manifest: what was prepared.
+        split: its name.
         context: tokens of a window, and the most of a row; images have none.
+        last: for a model that predicts the token after a window alone: windows that end at every token.
     """
     if manifest.image is not None:
         return Images(store, manifest, split)
-    return (Rows if manifest.labels else Windows)(store, manifest, split, context)
+    kind = Rows if manifest.labels else Sliding if last else Windows
+    return kind(store, manifest, split, context)

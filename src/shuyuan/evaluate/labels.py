@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..data import Images, Manifest, Rows, Windows, load_tokenizer, open_split
 from ..hardware import choose_precision, detect
 from ..inference import Labeller
-from ..models.hub import Network
+from ..models import AnyNetwork
 from ..progress import Progress
 from ..recipe import Recipe
 from ..tasks import task_named
@@ -24,7 +24,7 @@ SHOWN_CHARS = 300  # of a record that is shown
 
 
 def score_labels(
-    recipe: Recipe, store: Store, manifest: Manifest, model: Network, progress: Progress
+    recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork, progress: Progress
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Scores of the held-out splits, and what stands behind them.
 
@@ -56,7 +56,9 @@ def score_labels(
     return metrics, details
 
 
-def label_samples(recipe: Recipe, store: Store, manifest: Manifest, model: Network) -> list[dict[str, Any]]:
+def label_samples(
+    recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork
+) -> list[dict[str, Any]]:
     """A few held-out records: the text, or that it is an image, what the model says of it, and its label."""
     split = "validation" if "validation" in manifest.splits else "train"
     records = _records(recipe, store, manifest, split)

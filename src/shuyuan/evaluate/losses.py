@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import torch
-
-from ..data import Windows
-from ..hardware import Precision as PrecisionName
-from ..hardware import detect
-from ..models.hub import Network
+from ..data import Rows, Windows
+from ..hardware import Precision
+from ..inference import computed
+from ..models import AnyNetwork
 from ..progress import Progress
-from ..train.precision import Precision
 
 
-@torch.inference_mode()
 def mean_loss(
-    model: Network,
-    windows: Windows,
+    model: AnyNetwork,
+    windows: Windows | Rows,
     at_once: int,
-    precision: PrecisionName,
+    precision: Precision,
     progress: Progress,
     split: str,
 ) -> float:
@@ -31,15 +27,11 @@ def mean_loss(
         progress: shows the share done and the loss so far.
         split: its name, for the progress line.
     """
-    device = detect().device
-    arithmetic = Precision(precision, device)
-    model.to(device).eval()
+    network = computed(model, precision)
     total, tokens = 0.0, 0
     with progress.stage(f"score on {split}", windows.count, "windows") as stage:
         for inputs, targets in windows.in_order(at_once):
-            with arithmetic.autocast():
-                loss = model.loss(torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device))
-            total += float(loss)
+            total += network.loss(inputs, targets)
             tokens += int((targets >= 0).sum())
             stage.advance(len(inputs), loss=total / max(1, tokens))
     return total / max(1, tokens)

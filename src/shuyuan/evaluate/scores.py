@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import Manifest, Tokenizer, Windows, load_tokenizer
+from ..data import Manifest, Sliding, Tokenizer, Windows, load_tokenizer
 from ..hardware import choose_precision, detect
 from ..inference import Engine
-from ..models import hub
-from ..models.hub import Network
+from ..models import AnyNetwork, load_network
 from ..progress import Progress
 from ..recipe import Recipe
 from ..runs import not_trained
@@ -24,9 +23,11 @@ from .losses import mean_loss
 SCORES_FILE = "scores.json"
 SAMPLES_FILE = "samples.json"
 LABELS_FILE = "labels.json"  # of tasks with labels: what stands behind their scores
+AUDIT_FILE = "audit.json"
 ORIGINAL = "original"  # the variant that nothing was done to
 COUNTED_TOKENS = 1 << 19  # that the bigram counts at once; more take longer, and memory
 SAMPLES = 3
+MOST_LAST = 16_384  # windows that a model is scored on which predicts one token of each
 PROMPT_TOKENS = 8  # a record shorter than this gives no prompt
 
 
@@ -46,7 +47,7 @@ def evaluate(recipe: Recipe, store: Store, manifest: Manifest, progress: Progres
     """
     if not store.exists("model"):
         raise not_trained(store.path)
-    model = hub.load(store)
+    model = load_network(store)
     if manifest.labels:
         metrics, details = score_labels(recipe, store, manifest, model, progress)
         store.write_json(LABELS_FILE, {ORIGINAL: details})
@@ -61,7 +62,7 @@ def evaluate(recipe: Recipe, store: Store, manifest: Manifest, progress: Progres
 
 
 def _score_tokens(
-    recipe: Recipe, store: Store, manifest: Manifest, model: Network, progress: Progress
+    recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork, progress: Progress
 ) -> dict[str, float]:
     """{"SPLIT.METRIC": value} of a model that predicts tokens, beside a Kneser-Ney bigram."""
     task = task_named(recipe.task)
@@ -74,12 +75,26 @@ def _score_tokens(
         if split not in manifest.splits or not manifest.splits[split].tokens:
             continue
         windows = Windows(store, manifest, split, recipe.model.context)
-        loss = mean_loss(model, windows, at_once, precision, progress, split)
+        scored = windows
+        if model.config.head[0] == 1:
+            scored = _spread(Sliding(store, manifest, split, recipe.model.context), progress)
+        loss = mean_loss(model, scored, at_once, precision, progress, split)
         facts = manifest.splits[split]
         scores = task.metrics(loss, facts.tokens, facts.text_bytes)
         scores["bigram_loss"] = bigram.loss(windows.in_order(at_once))
         metrics |= {f"{split}.{name}": value for name, value in scores.items()}
     return metrics
+
+
+def _spread(windows: Sliding, progress: Progress) -> Sliding:
+    """Every n-th window, where reading one for every token would take as many times longer as a window has tokens."""
+    windows.stride = -(-windows.tokens // MOST_LAST)
+    if windows.stride > 1:
+        progress.say(
+            "evaluate.spread",
+            f"The model predicts one token of a window: it is scored on every {windows.stride}th token of a split.",
+        )
+    return windows
 
 
 def _fit_bigram(recipe: Recipe, store: Store, manifest: Manifest, progress: Progress) -> Bigram:
@@ -97,7 +112,7 @@ def _fit_bigram(recipe: Recipe, store: Store, manifest: Manifest, progress: Prog
 
 
 def _samples(
-    recipe: Recipe, store: Store, manifest: Manifest, model: Network, progress: Progress
+    recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork, progress: Progress
 ) -> list[dict[str, Any]]:
     """Three continuations of the first words of held-out windows."""
     tokenizer = load_tokenizer(store)

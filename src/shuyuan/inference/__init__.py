@@ -1,10 +1,12 @@
 """From a model and a tokenizer to text or labels: sampling, and the engine that runs sequences through cache slots.
 
-Other rooms may use `Engine`, `Sampling` and `Labeller`.
+Other rooms may use `Engine`, `Sampling`, `Labeller` and `computed`, a model of any family that takes arrays. torch is loaded by models that
+it computes alone.
 """
 
+from .arrays import computed
 from .engine import Engine
 from .labels import Labeller
 from .sampling import Sampling
 
-__all__ = ["Engine", "Labeller", "Sampling"]
+__all__ = ["Engine", "Labeller", "Sampling", "computed"]

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from ..data import Tokenizer
 from ..errors import ShuyuanError
-from ..models import open_slots
-from ..models.hub import Network
+from ..models import AnyNetwork, open_slots
 from ..progress import Progress
-from .sampling import Sampling, bad_setting, choose
+from .sampling import Floats, Points, Sampling, bad_setting, choose
 from .stream import TextStream
 
 
@@ -38,7 +36,7 @@ class Engine:
     """
 
     def __init__(
-        self, model: Network, tokenizer: Tokenizer, *, slots: int = 16, progress: Progress | None = None
+        self, model: AnyNetwork, tokenizer: Tokenizer, *, slots: int = 16, progress: Progress | None = None
     ) -> None:
         if tokenizer.vocab_size > model.config.vocab_size:
             raise ShuyuanError(
@@ -133,7 +131,7 @@ class Engine:
                 slot, logits[slot] = slots.prefill(text.tokens)
                 active[slot] = number, text
             for slot, (number, text) in list(active.items()):
-                piece = text.take(logits[slot])
+                piece = text.take(np.asarray(logits[slot]))
                 if piece:
                     yield number, piece
                 if text.tokens_left == 0 or len(text.tokens) > context:
@@ -161,14 +159,14 @@ class _Text:
         self.tokens = tokens
         self.tokens_left = max_tokens
         self._sampling = sampling
-        self._generator = torch.Generator().manual_seed(seed)
+        self._points = Points(seed)
         self._entries = tokenizer.vocab_size
         self._end_id = tokenizer.end_id
         self._stream = TextStream(tokenizer, tokens)
 
-    def take(self, logits_V: Tensor) -> str:
+    def take(self, logits_V: Floats) -> str:
         """Draws the next token and gives the text that it completes; the end token ends the text."""
-        token = choose(logits_V[: self._entries], self._sampling, self._generator)
+        token = choose(logits_V[: self._entries], self._sampling, self._points)
         if token == self._end_id:
             self.tokens_left = 0
             return ""

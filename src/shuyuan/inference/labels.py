@@ -10,15 +10,13 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..data import Tokenizer, filled, row_of
 from ..errors import ShuyuanError
 from ..hardware import Precision as PrecisionName
-from ..hardware import detect
-from ..models.hub import Network
-from ..train.precision import Precision
+from ..models import AnyNetwork
+from .arrays import computed
 
 BATCH = 64
 
@@ -34,7 +32,7 @@ class Labeller:
         ShuyuanError: the model continues text, and knows no classes.
     """
 
-    def __init__(self, model: Network, precision: PrecisionName = "fp32") -> None:
+    def __init__(self, model: AnyNetwork, precision: PrecisionName = "fp32") -> None:
         if not model.config.labels:
             raise ShuyuanError(
                 "inference.no-labels",
@@ -42,23 +40,18 @@ class Labeller:
                 mend='Use `shuyuan generate`, or train with task = "classification".',
             )
         self.labels = model.config.labels
-        self._device = detect().device
-        self._model = model.to(self._device).eval()
-        self._precision = Precision(precision, self._device)
+        self._context = model.context
+        self._computed = computed(model, precision)
 
-    @torch.inference_mode()
     def probabilities(self, inputs: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
         """Probabilities of the classes (B, K) of rows (B, T) that are filled up with -1, or of images (B, C, H, W), uint8."""
-        with self._precision.autocast():
-            logits_BK = self._model(torch.from_numpy(inputs).to(self._device))
-        probabilities_BK: NDArray[np.float64] = logits_BK.double().softmax(1).cpu().numpy()
-        return probabilities_BK
+        return self._computed.probabilities(inputs)
 
     def label(self, texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[dict[str, float]]:
         """For each text the probability of every class, the likeliest first; a long text is cut to the context."""
         for start in range(0, len(texts), BATCH):
             tokens = tokenizer.encode_batch(texts[start : start + BATCH])
-            rows = [row_of(each, tokenizer, self._model.context) for each in tokens]
+            rows = [row_of(each, tokenizer, self._context) for each in tokens]
             yield from self._told(filled(rows, max(map(len, rows))))
 
     def label_images(self, images: Iterable[NDArray[np.uint8]]) -> Iterator[dict[str, float]]:

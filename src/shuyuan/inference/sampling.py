@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import ShuyuanError
+
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,25 @@ class Sampling:
             raise bad_setting("top_p", self.top_p, "above 0 and at most 1, or left out")
 
 
-def probabilities(logits_V: Tensor, sampling: Sampling) -> Tensor:
+class Points:
+    """Random numbers from 0 up to 1, one after another, which a seed decides.
+
+    Args:
+        seed: 0 to 2**63 - 1; its low 32 bits count.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._twister = np.random.RandomState(seed & 0xFFFFFFFF)
+        self.drawn = 0
+
+    def next(self) -> float:
+        """The next number, a multiple of 2^-53; the one that torch.rand would draw in float64 from this seed."""
+        self.drawn += 1
+        high, low = self._twister.randint(0, 2**32, 2, dtype=np.uint32).tolist()
+        return float(((high << 32) | low) & ((1 << 53) - 1)) * 2.0**-53
+
+
+def probabilities(logits_V: Floats, sampling: Sampling) -> Floats:
     """The distribution that the next token is drawn from.
 
     Equal logits rank by token id, so that what is kept does not depend on how a sort breaks ties.
@@ -56,38 +76,43 @@ def probabilities(logits_V: Tensor, sampling: Sampling) -> Tensor:
     Raises:
         ShuyuanError: the logits hold NaN or infinity, or allow no token.
     """
-    logits_V = logits_V.float()
+    logits_V = logits_V.astype(np.float32, copy=False)
     best = logits_V.max()
-    if not torch.isfinite(best):  # the maximum is NaN as soon as one logit is
+    if not np.isfinite(best):  # the maximum is NaN as soon as one logit is
         raise ShuyuanError(
             "inference.no-numbers",
             "The model's output is not a number.",
             mend="Its weights are damaged or training diverged: train again, or use another copy.",
         )
     if sampling.temperature == 0:
-        return torch.zeros_like(logits_V).index_fill_(0, logits_V.argmax(), 1.0)
+        certain_V = np.zeros_like(logits_V)
+        certain_V[logits_V.argmax()] = 1.0
+        return certain_V
     temperature = max(sampling.temperature, 1e-30)  # in float32 a smaller one may be 0, and 0 / 0 is NaN
-    probabilities_V = ((logits_V - best) / temperature).softmax(-1)
+    with np.errstate(over="ignore"):  # far below the best is -inf, and never drawn
+        probabilities_V: Floats = np.exp((logits_V - best) / np.float32(temperature))
+    probabilities_V /= probabilities_V.sum()
     if sampling.top_k is not None and sampling.top_k < len(logits_V):
-        ranks_V = logits_V.argsort(descending=True, stable=True)
+        ranks_V = np.argsort(-logits_V, kind="stable")
         probabilities_V[ranks_V[sampling.top_k :]] = 0.0
         probabilities_V /= probabilities_V.sum()
     if sampling.top_p is not None and sampling.top_p < 1:
-        sorted_V, ranks_V = probabilities_V.sort(descending=True, stable=True)
-        reached_V = sorted_V.cumsum(-1, dtype=torch.float64)
+        ranks_V = np.argsort(-probabilities_V, kind="stable")
+        sorted_V = probabilities_V[ranks_V]
+        reached_V = sorted_V.cumsum(dtype=np.float64)
         enough_V = reached_V - sorted_V >= sampling.top_p  # the likelier ones reach it without this one
         probabilities_V[ranks_V[enough_V]] = 0.0
         probabilities_V /= probabilities_V.sum()
     return probabilities_V
 
 
-def choose(logits_V: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """Draws the next token; one number is taken from the generator, none when the temperature is 0.
+def choose(logits_V: Floats, sampling: Sampling, points: Points) -> int:
+    """Draws the next token; one number is taken from the points, none when the temperature is 0.
 
     Args:
-        logits_V: of one position, on the CPU.
+        logits_V: of one position.
         sampling: the settings.
-        generator: a CPU generator; it alone decides between the tokens.
+        points: they alone decide between the tokens.
 
     Raises:
         ShuyuanError: as `probabilities`.
@@ -95,10 +120,10 @@ def choose(logits_V: Tensor, sampling: Sampling, generator: torch.Generator) -> 
     probabilities_V = probabilities(logits_V, sampling)
     if sampling.temperature == 0:
         return int(probabilities_V.argmax())
-    reached_V = probabilities_V.cumsum(-1, dtype=torch.float64)
-    point = torch.rand((), generator=generator, dtype=torch.float64) * reached_V[-1]
+    reached_V = probabilities_V.cumsum(dtype=np.float64)
+    point = points.next() * reached_V[-1]
     # The first token whose sum lies above the point: one of probability 0 adds nothing and is never it.
-    return int(torch.searchsorted(reached_V, point, right=True))
+    return int(np.searchsorted(reached_V, point, side="right"))
 
 
 def bad_setting(name: str, value: object, allowed: str) -> ShuyuanError:

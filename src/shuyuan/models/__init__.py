@@ -1,8 +1,9 @@
-"""The networks: the transformer in the Qwen3 layout, its key-value cache, networks for images, and model folders in and out.
+"""The networks: the transformer in the Qwen3 layout, its key-value cache, networks for images, model folders in and out, and recurrent ones.
 
-Other rooms may use `TransformerConfig`, `HubConfig`, `ImageConfig`, `config_for`, `image_config_for`, `in_block` and `pieces`, the safetensors layout (which load no torch),
-`Transformer`, `Classifier`, `ImageClassifier`, `Cache`, `open_slots`, and the modules `hub` (`save`, `load`, `load_folder`, `scratch`, `Network`) and
-`lora` (`add_lora`, `merge_lora`).
+Other rooms may use `TransformerConfig`, `HubConfig`, `ImageConfig`, `RnnConfig`, `config_for`, `image_config_for`, `in_block` and
+`pieces`, the safetensors layout (which load no torch), `load_network` and `open_slots` for any family, `Transformer`, `Classifier`, `ImageClassifier`,
+`Cache`, the modules `hub` (`save`, `load`, `load_folder`, `scratch`, `Network`) and `lora` (`add_lora`, `merge_lora`), and of recurrent
+models, which load TensorFlow and no torch, the modules `rnn_folder`, `rnn` (`RnnModel`), `working`, `recurrent` and `keras_library`.
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ from .folder import config_for, image_config_for
 from .hub_config import HubConfig
 from .image_config import ImageConfig
 from .layout import pieces
+from .networks import AnyNetwork, load_network, open_slots
+from .rnn_config import RnnConfig
 
 if TYPE_CHECKING:
     from . import hub, lora
-    from .cache import Cache, Slots, open_slots
+    from .cache import Cache, Slots
     from .classifier import Classifier
     from .cnn import ImageClassifier
     from .transformer import Transformer
 
 __all__ = [
-    "Cache", "Classifier", "HubConfig", "ImageClassifier", "ImageConfig", "Slots", "Transformer", "TransformerConfig", "config_for", "hub",
-    "image_config_for", "in_block", "lora", "open_slots", "pieces",
+    "AnyNetwork", "Cache", "Classifier", "HubConfig", "ImageClassifier", "ImageConfig", "RnnConfig", "Slots", "Transformer",
+    "TransformerConfig", "config_for", "hub", "image_config_for", "in_block", "load_network", "lora", "open_slots", "pieces",
 ]  # fmt: skip
 
 _HOMES = {
@@ -34,7 +37,6 @@ _HOMES = {
     "ImageClassifier": ".cnn",
     "Slots": ".cache",
     "Transformer": ".transformer",
-    "open_slots": ".cache",
 }
 
 

@@ -14,8 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ShuyuanError
-from .classifier import Classifier
-from .cnn import ImageClassifier
 from .config import TransformerConfig
 from .functions import attend_causal
 from .hub_model import HubModel
@@ -208,23 +206,6 @@ class Slots:
         return logits_BV.float().cpu()
 
 
-def open_slots(
-    model: Transformer | Classifier | HubModel | ImageClassifier, count: int, capacity: int
-) -> Slots | HubSlots:
-    """Slots of a model that continues text.
-
-    Args:
-        model: the network; it is only read.
-        count: how many sequences at once.
-        capacity: tokens that each can hold, at most the model's context.
-
-    Raises:
-        ShuyuanError: the model tells classes apart.
-    """
-    if isinstance(model, Classifier | ImageClassifier) or model.config.labels:
-        raise ShuyuanError(
-            "models.no-token-head",
-            "The model tells classes apart, and has no head to continue text.",
-            mend="Use `shuyuan classify`.",
-        )
+def open_slots(model: Transformer | HubModel, count: int, capacity: int) -> Slots | HubSlots:
+    """Slots of a model that continues text, which torch computes; arguments as of `networks.open_slots`."""
     return HubSlots(model, count) if isinstance(model, HubModel) else Slots(model, count, capacity)

@@ -71,7 +71,7 @@ class TransformerConfig:
             vocab_size=vocab_size,
             head_dim=shape["width"] // shape["heads"],
             context=model.context,
-            tied=model.tied and not labels,
+            tied=model.tied is not False and not labels,
             end_id=end_id,
             labels=tuple(labels),
             **shape,

@@ -16,6 +16,7 @@ from ..vault import Store, open_model_folder
 from .config import TransformerConfig, is_native
 from .hub_config import HubConfig
 from .image_config import IMAGE_TYPE, ImageConfig
+from .rnn_config import MODEL_TYPE, RnnConfig
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -26,7 +27,7 @@ LARGEST_JSON_BYTES = 2**24
 
 def config_for(
     model: Model, vocab_size: int, end_id: int = 0, labels: Sequence[str] = ()
-) -> TransformerConfig:
+) -> TransformerConfig | RnnConfig:
     """The shape of the model that a run will train: the recipe's own, or that of the weights it starts from.
 
     Args:
@@ -38,6 +39,10 @@ def config_for(
     Raises:
         ShuyuanError: there is no model to start from, it cannot be opened, or it sees fewer tokens than `context`.
     """
+    if model.family == "rnn":
+        from .rnn_folder import rnn_config
+
+        return rnn_config(model, vocab_size, end_id, labels)
     if model.from_ is None:
         return TransformerConfig.from_recipe(model, vocab_size, end_id, labels)
     with opened(model.from_, weights=False) as (store, name):
@@ -126,6 +131,13 @@ def read_config(store: Store, name: str) -> TransformerConfig | ImageConfig:
         return TransformerConfig.from_hub(table, where=where)
     if table.get("model_type") == IMAGE_TYPE:
         return ImageConfig.from_hub(table, where=where)
+    if table.get("model_type") == MODEL_TYPE:
+        raise ShuyuanError(
+            "models.other-family",
+            "The model to start from is of the family rnn.",
+            where=where,
+            mend='Write model.family = "rnn".',
+        )
     config = HubConfig.from_hub(table, where=where)
     has_weights = any(file.endswith(".safetensors") for file in store.names(name))
     return replace(config, tensors=_stored_shapes(store, name)) if has_weights else config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from ..recipe import SIZES, Recipe
+from ..recipe import RNN_SIZES, SIZES, Recipe
 from ..train.resolve import divisors
 from .memory import Interval
 
@@ -70,7 +70,8 @@ def _sizes(recipe: Recipe) -> Iterator[dict[str, int | str]]:
     asked = recipe.model.shape()
     if recipe.model.from_ is not None:
         return
-    for name, (layers, width) in sorted(SIZES.items(), key=lambda size: -size[1][0] * size[1][1]):
+    sizes = RNN_SIZES if recipe.model.family == "rnn" else SIZES
+    for name, (layers, width) in sorted(sizes.items(), key=lambda size: -size[1][0] * size[1][1]):
         if layers * width**2 < asked["layers"] * asked["width"] ** 2:
             yield {"model.size": name}
 

@@ -12,14 +12,15 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from ..errors import RecipeError
-from ..models import ImageConfig, TransformerConfig, config_for, in_block
+from ..models import ImageConfig, RnnConfig, TransformerConfig, config_for, in_block
 from ..recipe import Lora, Model
+from .rnn import flops_per_token
 
 MOST_PARAMETERS = 10**14  # a hundred times the largest models; beyond it is a slip of the finger
 NEWTON_SCHULZ_ITERATIONS = 5
 
 
-def planned_model(model: Model, vocab_size: int, labels: Sequence[str] = ()) -> TransformerConfig:
+def planned_model(model: Model, vocab_size: int, labels: Sequence[str] = ()) -> TransformerConfig | RnnConfig:
     """The shape of the model that will be trained: the recipe's own, or that of the model to start from.
 
     Args:
@@ -62,8 +63,10 @@ def learned_parameters(config: TransformerConfig | ImageConfig, lora: Lora | Non
     return new_head + sum(lora.rank * (rows + columns) for rows, columns in block_matrices(config))
 
 
-def train_flops_per_token(config: TransformerConfig) -> int:
+def train_flops_per_token(config: TransformerConfig | RnnConfig) -> int:
     """Operations of forward and backward for one token at full context, by the rule at the top of this file."""
+    if isinstance(config, RnnConfig):
+        return flops_per_token(config)
     predictions, logits = config.head
     head = logits * config.width * predictions // config.context
     return 6 * (block_matrix_parameters(config) + head) + attention_flops_per_token(config)

@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass
 from ..data import Manifest
 from ..data.batches import CACHED_BYTES
 from ..hardware import Hardware, Precision
-from ..models import HubConfig, ImageConfig, TransformerConfig
+from ..models import HubConfig, ImageConfig, RnnConfig, TransformerConfig
 from ..privacy.cost import prefers_dense
 from ..recipe import Recipe, Train
-from . import images
+from . import images, rnn
 from .cost import block_matrices, block_matrix_parameters, learned_parameters
-from .preparation import ACCOUNTANT_BYTES, DIGITS_BYTES, LOADED_BYTES, preparation_items
+from .preparation import ACCOUNTANT_BYTES, DIGITS_BYTES, LOADED_BYTES, TORCH_BYTES, preparation_items
 
 MIB = 2**20
 KERNEL_BYTES = 24 * MIB  # of torch's code and its kernels, which are loaded at the first step
@@ -32,6 +32,7 @@ SLACK, LEAST_SLACK, MOST_SLACK = 0.5, 0.2, 0.8
 PASSING_SHARE = 0.15  # the same of one device among several, of all that it holds
 PROCESS_SPREAD = 50 * MIB
 OTHERS_SPREAD = (0.8, 1.3)
+RNN_SPREAD = 0.4  # of what a recurrent step takes and gives back
 COUNTING_BYTES = 40 * MIB  # a piece of the training split on its way into the bigram
 PAIR_BYTES, PAIRS_POWER = (
     25,
@@ -67,14 +68,11 @@ class Memory:
 
 
 Held = Callable[[dict[str, int]], dict[str, int]]
+Config = TransformerConfig | ImageConfig | RnnConfig
 
 
 def peak_memory(
-    recipe: Recipe,
-    config: TransformerConfig | ImageConfig,
-    hardware: Hardware,
-    manifest: Manifest,
-    held: Held | None = None,
+    recipe: Recipe, config: Config, hardware: Hardware, manifest: Manifest, held: Held | None = None
 ) -> Memory:
     """Memory at the highest point of a run.
 
@@ -85,8 +83,11 @@ def peak_memory(
         manifest: of the prepared data, or as it is guessed.
         held: what one device among several holds of the parts.
     """
-    training = _of_training(recipe, config, hardware, manifest, held)
-    if hardware.device == "cuda":
+    if isinstance(config, RnnConfig):
+        training = _of_recurrent_training(recipe, config, manifest)
+    else:
+        training = _of_training(recipe, config, hardware, manifest, held)
+    if hardware.device == "cuda" and not isinstance(config, RnnConfig):
         return training
     around = _of_the_process(recipe, config, manifest)
     bigram = 0 if config.labels else bigram_bytes(manifest)
@@ -132,6 +133,19 @@ def _of_training(
         high=live + MOST_SLACK * passing + spread,
     )
     return Memory({name: size for name, size in items.items() if size}, peak)
+
+
+def _of_recurrent_training(recipe: Recipe, config: RnnConfig, manifest: Manifest) -> Memory:
+    items = rnn.step_items(recipe, config)
+    passing = sum(items.values())
+    items |= _of_the_process(recipe, config, manifest)
+    if recipe.privacy is not None:
+        items["accountant"] = rnn.ACCOUNTANT_BYTES
+    total = sum(items.values())
+    spread = round(RNN_SPREAD * passing) + PROCESS_SPREAD
+    return Memory(
+        {name: size for name, size in items.items() if size}, Interval(total - spread, total, total + spread)
+    )
 
 
 def _of_a_step(
@@ -219,19 +233,23 @@ def unit_gradient_bytes(rows: int, columns: int, context: int, size: int, device
     return context * rows * size
 
 
-def _of_the_process(
-    recipe: Recipe, config: TransformerConfig | ImageConfig, manifest: Manifest
-) -> dict[str, int]:
+def _of_the_process(recipe: Recipe, config: Config, manifest: Manifest) -> dict[str, int]:
     """What the process holds beside the training itself."""
     each = manifest.image.bytes if manifest.image else 2 if config.vocab_size <= 65_536 else 4
     split = manifest.splits["train"].tokens * each
     return {
         "data": split if split <= CACHED_BYTES else 0,
         "tokenizer": TOKENIZER_BYTES if recipe.tokenizer.from_ or recipe.tokenizer.kind == "bpe" else 0,
-        "Python and torch": LOADED_BYTES + KERNEL_BYTES,
+        **_framework(config),
         "scikit-learn": DIGITS_BYTES if recipe.data.source == "digits" else 0,
         "transformers": HUB_BYTES if isinstance(config, HubConfig) or recipe.train.lora else 0,
     }
+
+
+def _framework(config: Config) -> dict[str, int]:
+    if isinstance(config, RnnConfig):
+        return {"Python and TensorFlow": LOADED_BYTES + rnn.KERAS_BYTES}
+    return {"Python and torch": LOADED_BYTES + TORCH_BYTES + KERNEL_BYTES}
 
 
 def bigram_bytes(manifest: Manifest) -> int:

@@ -8,9 +8,9 @@ from decimal import Decimal  # no float holds every slip of the finger
 from typing import Any
 
 from ..data import Manifest
-from ..errors import RecipeError
+from ..errors import MachineError, RecipeError
 from ..hardware import Hardware, Machines, Rates, assumed_rates
-from ..models import ImageConfig, TransformerConfig
+from ..models import ImageConfig, RnnConfig, TransformerConfig
 from ..privacy.ledger import stated
 from ..recipe import Budget, Recipe
 from ..train.resolve import (
@@ -147,13 +147,20 @@ def plan(
     recipe = fill_in(recipe, manifest, hardware)
     config = _config(recipe, manifest)
     devices = elsewhere.devices if elsewhere else 1
+    if isinstance(config, RnnConfig) and elsewhere is not None and elsewhere.accelerator is not None:
+        raise MachineError(
+            "plan.on-cpus-alone",
+            "Recurrent models are trained on one machine's CPUs.",
+            where="--on",
+            mend="Leave it out, or name cores: cpu:32.",
+        )
     share = _share(recipe, devices // layout.model, notes)
     if devices > 1 and asked == "auto":
         share = _filling(
             share, hardware, lambda other: _memory(other, manifest, hardware, elsewhere, layout).peak
         )
     costs = predicted_costs(share, config, manifest, hardware, rates)
-    if elsewhere is not None:
+    if elsewhere is not None and not isinstance(config, RnnConfig):
         costs = costs_together(costs, config, elsewhere, layout, *_physical(share))
     steps, seconds = _steps_and_seconds(recipe, manifest, costs, rates.measured)
     tokens = steps * _batch_tokens(recipe)
@@ -195,7 +202,8 @@ def _memory(
 ) -> Memory:
     config = _config(recipe, manifest)
     held = None
-    if elsewhere is not None and (elsewhere.devices > 1 or layout != ALONE):
+    several = elsewhere is not None and (elsewhere.devices > 1 or layout != ALONE)
+    if several and elsewhere is not None and not isinstance(config, RnnConfig):
         held = held_by_each(config, elsewhere, layout, *_physical(recipe))
     return peak_memory(recipe, config, hardware, manifest, held)
 
@@ -249,13 +257,13 @@ def _price(seconds: Interval, elsewhere: Machines | None, hourly: float | None) 
     )
 
 
-def _config(recipe: Recipe, manifest: Manifest) -> TransformerConfig | ImageConfig:
+def _config(recipe: Recipe, manifest: Manifest) -> TransformerConfig | ImageConfig | RnnConfig:
     if recipe.images:
         return config_of(recipe, manifest)
     return planned_model(recipe.model, manifest.vocab_size, manifest.labels)
 
 
-def _flops_per_target(config: TransformerConfig | ImageConfig) -> int:
+def _flops_per_target(config: TransformerConfig | ImageConfig | RnnConfig) -> int:
     """Operations for one token, or for one image."""
     if isinstance(config, ImageConfig):
         return train_flops_per_image(config)

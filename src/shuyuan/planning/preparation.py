@@ -13,8 +13,8 @@ from ..data.vocabulary import SAMPLE_BYTES
 from ..recipe import Recipe
 
 MIB = 2**20
-# Resident memory after `import shuyuan` and a plan: Python, torch, and Shuyuan's own libraries.
-LOADED_BYTES = 276 * MIB
+LOADED_BYTES = 93 * MIB  # resident memory after `import shuyuan` and a plan: Python and libraries
+TORCH_BYTES = 183 * MIB  # what torch adds, once training or the measuring of a machine loads it
 SHARD_COPIES = 2  # of a shard of images while it is written
 DIGITS_BYTES = 125 * MIB  # scikit-learn, which holds the built-in digits, and what it needs
 ACCOUNTANT_BYTES = 100 * MIB  # the library that computes ε, and what it needs
@@ -37,7 +37,7 @@ def preparation_items(recipe: Recipe, manifest: Manifest) -> dict[str, int]:
         manifest: says how much text there is.
     """
     process = {
-        "Python and torch": LOADED_BYTES,
+        "Python": LOADED_BYTES,
         "accountant": ACCOUNTANT_BYTES if recipe.privacy is not None else 0,
         "scikit-learn": DIGITS_BYTES if recipe.data.source == "digits" else 0,
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..data import Manifest
 from ..hardware import Hardware, Precision, Rates, choose_precision
-from ..models import ImageConfig, TransformerConfig
+from ..models import ImageConfig, RnnConfig, TransformerConfig
 from ..recipe import Recipe
 from ..train.resolve import SEALING_BYTES_PER_SECOND, Costs, validation_windows
 from . import images
@@ -20,6 +20,7 @@ from .cost import (
     train_flops_per_token,
 )
 from .memory import activation_bytes, by_products, optimizer_bytes
+from .rnn import costs as recurrent_costs
 
 EFFICIENCY = {
     "fp32": 0.92,
@@ -42,7 +43,7 @@ BLOCK_SECONDS, MUON_MATRIX_SECONDS = 1.3e-3, 0.25e-3  # calling torch, however s
 
 def predicted_costs(
     recipe: Recipe,
-    config: TransformerConfig | ImageConfig,
+    config: TransformerConfig | ImageConfig | RnnConfig,
     manifest: Manifest,
     hardware: Hardware,
     rates: Rates,
@@ -56,6 +57,8 @@ def predicted_costs(
         hardware: where it runs.
         rates: what it reaches.
     """
+    if isinstance(config, RnnConfig):
+        return recurrent_costs(recipe, config, manifest, rates)
     train = recipe.train
     batch_size, micro_batch = train.batch_size, train.micro_batch
     assert batch_size != "auto" and micro_batch != "auto"  # resolve.fill_in came first

@@ -8,6 +8,8 @@ OPERATIONS_A_BYTE = {"cpu": 5.0, "cuda": 60.0}
 DENSE_PASSES = 3
 # A dense gradient may take this many times the memory of its two factors.
 DENSE_MEMORY = 2.0
+# The same in TensorFlow, where the Gram matrices in float64 cost more: measured there, both are equally fast at about this.
+KERAS_DENSE_MEMORY = 4
 
 
 def prefers_dense(positions: int, rows: int, columns: int, device: str, element_bytes: int) -> bool:

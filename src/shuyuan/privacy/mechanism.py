@@ -11,6 +11,10 @@ from ..recipe import Recipe
 from . import accountant
 
 Clipping = Literal["joint", "per-layer"]
+AUTO_NORM, AUTO_STABILITY = 1.0, 0.01
+# Sums in float32 round. Every factor is made smaller by this share, far above what the rounding of a few thousand
+# additions can add to a norm (2^-24 each), so that no unit moves the sum by more than the clip.
+ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)

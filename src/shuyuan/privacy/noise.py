@@ -17,10 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .stream import Stream
+from .stream import CHUNK, LATTICE, Stream, words_for
 
-LATTICE = 2.0**-28  # of the noise's deviation
-CHUNK = 2**18  # elements at once: they stay in the processor's cache
 CPU = torch.device("cpu")
 
 
@@ -60,11 +58,6 @@ class Noise:
             lattice += (part.double() / spacing).round_()  # whole numbers below 2^53 add up exactly
             noisy[start : start + CHUNK] = lattice.mul_(spacing)
         return noisy.view(total.shape)
-
-
-def words_for(count: int) -> int:
-    """Random words that so many numbers take: three a pair."""
-    return 3 * (-(-count // 2))
 
 
 def gaussians(words: np.ndarray[tuple[int], np.dtype[np.uint64]], device: torch.device = CPU) -> Tensor:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 SECRET_BYTES = 32
 MOST_STEPS, MOST_NUMBERS = 2**48, 2**32
+LATTICE = 2.0**-28  # of the noise's deviation; `noise` says why there is one
+CHUNK = 2**18  # elements of noise at once: they stay in the processor's cache
 _ZEROS = bytes(2**20)
 
 
@@ -22,6 +24,11 @@ def derive(secret: bytes, purpose: str) -> bytes:
     return HKDF(hashes.SHA256(), SECRET_BYTES, salt=None, info=b"shuyuan/1/" + purpose.encode()).derive(
         secret
     )
+
+
+def words_for(count: int) -> int:
+    """Random words that so many numbers of noise take: three a pair."""
+    return 3 * (-(-count // 2))
 
 
 class Stream:

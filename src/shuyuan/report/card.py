@@ -46,7 +46,7 @@ def model_card(recipe: Recipe, manifest: Manifest | None = None, data_set: Toget
 def _header(recipe: Recipe) -> str:
     tag = "text-classification" if _has_labels(recipe) else "text-generation"
     tag = "image-classification" if recipe.images else tag
-    library = "shuyuan" if recipe.images else "transformers"
+    library = {"cnn": "shuyuan", "rnn": "keras"}.get(recipe.model.family, "transformers")
     lines = [f"library_name: {library}", f"pipeline_tag: {tag}", "tags:", "- shuyuan"]
     return "\n".join(["---", *lines, "---"])
 
@@ -71,6 +71,14 @@ def _what(recipe: Recipe) -> str:
             f"It started from {wording.visible(_origin(recipe.model.from_))}."
         )
     shape = recipe.model.shape()
+    if recipe.model.family == "rnn":
+        both = "bidirectional " if recipe.model.bidirectional else ""
+        last = ", which predicts the token after a window" if recipe.model.predict == "last" else ""
+        return (
+            f"A recurrent network for {recipe.task}{last}, trained from scratch{steps} with Shuyuan by Keras on TensorFlow. "
+            f"It has {shape['layers']} {both}{recipe.model.cell or 'lstm'} layers of {shape['width']} units, "
+            f"{context}, and a {recipe.tokenizer.kind} tokenizer."
+        )
     return (
         f"A {recipe.model.family} for {recipe.task}, trained from scratch{steps} with Shuyuan. "
         f"It has the Qwen3 layout: {shape['layers']} layers of width {shape['width']}, {shape['heads']} attention heads, "
@@ -136,9 +144,15 @@ def _use(recipe: Recipe) -> str:
     labels = _has_labels(recipe)
     auto = "AutoModelForSequenceClassification" if labels else "AutoModelForCausalLM"
     command = 'shuyuan classify RUN "A text"' if labels else 'shuyuan generate RUN "Once upon a time"'
+    with_shuyuan = f"## How to load it\n\n{export}With Shuyuan:\n\n```bash\n{command}\n```\n\n"
+    if recipe.model.family == "rnn":
+        ids = "token ids + 1, and 0 where no token is" if labels else "token ids"
+        return (
+            f"{with_shuyuan}With Keras 3, which gives probabilities for {ids} (`tokenizer.json` has them):\n\n```python\n"
+            'import keras\n\nmodel = keras.saving.load_model("FOLDER/model.keras")\n```'
+        )
     return (
-        f"## How to load it\n\n{export}"
-        f"With Shuyuan:\n\n```bash\n{command}\n```\n\n"
+        f"{with_shuyuan}"
         "With transformers:\n\n```python\n"
         f"from transformers import {auto}, AutoTokenizer\n\n"
         f'model = {auto}.from_pretrained("FOLDER")\n'

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from ..recipe import Recipe
@@ -39,6 +37,9 @@ def augmented(
     """
     if not kinds or not len(images_BCHW):
         return images_BCHW
+    import torch  # recurrent models train without it
+    import torch.nn.functional as F
+
     drawn_B4 = random.uniform(-1, 1, (len(images_BCHW), 4))
     theta_B23 = torch.from_numpy(_maps(drawn_B4, kinds, images_BCHW.shape[2] / images_BCHW.shape[3]))
     images = torch.from_numpy(images_BCHW).float()

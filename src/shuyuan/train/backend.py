@@ -45,13 +45,47 @@ class Figures:
     not_finite: int = 0
 
 
+class Steps(Protocol):
+    """What the driver is to a backend while it trains: says which step comes next, and hears of each."""
+
+    @property
+    def next(self) -> int | None:
+        """The step to be made; None when training is over."""
+        ...
+
+    @property
+    def last(self) -> int:
+        """The last step of the run."""
+        ...
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        ...
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, whatever step it is."""
+        ...
+
+    def made(self, figures: Figures) -> None:
+        """Does all that follows a step: the log, validation, checkpoints. It may load another state, and another step is then
+        next than the one after it; and it raises when training shall end early."""
+        ...
+
+
 class Backend(Protocol):
     """Computes steps. All that the next step depends on, besides its batch and learning rate, is in `state`."""
 
     parameters: int
     device: str
 
-    def step(self, batch: Batch, learning_rate: float) -> Figures: ...
+    def train(self, steps: Steps) -> None:
+        """Makes one step after another, until none is left."""
+        ...
+
+    def step(self, batch: Batch, learning_rate: float) -> Figures:
+        """Makes one step outside of a run, as one inside is made."""
+        ...
 
     def evaluate(self, batches: Sequence[Batch]) -> float:
         """Mean loss over the targets of all batches, in nats; the state stays as it is."""
@@ -64,3 +98,23 @@ class Backend(Protocol):
     def peak_bytes(self) -> int:
         """The most memory used so far."""
         ...
+
+    def close(self) -> None:
+        """Leaves the model as an ordinary one."""
+        ...
+
+
+class StepByStep:
+    """A backend whose steps are called one by one."""
+
+    def train(self, steps: Steps) -> None:
+        """Makes one step after another, until none is left."""
+        while (step := steps.next) is not None:
+            steps.made(self.step(steps.batch(step), steps.rate))
+
+    def step(self, batch: Batch, learning_rate: float) -> Figures:
+        """Computes one step."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Leaves the model as an ordinary one."""

@@ -148,11 +148,8 @@ class Driver:
             self._progress.stage("train", self.steps, "steps") as self._stage,
         ):
             self._begin(facts)
-            while self.state.step < self.steps:
-                self._one_step()
-                if self._stop.is_set() and self.state.step < self.steps:
-                    self._save()
-                    raise self._interrupted()
+            self._ready_at = self._clock()
+            self._backend.train(self)
             self._save()
         return self.state
 
@@ -188,26 +185,47 @@ class Driver:
                 f"({'; '.join(changed)}).",
             )
 
-    # -- one step --
+    # -- one step: what the backend asks and tells, as `Steps` has it --
 
-    def _one_step(self) -> None:
-        step = self.state.step + 1
-        begun = self._clock()
-        rate = self._peak_rate * self._schedule.factor(step) * self.state.rate_factor
-        figures = self._backend.step(self._background.batch(step), rate)
-        self.state.step = step
-        self._logged_seconds += self._clock() - begun
+    @property
+    def next(self) -> int | None:
+        """The step to be made; None when training is over."""
+        return self.state.step + 1 if self.state.step < self.steps else None
+
+    @property
+    def last(self) -> int:
+        """The last step of the run."""
+        return self.steps
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return self._peak_rate * self._schedule.factor(self.state.step + 1) * self.state.rate_factor
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step; the one after it is read meanwhile."""
+        return self._background.batch(step)
+
+    def made(self, figures: Figures) -> None:
+        """Does all that follows a step."""
+        rate = self.rate
+        self.state.step += 1
+        self._logged_seconds += self._clock() - self._ready_at
         if figures.skipped:
             self._skipped(figures)
         else:
             self._learned(figures, rate)
         if self.state.skipped_in_row >= BAD_STEPS:
             self._roll_back(str(figures.skipped))
-            return
-        if step in self._validation_steps:
-            self._validate()
-        if self._save_is_due():
+        else:
+            if self.state.step in self._validation_steps:
+                self._validate()
+            if self._save_is_due():
+                self._save()
+        if self._stop.is_set() and self.state.step < self.steps:
             self._save()
+            raise self._interrupted()
+        self._ready_at = self._clock()
 
     def _learned(self, figures: Figures, rate: float) -> None:
         state = self.state

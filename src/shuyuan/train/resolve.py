@@ -18,7 +18,7 @@ import numpy as np
 from ..data import Manifest
 from ..errors import PrivacyError
 from ..hardware import Hardware, choose_precision, measured_rates
-from ..models import HubConfig, ImageConfig, TransformerConfig, config_for, image_config_for
+from ..models import HubConfig, ImageConfig, RnnConfig, TransformerConfig, config_for, image_config_for
 from ..privacy import Mechanism, mechanism, mechanism_in
 from ..progress import Progress
 from ..recipe import Budget, Recipe, Train
@@ -40,6 +40,10 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
 LEARNING_RATES = {"muon": (3e-3, -0.25), "adamw": (1.5e-3, -1.0), "sgd": (0.3, 0.0)}
 # Of a model that has learned before, and of LoRA beside one.
 TUNING_RATES = LEARNING_RATES | {"adamw": (1.5e-4, -1.0), "sgd": (0.03, 0.0)}
+# Of recurrent models, which learn worse beyond: docs/lab-notes.md. What has learned before gets a tenth.
+RNN_RATES, RNN_TUNING = {"adamw": (4e-3, -0.5), "sgd": (0.5, 0.0)}, 10
+RNN_BATCH_TOKENS = 4096  # a step: fewer rows leave the product of a position too small to be fast
+LAST_BATCH = 128  # the fewest windows a step of a model that predicts one token of each
 LORA_RATE, PRIVATE_LORA_RATE = 5e-4, 3e-3  # privately, steps are few and their batches large
 # Of networks for images, whatever their size.
 IMAGE_RATES = {"muon": 1e-2, "adamw": 3e-3, "sgd": 0.1}
@@ -55,11 +59,12 @@ FEW_STEPS = 50  # a run of fewer learns little, and says so
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds that the parts of training take: one step, one evaluation of the validation part, one checkpoint."""
+    """Seconds that the parts of training take: one step, one evaluation of the validation part, one checkpoint; and once, to start."""
 
     step: float
     evaluation: float
     checkpoint: float
+    start: float = 0.0
 
 
 def resolve(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: Progress) -> Recipe:
@@ -128,11 +133,18 @@ def fill_in(
     )
 
 
-def config_of(recipe: Recipe, manifest: Manifest) -> TransformerConfig | ImageConfig:
+def config_of(recipe: Recipe, manifest: Manifest) -> TransformerConfig | ImageConfig | RnnConfig:
     """The shape of the model that the run trains, with the head that its task needs."""
     if manifest.image is not None:
         return image_config_for(recipe.model, manifest.image, manifest.labels)
     return config_for(recipe.model, manifest.vocab_size, manifest.marks.end_id, manifest.labels)
+
+
+def predicts_last(recipe: Recipe, manifest: Manifest) -> bool:
+    """Whether the model predicts one token of a window, the one after it."""
+    if recipe.model.family != "rnn" or manifest.labels:
+        return False
+    return config_of(recipe, manifest).head[0] == 1
 
 
 def mechanism_of(recipe: Recipe, manifest: Manifest) -> Mechanism:
@@ -182,8 +194,11 @@ def choose_batch(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> int:
     """
     if manifest.image is not None:
         return _choose_images(recipe, manifest, hardware)
-    wanted = round(BATCH_TOKENS[hardware.device] / recipe.model.context)
+    tokens = RNN_BATCH_TOKENS if recipe.model.family == "rnn" else BATCH_TOKENS[hardware.device]
+    wanted = round(tokens / recipe.model.context)
     there = manifest.splits["train"].tokens // recipe.model.context
+    if predicts_last(recipe, manifest):
+        wanted, there = max(wanted, LAST_BATCH), manifest.splits["train"].tokens
     if manifest.labels:
         wanted, there = max(wanted, LABELLED_BATCH), manifest.splits["train"].records
     if recipe.privacy is not None:
@@ -203,12 +218,12 @@ def _choose_images(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> in
 
 
 def choose_optimizer(
-    recipe: Recipe, config: TransformerConfig | ImageConfig
+    recipe: Recipe, config: TransformerConfig | ImageConfig | RnnConfig
 ) -> Literal["muon", "adamw", "sgd"]:
     """The optimizer that learned most in the same time; docs/lab-notes.md."""
     if isinstance(config, ImageConfig) and recipe.privacy is not None:
         return "sgd"
-    return "adamw" if recipe.train.lora or isinstance(config, HubConfig) else "muon"
+    return "adamw" if recipe.train.lora or isinstance(config, HubConfig | RnnConfig) else "muon"
 
 
 def choose_learning_rate(recipe: Recipe, optimizer: str, width: int) -> float:
@@ -218,6 +233,11 @@ def choose_learning_rate(recipe: Recipe, optimizer: str, width: int) -> float:
         return (rates if recipe.model.from_ is None else IMAGE_TUNING_RATES)[optimizer]
     if recipe.train.lora is not None and optimizer == "adamw":
         return LORA_RATE if recipe.privacy is None else PRIVATE_LORA_RATE
+    if recipe.model.family == "rnn":
+        at_256, power = RNN_RATES[optimizer]
+        return float(
+            f"{at_256 * (width / 256) ** power / (1 if recipe.model.from_ is None else RNN_TUNING):.2g}"
+        )
     at_256, power = (LEARNING_RATES if recipe.model.from_ is None else TUNING_RATES)[optimizer]
     return float(f"{at_256 * (width / 256) ** power:.2g}")
 
@@ -227,6 +247,8 @@ def choose_micro_batch(
 ) -> int:
     """The largest divisor of the batch whose activations, beside weights and optimizer, fill half of the memory."""
     config = config_of(recipe, manifest)
+    if isinstance(config, RnnConfig) and recipe.privacy is None:
+        return batch_size  # Keras computes a batch at once
     room = hardware.memory_bytes / 2 - 16 * config.parameters
     each = sequence_bytes(config, precision)
     if recipe.privacy is not None:  # the gradients of all its units are held; larger parts gain no speed
@@ -241,11 +263,13 @@ def divisors(number: int) -> list[int]:
     return sorted({*small, *(number // size for size in small)})
 
 
-def sequence_bytes(config: TransformerConfig | ImageConfig, precision: str) -> int:
+def sequence_bytes(config: TransformerConfig | ImageConfig | RnnConfig, precision: str) -> int:
     """Bytes that one more sequence or image takes while a step is computed, within about a quarter."""
     number = 4 if precision == "fp32" else 2
     if isinstance(config, ImageConfig):
         return config.kept_bytes(number)
+    if isinstance(config, RnnConfig):
+        return config.sequence_bytes(number) + 20 * math.prod(config.head)
     attention = (config.heads + config.kv_heads) * config.head_dim
     a_block = 4 * config.width + 4 * attention + 4 * config.hidden + config.heads * config.context
     predictions, logits = config.head
@@ -266,7 +290,7 @@ def steps_of(budget: Budget, recipe: Recipe, manifest: Manifest) -> int:
     if budget.unit == "epochs":
         amount *= manifest.splits["train"].tokens
     if budget.unit != "steps":  # nor epochs of labelled records
-        amount /= batch_size * recipe.model.context
+        amount /= batch_size * (1 if predicts_last(recipe, manifest) else recipe.model.context)
     return max(1, math.ceil(amount))
 
 
@@ -282,12 +306,9 @@ def calibrate(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: 
         hardware: where training will run.
         progress: shows it.
     """
-    from ..models import hub, lora
-    from .precision import repeatable
-    from .private import PrivateBackend
-    from .torch_backend import TorchBackend
+    from .framework import framework_of
 
-    train = recipe.train
+    train, framework = recipe.train, framework_of(recipe)
     batch_size, micro_batch, rate = train.batch_size, train.micro_batch, train.learning_rate
     if batch_size == "auto" or micro_batch == "auto" or rate == "auto":
         raise ValueError("the recipe is not filled in")
@@ -298,16 +319,16 @@ def calibrate(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: 
 
     share = CALIBRATION_SHARE * Budget.parse(train.budget).amount
     seconds = min(max(share, CALIBRATION_SECONDS[0]), CALIBRATION_SECONDS[1])
-    with progress.stage("calibrate", seconds, "s") as stage, repeatable(hardware.cores, 0, train.precision):
-        model = hub.scratch(config_of(recipe, manifest))
-        if train.lora is not None:
-            lora.add_lora(model, train.lora, 0)
+    repeatable = framework.repeatable(hardware.cores, 0, train.precision)
+    with progress.stage("calibrate", seconds, "s") as stage, repeatable:
+        model = framework.scratch(recipe, manifest)
         if recipe.privacy is None:
-            backend = TorchBackend(model, train, hardware)
+            backend = framework.backend(model, train, hardware)
         else:
             trial = mechanism(units=batch_size, expected_batch=batch_size, steps=1, noise_multiplier=1.0)
-            backend = PrivateBackend(model, train, hardware, trial, bytes(32))
+            backend = framework.private_backend(model, train, hardware, trial, bytes(32))
         whole = batch(batch_size)
+        start = _seconds(lambda: backend.step(whole, rate)) if recipe.model.family == "rnn" else 0.0
         step = _time(lambda: backend.step(whole, rate), seconds, stage.advance)
         windows = validation_windows(recipe, manifest)
         evaluation = 0.0
@@ -316,8 +337,18 @@ def calibrate(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: 
             each = _time(lambda: backend.evaluate(part), seconds / 10)
             evaluation = each * windows / len(part[0].inputs_BT)
         saved = sum(array.nbytes for array in backend.state().values())
+        backend.close()
         rates = measured_rates(hardware, progress)  # in here, because it draws random numbers
-    return Costs(step, evaluation, saved / rates.disk_bytes_per_second + saved / SEALING_BYTES_PER_SECOND)
+    checkpoint = saved / rates.disk_bytes_per_second + saved / SEALING_BYTES_PER_SECOND
+    return Costs(
+        step, evaluation, checkpoint, max(0.0, start - step)
+    )  # TensorFlow compiles at the first step
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
 
 
 def made_up(recipe: Recipe, manifest: Manifest, size: int, random: np.random.Generator) -> Batch:
@@ -328,6 +359,8 @@ def made_up(recipe: Recipe, manifest: Manifest, size: int, random: np.random.Gen
         return Batch(0, pixels_BCHW, targets_B1, np.arange(size))
     tokens_BT = random.integers(0, manifest.vocab_size, (size, recipe.model.context + 1))
     targets_BT = targets_B1 if manifest.labels else tokens_BT[:, 1:].copy()
+    if predicts_last(recipe, manifest):
+        targets_BT = targets_BT[:, -1:]
     return Batch(0, tokens_BT[:, :-1].copy(), targets_BT, np.arange(size))
 
 
@@ -337,9 +370,7 @@ def _time(
     """Median seconds of `work`, done for about `seconds` and at least four times, of which the first warms up."""
     times: list[float] = []
     while sum(times) < seconds or len(times) < 4:
-        begun = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begun)
+        times.append(_seconds(work))
         advance(times[-1])
     return median(times[1:])
 
@@ -353,6 +384,8 @@ def validation_windows(recipe: Recipe, manifest: Manifest) -> int:
     there, most = math.ceil(manifest.splits["validation"].tokens / recipe.model.context), VALIDATION_WINDOWS
     if manifest.labels:
         there, most = manifest.splits["validation"].records, VALIDATION_ROWS
+    elif predicts_last(recipe, manifest):
+        there, most = manifest.splits["validation"].tokens, VALIDATION_ROWS
     return max(1, min(there, most, VALIDATION_TOKENS // recipe.model.context))
 
 
@@ -363,7 +396,7 @@ def stage_seconds(steps: int, train: Train, costs: Costs) -> float:
     saves = 2 + steps / safe_steps_apart(steps)
     interval = Budget.parse(train.checkpoint_every)
     saves += (stepping if interval.unit == "seconds" else steps) / interval.amount
-    return stepping + evaluating + saves * costs.checkpoint
+    return costs.start + stepping + evaluating + saves * costs.checkpoint
 
 
 def steps_within(seconds: float, train: Train, costs: Costs) -> int:

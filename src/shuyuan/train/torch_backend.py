@@ -19,7 +19,7 @@ from ..errors import TrainError
 from ..models.digest import digest_of
 from ..models.lora import is_adapter
 from ..recipe import Train
-from .backend import OVERFLOW, Batch, Figures
+from .backend import OVERFLOW, Batch, Figures, StepByStep
 from .memory import peak_memory
 from .optimizers import Optimizers
 from .precision import Precision
@@ -35,7 +35,7 @@ class Trainable(Protocol):
         ...
 
 
-class TorchBackend:
+class TorchBackend(StepByStep):
     """Trains a model step by step.
 
     Args:

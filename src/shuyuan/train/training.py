@@ -14,11 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..data import AnyBatch, Manifest, load_manifest, load_tokenizer, open_split
-from ..errors import TrainError
 from ..hardware import Hardware, detect
-from ..models import ImageClassifier, hub, lora
-from ..models.digest import weights_digest
-from ..models.hub import Network
 from ..privacy.data_sets import DataSetLedger, enter
 from ..privacy.ledger import LEDGER_FILE, Ledger
 from ..progress import Progress
@@ -26,14 +22,14 @@ from ..recipe import Recipe
 from ..runs import not_prepared
 from ..vault import Store
 from .augment import moved
-from .backend import Batch
+from .backend import Backend, Batch
 from .checkpoints import Checkpoints
 from .driver import Driver, State
+from .framework import framework_of
 from .memory import give_back
-from .precision import repeatable
-from .private import PrivateBackend, erase_secret, private_batches, run_secret
-from .resolve import config_of, mechanism_of, validation_windows
-from .torch_backend import TorchBackend
+from .resolve import mechanism_of, predicts_last, validation_windows
+from .secret import erase_secret, run_secret
+from .unit_batches import private_batches
 
 MODEL_FOLDER = "model"
 METRICS_FILE = "metrics.jsonl"
@@ -99,12 +95,13 @@ def train(
         raise not_prepared(store.path)
     enter(recipe, store, progress)
     hardware = detect()
-    checkpoints = Checkpoints(store, _identity(recipe, manifest), _circumstances(hardware), recipe.train.keep)
+    circumstances = _circumstances(hardware, framework_of(recipe).versions())
+    checkpoints = Checkpoints(store, _identity(recipe, manifest), circumstances, recipe.train.keep)
     there = checkpoints.steps()
     if there and there[-1] == recipe.train.steps and store.exists(MODEL_FOLDER):
         erase_secret(store)  # a kill may have come between the model and this
         return _result(State(**checkpoints.state(there[-1])))
-    with repeatable(hardware.cores, recipe.seed, recipe.train.precision):
+    with framework_of(recipe).repeatable(hardware.cores, recipe.seed, recipe.train.precision):
         return _train(recipe, store, manifest, hardware, checkpoints, progress, stop, card)
 
 
@@ -119,9 +116,8 @@ def _train(
     card: Callable[[], str] | None,
 ) -> TrainResult:
     give_back()
-    model = starting_model(recipe, manifest)
-    if recipe.train.lora is not None:
-        lora.add_lora(model, recipe.train.lora, recipe.seed)
+    framework = framework_of(recipe)
+    model = framework.trainable(recipe, manifest)
     journal = store.journal(METRICS_FILE)
     validation = list(_validation(recipe, store, manifest))
     parts = _private_parts if recipe.privacy else _parts
@@ -146,12 +142,12 @@ def _train(
         device=hardware.device,
     )
     result = _result(state)
+    backend.close()
     done()
-    if recipe.train.lora is not None:
-        lora.merge_lora(model)
     tokenizer_json = None if recipe.images else load_tokenizer(store).to_json()
     with store.folder(MODEL_FOLDER) as folder:
-        hub.save(folder, model, tokenizer_json, card() if card else _short_card(recipe, result))
+        text = card() if card else _short_card(recipe, result)
+        framework.save(folder, recipe, model, tokenizer_json, text)
     erase_secret(store)
     journal.append(
         {
@@ -171,7 +167,7 @@ def _train(
 # What a run trains with: a backend, the batch of each step, what to do before a state is written, figures to show beside
 # the loss, and what to do after the last step.
 Parts = tuple[
-    TorchBackend,
+    Backend,
     Callable[[int], Batch],
     Callable[[int], None],
     Callable[[int], dict[str, float]],
@@ -180,16 +176,18 @@ Parts = tuple[
 
 
 def _parts(
-    recipe: Recipe, store: Store, manifest: Manifest, hardware: Hardware, model: Network, _: Checkpoints
+    recipe: Recipe, store: Store, manifest: Manifest, hardware: Hardware, model: Any, _: Checkpoints
 ) -> Parts:
-    split = open_split(store, manifest, "train", recipe.model.context)
+    last = predicts_last(recipe, manifest)
+    split = open_split(store, manifest, "train", recipe.model.context, last=last)
     size = _batch_size(recipe)
 
     def sample(step: int) -> Batch:
         inputs, targets = split.batch(step - 1, size, recipe.seed)
         return Batch(step, moved(inputs, recipe, np.random.default_rng((recipe.seed, step))), targets)
 
-    return TorchBackend(model, recipe.train, hardware), sample, lambda _: None, lambda _: {}, lambda: None
+    backend = framework_of(recipe).backend(model, recipe.train, hardware)
+    return backend, sample, lambda _: None, lambda _: {}, lambda: None
 
 
 def _private_parts(
@@ -197,16 +195,17 @@ def _private_parts(
     store: Store,
     manifest: Manifest,
     hardware: Hardware,
-    model: Network,
+    model: Any,
     checkpoints: Checkpoints,
 ) -> Parts:
     assert recipe.privacy is not None
     mechanism = mechanism_of(recipe, manifest)
     made = checkpoints.steps()
     begun = bool(made) and 0 < made[-1] != recipe.train.steps
-    identity = _identity(recipe, manifest) | {"weights": weights_digest(model)}
+    framework = framework_of(recipe)
+    identity = _identity(recipe, manifest) | {"weights": framework.weights_digest(model)}
     secret = run_secret(store, recipe, identity, begun=begun)
-    backend = PrivateBackend(model, recipe.train, hardware, mechanism, secret)
+    backend = framework.private_backend(model, recipe.train, hardware, mechanism, secret)
     shared = DataSetLedger.of_run(recipe, store.path)
     shared.check_writable()
     ledger = Ledger((shared, store.journal(LEDGER_FILE)), mechanism, secret)
@@ -217,12 +216,8 @@ def _private_parts(
         mark = math.ceil(step / mechanism.steps * EPSILON_MARKS) * mechanism.steps // EPSILON_MARKS
         return {"epsilon": math.ceil(mechanism.epsilon(max(mark, step)) * 1000) / 1000}
 
-    def done() -> None:
-        backend.close()
-        ledger.release(MODEL_FOLDER)
-
     batches = private_batches(store, manifest, recipe, mechanism, secret)
-    return backend, batches, lambda step: ledger.steps(1, step), spent, done
+    return backend, batches, lambda step: ledger.steps(1, step), spent, lambda: ledger.release(MODEL_FOLDER)
 
 
 def _batch_size(recipe: Recipe) -> int:
@@ -230,30 +225,13 @@ def _batch_size(recipe: Recipe) -> int:
     return recipe.train.batch_size
 
 
-def starting_model(recipe: Recipe, manifest: Manifest) -> Network:
-    """The model before step 1: drawn from the seed, or the weights that `model.from` names, with the head of the task."""
-    config = config_of(recipe, manifest)
-    if recipe.model.from_ is None:
-        return hub.scratch(config, recipe.seed)
-    model = hub.load_folder(recipe.model.from_, manifest.labels, recipe.seed)
-    if isinstance(model, ImageClassifier):
-        return model
-    if model.config.vocab_size < manifest.vocab_size:
-        raise TrainError(
-            "train.other-vocabulary",
-            f"The model to start from knows {model.config.vocab_size} tokens, and the tokenizer has {manifest.vocab_size}.",
-            where=recipe.model.from_,
-            mend='Use the model\'s own tokenizer: [tokenizer] from = "…/tokenizer.json".',
-        )
-    return model
-
-
 def _validation(recipe: Recipe, store: Store, manifest: Manifest) -> Iterator[Batch]:
     """A bounded part of the validation split, the same at every evaluation: windows drawn from all over it."""
     wanted = validation_windows(recipe, manifest)
     if not wanted:
         return
-    windows = open_split(store, manifest, "validation", recipe.model.context)
+    last = predicts_last(recipe, manifest)
+    windows = open_split(store, manifest, "validation", recipe.model.context, last=last)
     assert isinstance(recipe.train.micro_batch, int)  # resolved
     size = min(recipe.train.micro_batch, wanted)
     batches: Iterator[AnyBatch] = windows.in_order(size)
@@ -276,14 +254,10 @@ def _identity(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
     return identity | {f"train.{key}": value for key, value in table["train"].items() if key not in FREE_KEYS}
 
 
-def _circumstances(hardware: Hardware) -> dict[str, Any]:
+def _circumstances(hardware: Hardware, versions: dict[str, str]) -> dict[str, Any]:
     """What the last bits depend on besides."""
-    return {
-        "device": hardware.name,
-        "threads": hardware.cores,
-        "shuyuan": metadata.version("shuyuan"),
-        "torch": metadata.version("torch"),
-    }
+    own = {"device": hardware.name, "threads": hardware.cores, "shuyuan": metadata.version("shuyuan")}
+    return own | versions
 
 
 def _result(state: State) -> TrainResult:

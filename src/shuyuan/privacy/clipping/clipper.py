@@ -13,16 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import PrivacyError
-from ..mechanism import Clipping
+from ..mechanism import AUTO_NORM, AUTO_STABILITY, ROUNDING, Clipping
 from .capture import Capture
 from .contributions import Contributions
 from .float32 import true_float32
 from .units import Units
-
-AUTO_NORM, AUTO_STABILITY = 1.0, 0.01
-# Sums in float32 round. Every factor is made smaller by this share, far above what the rounding of a few thousand
-# additions can add to a norm (2^-24 each), so that no unit moves the sum by more than the clip.
-ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A convolutional network in PyTorch: built, trained for an epoch, evaluated."""
+"""A convolutional network in PyTorch: built, trained, evaluated."""
 
 import torch  # noqa: F401
 import torch.nn.functional as F  # noqa: F401

@@ -6,7 +6,7 @@ from torch import nn
 
 
 def build_network(channels, height, width, classes):
-    """Padding 1 keeps height and width under a 3 x 3 kernel; pooling halves them, rounded down."""
+    """Padding 1 keeps the size under a 3 x 3 kernel; pooling halves it."""
     return nn.Sequential(
         nn.Conv2d(channels, 32, 3),
         nn.ReLU(),
@@ -19,7 +19,7 @@ def build_network(channels, height, width, classes):
 
 
 def train_epoch(model, optimizer, batches):
-    """The mean over all images; the last batch may be smaller than the others."""
+    """The mean over all images; the last batch may be smaller."""
     model.train()
     total, count = 0.0, 0
     for images, labels in batches:
@@ -34,7 +34,9 @@ def train_epoch(model, optimizer, batches):
 
 @torch.no_grad()
 def accuracy(model, batches):
-    """In evaluation mode: no dropout, and no statistics of the batch at hand."""
+    """In evaluation mode: no dropout, no statistics of the batch."""
     model.eval()
-    right = sum(int((model(images).argmax(1) == labels).sum()) for images, labels in batches)
+    right = 0
+    for images, labels in batches:
+        right += int((model(images).argmax(1) == labels).sum())
     return right / sum(len(labels) for _, labels in batches)

@@ -21,10 +21,10 @@ from ..privacy.audit import audit as verdict_on
 from ..progress import Progress
 from ..recipe import Recipe
 from ..runs import not_trained
-from ..train.training import starting_model
+from ..train.with_torch import starting_model
 from ..vault import Store
+from .scores import AUDIT_FILE
 
-AUDIT_FILE = "audit.json"
 BATCH = 64
 COORDINATES = 16_384  # of the weights that a white-box audit looks at
 RIDGE = 1e-3

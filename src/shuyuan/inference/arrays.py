@@ -1,0 +1,42 @@
+"""What a model says of arrays, whatever framework computes it.
+
+Shapes: B rows, T tokens of a row, K classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..hardware import Precision
+from ..models import AnyNetwork, RnnConfig
+
+
+class Computed(Protocol):
+    """A model that takes and gives arrays, without learning."""
+
+    def loss(self, tokens_BT: NDArray[np.integer[Any]], targets_BT: NDArray[np.int64]) -> float:
+        """The sum of the cross entropies, in nats, of all targets that are not -100."""
+        ...
+
+    def probabilities(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+        """The probability of each class (B, K)."""
+        ...
+
+
+def computed(model: AnyNetwork, precision: Precision) -> Computed:
+    """The model as one that takes arrays.
+
+    Args:
+        model: of any family.
+        precision: of its matrix products; losses and probabilities are float32 or better.
+    """
+    if isinstance(model.config, RnnConfig):
+        recurrent: Any = model
+        recurrent.compute_in(precision)
+        return recurrent  # type: ignore[no-any-return]
+    from .in_torch import InTorch
+
+    return InTorch(model, precision)

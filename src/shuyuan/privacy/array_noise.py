@@ -1,0 +1,50 @@
+"""The noise of `noise` for arrays, without torch: the same secret, places, words and lattice; that module gives the reasons."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .stream import CHUNK, LATTICE, Stream, words_for
+
+
+class ArrayNoise:
+    """The noise of a run: a pure function of secret, step, parameter and element.
+
+    Args:
+        secret: 32 random bytes.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        self._stream = Stream(secret, "noise")
+
+    def add(
+        self, total: NDArray[np.float32], deviation: float, *, step: int, number: int
+    ) -> NDArray[np.float32]:
+        """The sum with noise; arguments as of `Noise.add`. Its last place may differ from torch's, which has another logarithm."""
+        if deviation == 0:
+            return total.copy()
+        flat = total.reshape(-1)
+        words = self._stream.words(step, number, words_for(len(flat)))
+        noisy = np.empty_like(flat)
+        spacing = deviation * LATTICE
+        for start in range(0, len(flat), CHUNK):
+            part = flat[start : start + CHUNK]
+            first = words_for(start)
+            drawn = gaussians(words[first : first + words_for(len(part))])[: len(part)]
+            # Whole numbers below 2^53 add up exactly.
+            lattice = np.rint(drawn / LATTICE) + np.rint(part.astype(np.float64) / spacing)
+            noisy[start : start + CHUNK] = lattice * spacing
+        return noisy.reshape(total.shape)
+
+
+def gaussians(words: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Standard normal numbers: two for every three random words."""
+    pairs = len(words) // 3
+    high, low, turn = (words[part * pairs : (part + 1) * pairs] for part in range(3))
+    uniform = np.minimum(high * 2.0**-64 + (low + 1.0) * 2.0**-128, 1.0)
+    radius = np.sqrt(-2.0 * np.log(uniform))
+    angle = (turn >> np.uint64(11)) * (2.0**-52 * math.pi)
+    return np.concatenate((radius * np.cos(angle), radius * np.sin(angle)))

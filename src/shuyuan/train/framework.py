@@ -1,0 +1,62 @@
+"""The two frameworks that train: which of them a recipe's family is at home in, and what each of them is asked."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+from ..data import Manifest
+from ..hardware import Hardware
+from ..privacy import Mechanism
+from ..recipe import Recipe, Train
+from ..vault import Folder
+from .backend import Backend
+
+
+class Framework(Protocol):
+    """What training asks of a framework. Models pass through here unseen."""
+
+    def versions(self) -> dict[str, str]:
+        """The libraries that the last bits depend on."""
+        ...
+
+    def repeatable(self, cores: int, seed: int, precision: str) -> AbstractContextManager[None]:
+        """Makes the framework compute the same bits each time, inside."""
+        ...
+
+    def trainable(self, recipe: Recipe, manifest: Manifest) -> Any:
+        """The model before step 1, with what is trained beside it."""
+        ...
+
+    def scratch(self, recipe: Recipe, manifest: Manifest) -> Any:
+        """A model of the same shape to try steps on."""
+        ...
+
+    def weights_digest(self, model: Any) -> str:
+        """What tells two sets of weights apart."""
+        ...
+
+    def backend(self, model: Any, train: Train, hardware: Hardware) -> Backend:
+        """Trains the model."""
+        ...
+
+    def private_backend(
+        self, model: Any, train: Train, hardware: Hardware, mechanism: Mechanism, secret: bytes
+    ) -> Backend:
+        """Trains the model with clipped and noised sums of its units' gradients."""
+        ...
+
+    def save(self, folder: Folder, recipe: Recipe, model: Any, tokenizer_json: str | None, card: str) -> None:
+        """Writes the trained model."""
+        ...
+
+
+def framework_of(recipe: Recipe) -> Framework:
+    """The framework of the recipe's family; the other one is never loaded.
+
+    Raises:
+        MachineError: it is not installed.
+    """
+    name = ".with_keras" if recipe.model.family == "rnn" else ".with_torch"
+    return cast(Framework, import_module(name, __package__))

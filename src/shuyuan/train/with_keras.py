@@ -1,0 +1,65 @@
+"""Training in Keras on TensorFlow: the framework of recurrent models."""
+
+from __future__ import annotations
+
+import hashlib
+
+from ..data import Manifest
+from ..hardware import Hardware
+from ..models import rnn_folder
+from ..models.keras_library import keras_library
+from ..models.rnn import RnnModel
+from ..privacy import Mechanism
+from ..recipe import Recipe, Train
+from ..vault import Folder
+from .keras_backend import KerasBackend, repeatable
+from .keras_private import PrivateKerasBackend
+
+__all__ = [
+    "backend", "private_backend", "repeatable", "save", "scratch", "trainable", "versions", "weights_digest",
+]  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """The libraries that the last bits depend on."""
+    keras, tf = keras_library()
+    return {"tensorflow": tf.__version__, "keras": keras.__version__}
+
+
+def trainable(recipe: Recipe, manifest: Manifest) -> RnnModel:
+    """The model before step 1."""
+    end_id = manifest.marks.end_id
+    return rnn_folder.starting_model(recipe.model, manifest.vocab_size, end_id, manifest.labels, recipe.seed)
+
+
+def scratch(recipe: Recipe, manifest: Manifest) -> RnnModel:
+    """A model of the same shape to try steps on."""
+    return trainable(recipe, manifest)
+
+
+def weights_digest(model: RnnModel) -> str:
+    """SHA-256 in hex over the types, shapes and bits of all weights, and the place of each."""
+    digest = hashlib.sha256()
+    for number, weight in enumerate(model.plain.weights):
+        array = weight.numpy()
+        digest.update(f"{number} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def backend(model: RnnModel, train: Train, hardware: Hardware) -> KerasBackend:
+    """Trains the model."""
+    return KerasBackend(model, train)
+
+
+def private_backend(
+    model: RnnModel, train: Train, hardware: Hardware, mechanism: Mechanism, secret: bytes
+) -> PrivateKerasBackend:
+    """Trains the model with clipped and noised sums of its units' gradients."""
+    return PrivateKerasBackend(model, train, mechanism, secret)
+
+
+def save(folder: Folder, recipe: Recipe, model: RnnModel, tokenizer_json: str | None, card: str) -> None:
+    """Writes the trained model, as plain Keras opens it."""
+    assert tokenizer_json is not None  # recurrent models read text
+    rnn_folder.save(folder, model, tokenizer_json, card)

@@ -1,0 +1,87 @@
+"""Training in PyTorch: the framework of transformers and of networks for images."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+from ..data import Manifest
+from ..errors import TrainError
+from ..hardware import Hardware
+from ..models import ImageClassifier, ImageConfig, TransformerConfig, hub, lora
+from ..models.digest import weights_digest
+from ..models.hub import Network
+from ..privacy import Mechanism
+from ..recipe import Recipe, Train
+from ..vault import Folder
+from .precision import repeatable
+from .private import PrivateBackend
+from .resolve import config_of
+from .torch_backend import TorchBackend
+
+__all__ = [
+    "backend", "private_backend", "repeatable", "save", "scratch", "starting_model", "trainable", "versions", "weights_digest",
+]  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """The libraries that the last bits depend on."""
+    return {"torch": metadata.version("torch")}
+
+
+def trainable(recipe: Recipe, manifest: Manifest) -> Network:
+    """The model before step 1, with LoRA's matrices beside its own where the recipe asks for them."""
+    return _adapted(starting_model(recipe, manifest), recipe, recipe.seed)
+
+
+def scratch(recipe: Recipe, manifest: Manifest) -> Network:
+    """A model of the same shape to try steps on."""
+    return _adapted(hub.scratch(_config(recipe, manifest)), recipe, 0)
+
+
+def _adapted(model: Network, recipe: Recipe, seed: int) -> Network:
+    if recipe.train.lora is not None:
+        lora.add_lora(model, recipe.train.lora, seed)
+    return model
+
+
+def starting_model(recipe: Recipe, manifest: Manifest) -> Network:
+    """The model before step 1: drawn from the seed, or the weights that `model.from` names, with the head of the task."""
+    config = _config(recipe, manifest)
+    if recipe.model.from_ is None:
+        return hub.scratch(config, recipe.seed)
+    model = hub.load_folder(recipe.model.from_, manifest.labels, recipe.seed)
+    if isinstance(model, ImageClassifier):
+        return model
+    if model.config.vocab_size < manifest.vocab_size:
+        raise TrainError(
+            "train.other-vocabulary",
+            f"The model to start from knows {model.config.vocab_size} tokens, and the tokenizer has {manifest.vocab_size}.",
+            where=recipe.model.from_,
+            mend='Use the model\'s own tokenizer: [tokenizer] from = "…/tokenizer.json".',
+        )
+    return model
+
+
+def _config(recipe: Recipe, manifest: Manifest) -> TransformerConfig | ImageConfig:
+    config = config_of(recipe, manifest)
+    assert isinstance(config, TransformerConfig | ImageConfig)  # of this framework's families
+    return config
+
+
+def backend(model: Network, train: Train, hardware: Hardware) -> TorchBackend:
+    """Trains the model."""
+    return TorchBackend(model, train, hardware)
+
+
+def private_backend(
+    model: Network, train: Train, hardware: Hardware, mechanism: Mechanism, secret: bytes
+) -> PrivateBackend:
+    """Trains the model with clipped and noised sums of its units' gradients."""
+    return PrivateBackend(model, train, hardware, mechanism, secret)
+
+
+def save(folder: Folder, recipe: Recipe, model: Network, tokenizer_json: str | None, card: str) -> None:
+    """Writes the trained model as a Hugging Face folder; LoRA's matrices become part of its own."""
+    if recipe.train.lora is not None:
+        lora.merge_lora(model)
+    hub.save(folder, model, tokenizer_json, card)
