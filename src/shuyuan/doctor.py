@@ -25,6 +25,8 @@ EXTRAS = {  # extra: (modules that it brings, what they are for)
     "parquet": (("pyarrow",), ".parquet sources"),
     "zstd": (("zstandard",), ".zst sources"),
     "presidio": (("presidio_analyzer",), "masking of names"),
+    "images": (("sklearn",), "the built-in source digits"),
+    "tensorflow": (("keras", "tensorflow"), "the family rnn"),
 }
 OLDEST_TORCH = (2, 10)
 LEAST_DISK = 2 << 30  # a small sealed run with its checkpoints, and room to breathe
