@@ -51,7 +51,6 @@ MOST_PIXELS = 4096  # on a side of an image, after resizing
 MOST_STEPS, MOST_SEQUENCES = 10**12, 2**24  # beyond: a digit too many, refused before anything loops over it
 
 # Keys of [model] that say nothing of other families.
-OF_TRANSFORMERS = ("layers", "width", "heads", "kv_heads", "hidden", "context", "tied")
 
 Maskable = Literal["email", "phone", "national-id", "card", "iban", "ip", "url-credentials"]
 Auto = Literal["auto"]

@@ -16,9 +16,8 @@ from shuyuan.data import ImageFacts, Manifest, Split
 from shuyuan.models.cnn import image_classifier
 from shuyuan.models.image_config import BODIES, ImageConfig
 from shuyuan.planning import plan
-from shuyuan.planning.cost import block_matrix_parameters
+from shuyuan.planning.cost import block_matrix_parameters, optimizer_bytes
 from shuyuan.planning.images import train_flops_per_image, unit_gradient_bytes
-from shuyuan.planning.memory import optimizer_bytes
 from shuyuan.recipe import Train
 from shuyuan.train.optimizers import Optimizers
 

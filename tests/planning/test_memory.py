@@ -13,13 +13,12 @@ import pytest
 import torch
 
 from shuyuan.models import Transformer, TransformerConfig, hub, lora
-from shuyuan.planning.cost import learned_parameters
+from shuyuan.planning.cost import learned_parameters, optimizer_bytes
 from shuyuan.planning.memory import (
     LONGEST_PRODUCT,
     activation_bytes,
     bigram_bytes,
     half_weight_bytes,
-    optimizer_bytes,
     peak_memory,
 )
 from shuyuan.planning.storage import LOG_BYTES

@@ -1,4 +1,4 @@
-"""What a model costs to train in floating-point operations.
+"""What a model costs to train in floating-point operations, and the numbers that training changes and keeps.
 
 Counting rule: a multiply-add is two operations, and the backward pass is twice the forward one. The matrices inside the
 blocks and the output head count, also where the head is the embedding; looking an embedding up does not. Attention
@@ -13,8 +13,7 @@ from decimal import Decimal
 
 from ..errors import RecipeError
 from ..models import ImageConfig, RnnConfig, TransformerConfig, config_for, in_block
-from ..recipe import Lora, Model
-from .rnn import flops_per_token
+from ..recipe import Lora, Model, Train
 
 MOST_PARAMETERS = 10**14  # a hundred times the largest models; beyond it is a slip of the finger
 NEWTON_SCHULZ_ITERATIONS = 5
@@ -55,18 +54,29 @@ def block_matrix_parameters(config: TransformerConfig | ImageConfig) -> int:
     return sum(rows * columns for rows, columns in block_matrices(config))
 
 
-def learned_parameters(config: TransformerConfig | ImageConfig, lora: Lora | None) -> int:
+def learned_parameters(config: TransformerConfig | ImageConfig | RnnConfig, lora: Lora | None) -> int:
     """Parameters that training changes: all, or the small matrices of LoRA and a new head."""
-    if lora is None or isinstance(config, ImageConfig):
+    if lora is None or not isinstance(config, TransformerConfig):
         return config.parameters
     new_head = len(config.labels) * config.width
     return new_head + sum(lora.rank * (rows + columns) for rows, columns in block_matrices(config))
 
 
-def train_flops_per_token(config: TransformerConfig | RnnConfig) -> int:
+def optimizer_bytes(config: TransformerConfig | ImageConfig | RnnConfig, train: Train) -> int:
+    """State of the optimizer in float32: AdamW two moments a parameter; Muon one, for the matrices inside the blocks,
+    beside AdamW's two for all else; SGD one."""
+    learned = learned_parameters(config, train.lora)
+    if train.optimizer == "adamw":
+        return 8 * learned
+    if train.optimizer == "sgd":
+        return 4 * learned
+    assert not isinstance(config, RnnConfig)  # the recipe refuses muon there
+    matrices = block_matrix_parameters(config) if train.lora is None else learned
+    return 4 * matrices + 8 * (learned - matrices)
+
+
+def train_flops_per_token(config: TransformerConfig) -> int:
     """Operations of forward and backward for one token at full context, by the rule at the top of this file."""
-    if isinstance(config, RnnConfig):
-        return flops_per_token(config)
     predictions, logits = config.head
     head = logits * config.width * predictions // config.context
     return 6 * (block_matrix_parameters(config) + head) + attention_flops_per_token(config)

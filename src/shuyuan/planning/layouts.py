@@ -119,7 +119,8 @@ def held_by_each(
         if layout.model > 1:
             items |= _of_states(config.parameters, layout.model, machines.devices // layout.model)
             items.pop("half-precision weights", None)
-            items |= {name: items[name] // layout.tensor for name in ("logits and head",) if name in items}
+            if "logits and head" in items:
+                items["logits and head"] //= layout.tensor
         elif machines.devices > 1:
             group = sharing(config, machines)
             items |= {name: items[name] // group for name in SHARDED if name in items}

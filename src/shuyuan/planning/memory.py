@@ -17,9 +17,9 @@ from ..data.batches import CACHED_BYTES
 from ..hardware import Hardware, Precision
 from ..models import HubConfig, ImageConfig, RnnConfig, TransformerConfig
 from ..privacy.cost import prefers_dense
-from ..recipe import Recipe, Train
+from ..recipe import Recipe
 from . import images, rnn
-from .cost import block_matrices, block_matrix_parameters, learned_parameters
+from .cost import block_matrices, block_matrix_parameters, learned_parameters, optimizer_bytes
 from .preparation import ACCOUNTANT_BYTES, DIGITS_BYTES, LOADED_BYTES, TORCH_BYTES, preparation_items
 
 MIB = 2**20
@@ -256,18 +256,6 @@ def bigram_bytes(manifest: Manifest) -> int:
     """What the bigram takes that evaluation compares the model with."""
     pairs: float = min(manifest.vocab_size**2, manifest.splits["train"].tokens ** PAIRS_POWER)
     return round(COUNTING_BYTES + PAIR_BYTES * pairs)
-
-
-def optimizer_bytes(config: TransformerConfig | ImageConfig, train: Train) -> int:
-    """State of the optimizer in float32: AdamW two moments a parameter; Muon one, for the matrices inside the blocks,
-    beside AdamW's two for all else; SGD one."""
-    learned = learned_parameters(config, train.lora)
-    if train.optimizer == "adamw":
-        return 8 * learned
-    if train.optimizer == "sgd":
-        return 4 * learned
-    matrices = block_matrix_parameters(config) if train.lora is None else learned
-    return 4 * matrices + 8 * (learned - matrices)
 
 
 def half_weight_bytes(config: TransformerConfig) -> int:

@@ -29,6 +29,7 @@ from .estimate import estimated_manifest
 from .images import train_flops_per_image
 from .layouts import Layout, costs_together, held_by_each
 from .memory import Interval, Memory, peak_memory
+from .rnn import flops_per_token
 from .storage import storage_bytes
 from .time import predicted_costs
 
@@ -202,8 +203,9 @@ def _memory(
 ) -> Memory:
     config = _config(recipe, manifest)
     held = None
-    several = elsewhere is not None and (elsewhere.devices > 1 or layout != ALONE)
-    if several and elsewhere is not None and not isinstance(config, RnnConfig):
+    if elsewhere is None or isinstance(config, RnnConfig):
+        return peak_memory(recipe, config, hardware, manifest)
+    if elsewhere.devices > 1 or layout != ALONE:
         held = held_by_each(config, elsewhere, layout, *_physical(recipe))
     return peak_memory(recipe, config, hardware, manifest, held)
 
@@ -267,6 +269,8 @@ def _flops_per_target(config: TransformerConfig | ImageConfig | RnnConfig) -> in
     """Operations for one token, or for one image."""
     if isinstance(config, ImageConfig):
         return train_flops_per_image(config)
+    if isinstance(config, RnnConfig):
+        return flops_per_token(config)
     return train_flops_per_token(config)
 
 

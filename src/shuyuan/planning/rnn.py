@@ -10,8 +10,9 @@ from ..hardware import Precision, Rates
 from ..models import RnnConfig
 from ..models.rnn_config import GATES
 from ..privacy.cost import KERAS_DENSE_MEMORY
-from ..recipe import Recipe, Train
+from ..recipe import Recipe
 from ..train.resolve import SEALING_BYTES_PER_SECOND, Costs, validation_windows
+from .cost import optimizer_bytes
 
 MIB = 2**20
 KERAS_BYTES = 717 * MIB  # TensorFlow and Keras, and the code that a step is compiled to
@@ -37,11 +38,6 @@ def flops_per_token(config: RnnConfig) -> int:
     each += sum(layer.weights for layer in config.stack if layer.kind == "other")
     head = sum(rows * columns for rows, columns in config.stack[-1].matrices)
     return 6 * (each + head * config.head[0] // config.context)
-
-
-def optimizer_bytes(config: RnnConfig, train: Train) -> int:
-    """State of the optimizer in float32: AdamW two moments a parameter, SGD one."""
-    return (4 if train.optimizer == "sgd" else 8) * config.parameters
 
 
 def step_items(recipe: Recipe, config: RnnConfig) -> dict[str, int]:

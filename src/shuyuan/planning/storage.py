@@ -5,9 +5,7 @@ from __future__ import annotations
 from ..data import Manifest
 from ..models import ImageConfig, RnnConfig, TransformerConfig
 from ..recipe import Train
-from . import rnn
-from .cost import learned_parameters
-from .memory import optimizer_bytes
+from .cost import learned_parameters, optimizer_bytes
 
 RECORD_BYTES = 16  # where it begins and whose it is
 VOCABULARY_ENTRY_BYTES = 40  # of a tokenizer.json, which lies in data/ and in model/
@@ -23,10 +21,7 @@ def storage_bytes(
     each = manifest.image.bytes if manifest.image else 2 if config.vocab_size <= 65_536 else 4
     shards = tokens * each + records * RECORD_BYTES
     model = 4 * config.parameters
-    if isinstance(config, RnnConfig):
-        checkpoint = 4 * config.parameters + rnn.optimizer_bytes(config, train)
-    else:
-        checkpoint = 4 * learned_parameters(config, train.lora) + optimizer_bytes(config, train)
+    checkpoint = 4 * learned_parameters(config, train.lora) + optimizer_bytes(config, train)
     return (
         shards
         + (train.keep + 2) * checkpoint

@@ -17,9 +17,10 @@ from .cost import (
     block_matrices,
     learned_parameters,
     muon_flops,
+    optimizer_bytes,
     train_flops_per_token,
 )
-from .memory import activation_bytes, by_products, optimizer_bytes
+from .memory import activation_bytes, by_products
 from .rnn import costs as recurrent_costs
 
 EFFICIENCY = {

@@ -78,7 +78,7 @@ class KerasBackend:
 
     def step(self, batch: Batch, learning_rate: float) -> Figures:
         """One step, by the function that `fit` calls too."""
-        self.optimizer.learning_rate = learning_rate
+        self.set_rate(learning_rate)
         self.model.working.reset_metrics()
         logs = self.model.working.train_on_batch(
             self.model.inputs(batch.inputs_BT), self.model.targets(batch.targets_BT), return_dict=True

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...errors import DataError
 from .base import RECORD_LIMIT, Fact, Row, Skipped, Source, WantedImages, fact_of
+from .opening import cannot_open
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
@@ -136,12 +137,7 @@ def image_bytes(path: Path, skipped: Skipped) -> bytes | None:
         with path.open("rb") as file:
             content = file.read(RECORD_LIMIT + 1)
     except OSError as error:
-        raise DataError(
-            "data.unreadable",
-            f"The file cannot be opened ({error.strerror}).",
-            where=str(path),
-            mend="Check its permissions.",
-        ) from None
+        raise cannot_open(path, error) from None
     if len(content) > RECORD_LIMIT:
         skipped["image files that are too long"] += 1
         return None

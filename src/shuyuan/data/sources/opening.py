@@ -50,6 +50,16 @@ class Meter:
         self._raw = None
 
 
+def cannot_open(path: Path, error: OSError) -> DataError:
+    """What to say of a file that is there and may not be read."""
+    return DataError(
+        "data.unreadable",
+        f"The file cannot be opened ({error.strerror}).",
+        where=str(path),
+        mend="Check its permissions.",
+    )
+
+
 @contextmanager
 def open_bytes(path: Path, meter: Meter | None = None) -> Iterator[BinaryIO]:
     """Opens a file for reading, decompressed.
@@ -61,12 +71,7 @@ def open_bytes(path: Path, meter: Meter | None = None) -> Iterator[BinaryIO]:
     try:
         raw = path.open("rb")
     except OSError as error:
-        raise DataError(
-            "data.unreadable",
-            f"The file cannot be opened ({error.strerror}).",
-            where=str(path),
-            mend="Check its permissions.",
-        ) from None
+        raise cannot_open(path, error) from None
     meter = meter or Meter()
     with raw:
         meter.begin(raw)
