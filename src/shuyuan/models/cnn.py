@@ -82,8 +82,7 @@ class Textbook(ImageClassifier):
         self.head = nn.Linear(config.hidden, len(config.labels))
 
     def features(self, x_BCHW: Tensor) -> Tensor:
-        pooled = F.max_pool2d(F.relu(self.conv(x_BCHW)), 2)
-        return F.relu(self.hidden(pooled.flatten(1)))
+        return F.relu(self.hidden(relu_and_pool(self.conv(x_BCHW)).flatten(1)))
 
 
 class Residual(ImageClassifier):
@@ -121,9 +120,8 @@ class Stage(nn.Module):
         self.residual = nn.ModuleList(Branch(width) for _ in range(residual))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        x_BCHW = F.relu(self.norm(self.conv(x_BCHW)))
-        if self.halves:
-            x_BCHW = F.max_pool2d(x_BCHW, 2)
+        x_BCHW = self.norm(self.conv(x_BCHW))
+        x_BCHW = relu_and_pool(x_BCHW) if self.halves else F.relu(x_BCHW)
         for branch in self.residual:
             x_BCHW = x_BCHW + branch(x_BCHW)
         return x_BCHW
@@ -138,6 +136,16 @@ class Branch(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return F.relu(self.norm(self.conv(x_BCHW)))
+
+
+def relu_and_pool(x_BCHW: Tensor) -> Tensor:
+    """ReLU, then the largest of each 2 x 2 places.
+
+    With the channels last in between, since torch's pooling is then vectorised on CPUs: 3.3 instead of 6.3 ns a number, forward
+    and backward in bfloat16, copies included.
+    """
+    x_BCHW = F.relu(x_BCHW.contiguous(memory_format=torch.channels_last))
+    return F.max_pool2d(x_BCHW, 2).contiguous()
 
 
 def image_classifier(config: ImageConfig, seed: int = 0) -> ImageClassifier:

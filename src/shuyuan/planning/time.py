@@ -72,8 +72,7 @@ def predicted_costs(
         update += muon_flops(config) / (_rate(rates, muon) * MUON_EFFICIENCY)
         update += len(list(block_matrices(config))) * MUON_MATRIX_SECONDS
     if recipe.privacy is not None:
-        share = images.PRIVATE_PART if recipe.images else PRIVATE_PART
-        part *= share[precision_of(recipe)]
+        part *= 1.0 if recipe.images else PRIVATE_PART[precision_of(recipe)]
         update += learned * NOISE_SECONDS
     return Costs(
         step=batch_size // micro_batch * part + update,
@@ -95,7 +94,8 @@ def _micro_batch_seconds(
     precision, micro_batch = recipe.train.precision, recipe.train.micro_batch
     assert precision != "auto" and micro_batch != "auto"  # resolve.fill_in came first
     if isinstance(config, ImageConfig):
-        return images.micro_batch_seconds(config, precision, micro_batch, rates)
+        private = recipe.privacy is not None
+        return images.micro_batch_seconds(config, precision, micro_batch, rates, private=private)
     tokens = micro_batch * config.context
     attention = tokens * attention_flops_per_token(config)
     share = 1.0 if recipe.train.lora is None else 2 / 3  # frozen matrices need no gradient of their own
