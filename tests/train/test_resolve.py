@@ -15,7 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shuyuan.data import Manifest, Split, TokenizerFacts
+from shuyuan.data import ImageFacts, Manifest, Split, TokenizerFacts
 from shuyuan.hardware import Hardware
 from shuyuan.models import TransformerConfig
 from shuyuan.progress import Progress
@@ -235,3 +235,68 @@ def test_calibration_leaves_no_trace() -> None:
 def test_resolving_without_calibration_loads_no_torch() -> None:
     code = "import sys, shuyuan.train, shuyuan.train.resolve, shuyuan.train.driver; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ---- images --------------------------------------------------------------------------------------------------------
+
+
+def pictures(count: int = 50_000) -> Manifest:
+    splits = {
+        "train": Split(count, count // 5, count, 0, []),
+        "validation": Split(5000, 1000, 5000, 0, []),
+    }
+    return Manifest(splits, 0, None, labels=["a", "b", "c"], image=ImageFacts(28, 28, 1))
+
+
+def of_images(**tables: Any) -> Recipe:
+    table = {"data": {"source": "digits", "labels": ["a", "b", "c"]}, "task": "classification"}
+    return from_table(table | {"model": {"family": "cnn"}} | tables)
+
+
+@pytest.mark.usefixtures("no_torch_no_clock")
+@pytest.mark.parametrize("machine", [CPU, GPU])
+def test_images_are_resolved_by_formula_too(machine: Hardware) -> None:
+    plain = fill_in(of_images(), pictures(), machine).train
+    assert (plain.optimizer, plain.batch_size) == ("muon", {"cpu": 128, "cuda": 1024}[machine.device])
+    private = fill_in(of_images(privacy={"epsilon": 8.0, "unit": "record"}), pictures(), machine).train
+    assert (private.optimizer, private.batch_size) == ("sgd", 1024)
+    assert private.micro_batch <= {"cpu": 128, "cuda": 2048}[machine.device]
+    for train in (plain, private):
+        assert train.learning_rate != "auto" and train.batch_size % train.micro_batch == 0
+
+
+@pytest.mark.usefixtures("no_torch_no_clock")
+@pytest.mark.parametrize(("unit", "batch_size"), [("record", 100), ("owner", 20)])
+def test_of_few_units_a_share_is_in_each_step(unit: str, batch_size: int) -> None:
+    asked = of_images(
+        data={"source": "digits", "labels": ["a", "b", "c"], "owner": "folder"},
+        privacy={"epsilon": 8.0, "unit": unit},
+    )
+    assert fill_in(asked, pictures(800), CPU).train.batch_size == batch_size
+
+
+@pytest.mark.parametrize(("budget", "steps"), [("7 steps", 7), ("2 epochs", 1000)])
+def test_epochs_of_images_are_counted_in_images(budget: str, steps: int) -> None:
+    asked = of_images(train={"budget": budget, "batch_size": 100})
+    assert resolved(asked, pictures(), CPU, Progress()).train.steps == steps
+
+
+def test_a_part_of_the_validation_images_is_measured_each_time() -> None:
+    assert validation_windows(of_images(), pictures()) == 512
+    few = replace(pictures(), splits={"train": Split(9, 9, 9, 0, []), "validation": Split(7, 7, 7, 0, [])})
+    assert validation_windows(of_images(), few) == 7
+
+
+def test_a_network_for_images_that_has_learned_before_learns_gently() -> None:
+    new, known = of_images(), of_images(model={"family": "cnn", "from": "/runs/other"})
+    for optimizer in ("muon", "adamw", "sgd"):
+        assert choose_learning_rate(known, optimizer, 28) < choose_learning_rate(new, optimizer, 28)
+
+
+@pytest.mark.parametrize("privacy", [{}, {"privacy": {"epsilon": 8.0, "unit": "record"}}])
+def test_a_time_budget_of_images_is_calibrated_on_made_up_pixels(privacy: dict[str, Any]) -> None:
+    asked = of_images(
+        train={"budget": "4 s", "batch_size": 32, "micro_batch": 16, "evaluations": 1}, **privacy
+    )
+    found = resolved(asked, pictures(), CPU, Progress())
+    assert found.train.steps is not None and found.train.steps > 2

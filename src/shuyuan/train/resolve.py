@@ -29,8 +29,7 @@ CALIBRATION_SHARE = 0.03  # of the budget, but at least and at most so many seco
 CALIBRATION_SECONDS = (1.0, 10.0)
 SEALING_BYTES_PER_SECOND = 1e9
 VALIDATION_WINDOWS, VALIDATION_TOKENS = 32, 65_536  # the most of validation that training measures each time
-VALIDATION_ROWS = 512  # the same of labelled records, which have one target each
-VALIDATION_IMAGES = 2048  # the same of images
+VALIDATION_ROWS = 512  # the same of labelled records and images, which have one target each
 LABELLED_BATCH = 32  # the fewest labelled records a step
 IMAGE_BATCH = {"cpu": 128, "cuda": 1024}
 # Tokens a step: on a CPU, 1024 and 4096 learned less in the same time at 4x128; a GPU needs more to be busy.
@@ -45,15 +44,15 @@ RNN_RATES, RNN_TUNING = {"adamw": (4e-3, -0.5), "sgd": (0.5, 0.0)}, 10
 RNN_BATCH_TOKENS = 4096  # a step: fewer rows leave the product of a position too small to be fast
 LAST_BATCH = 128  # the fewest windows a step of a model that predicts one token of each
 LORA_RATE, PRIVATE_LORA_RATE = 5e-4, 3e-3  # privately, steps are few and their batches large
-# Of networks for images, whatever their size.
+# Of networks for images, whatever their size; those that have learned before get a share of it.
 IMAGE_RATES = {"muon": 1e-2, "adamw": 3e-3, "sgd": 0.1}
-IMAGE_TUNING_RATES = {"muon": 1e-3, "adamw": 3e-4, "sgd": 0.01}
-PRIVATE_IMAGE_RATES = {"muon": 1e-3, "adamw": 3e-3, "sgd": 0.5}
+PRIVATE_IMAGE_RATES = {"muon": 1e-3, "adamw": 3e-3, "sgd": 0.25}
+IMAGE_TUNING_SHARE = 0.1
 PRIVATE_TOKENS = {"cpu": 4096, "cuda": 32_768}  # of a physical batch
 PRIVATE_BATCHES = 4  # times as many sequences a step in private training
 PRIVATE_IMAGES = {"cpu": 128, "cuda": 2048}  # of a physical batch
 # Times as many images a step in private training, and of few units one in so many at most.
-PRIVATE_IMAGE_BATCHES, PRIVATE_SHARE = 16, 8
+PRIVATE_IMAGE_BATCHES, PRIVATE_SHARE = 8, 8
 FEW_STEPS = 50  # a run of fewer learns little, and says so
 
 
@@ -230,7 +229,7 @@ def choose_learning_rate(recipe: Recipe, optimizer: str, width: int) -> float:
     """The peak learning rate; from nothing, tuned at widths 128 and 256; of networks for images, for all sizes."""
     if recipe.images:
         rates = IMAGE_RATES if recipe.privacy is None else PRIVATE_IMAGE_RATES
-        return (rates if recipe.model.from_ is None else IMAGE_TUNING_RATES)[optimizer]
+        return rates[optimizer] * (1 if recipe.model.from_ is None else IMAGE_TUNING_SHARE)
     if recipe.train.lora is not None and optimizer == "adamw":
         return LORA_RATE if recipe.privacy is None else PRIVATE_LORA_RATE
     if recipe.model.family == "rnn":
@@ -380,7 +379,7 @@ def validation_windows(recipe: Recipe, manifest: Manifest) -> int:
     if "validation" not in manifest.splits:
         return 0
     if manifest.image is not None:
-        return min(manifest.splits["validation"].records, VALIDATION_IMAGES)
+        return min(manifest.splits["validation"].records, VALIDATION_ROWS)
     there, most = math.ceil(manifest.splits["validation"].tokens / recipe.model.context), VALIDATION_WINDOWS
     if manifest.labels:
         there, most = manifest.splits["validation"].records, VALIDATION_ROWS
