@@ -197,11 +197,12 @@ def accuracy(run: Finished) -> float:
 
 
 def spread_of_batches(run: Finished) -> float:
-    """Of the losses of single batches in the last of 20 epochs."""
+    """Of the losses of single batches in the second of 20 epochs."""
     events = map(json.loads, (run.folder / "metrics.jsonl").read_text().splitlines())
     losses = [float(event["loss"]) for event in events if event["event"] == "train.step"]
-    last = losses[-max(1, len(losses) // 20) :]
-    return max(last) - min(last)
+    epoch = max(1, len(losses) // 20)
+    second = losses[epoch : 2 * epoch] or losses
+    return max(second) - min(second)
 
 
 MEASURES: dict[str, dict[str, Measure]] = {
