@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from shuyuan.models.keras_library import keras_library
-from shuyuan.models.rnn import RnnModel, build
+from shuyuan.models.rnn import RnnModel, build, seed_dropout
 from shuyuan.models.rnn_config import RnnConfig
 from shuyuan.recipe import Model
 
@@ -28,6 +28,7 @@ def model(cell: str = "lstm", *, lively: bool = True, **changes: Any) -> RnnMode
     """A tiny model, with weights large enough that nothing is nearly linear."""
     config = shape(cell, **changes)
     made = RnnModel(config, build(config, 3))
+    seed_dropout(made.plain, 3)
     if lively:
         enliven(made.plain)
     return made
