@@ -18,6 +18,7 @@ from . import recipe as recipes
 from .errors import MachineError, PrivacyError, RecipeError, RunError, ShuyuanError, VaultError
 from .inference import Engine, Labeller
 from .models import load_network
+from .models.keras_library import check_installed
 from .privacy.data_sets import DataSetLedger, data_set_id, together
 from .privacy.ledger import LEDGER_FILE, spent
 from .progress import Progress, Stop
@@ -215,8 +216,10 @@ def make_plan(job: Job) -> dict[str, Any]:
     """Predicts memory, time and storage, and refuses what cannot fit before any work.
 
     Raises:
-        MachineError: the run does not fit this machine; names the nearest settings that do.
+        MachineError: the run does not fit this machine; names the nearest settings that do. Or it needs an extra that is not there.
     """
+    if job.recipe.model.family == "rnn":
+        check_installed()
     if job.store.exists(PLAN_FILE):
         plan: dict[str, Any] = job.store.read_json(PLAN_FILE)
     else:

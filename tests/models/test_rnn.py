@@ -231,7 +231,7 @@ def test_a_function_that_was_registered_is_not_called(monkeypatch: pytest.Monkey
 
 
 def test_without_the_extra_the_error_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(keras_library, "find_spec", lambda name: None)
     with pytest.raises(MachineError, match=r"pip install 'shuyuan\[tensorflow\]'.*machine\.missing-extra"):
         keras_library.keras_library.__wrapped__()
 

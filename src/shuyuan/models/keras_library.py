@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 from ..errors import MachineError, missing_extra
@@ -28,8 +28,7 @@ def keras_library() -> tuple[Any, Any]:
     Raises:
         MachineError: the extra is not installed, or Keras was loaded before on another framework.
     """
-    if any(importlib.util.find_spec(name) is None for name in ("keras", "tensorflow")):
-        raise missing_extra("The family rnn", EXTRA)
+    check_installed()
     _check_backend()
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -46,6 +45,16 @@ def keras_library() -> tuple[Any, Any]:
         tf.get_logger().setLevel("ERROR")
         tf.constant(0)  # starts its runtime, which has something to say too
     return keras, tf
+
+
+def check_installed() -> None:
+    """Looks whether the libraries are there, without loading them.
+
+    Raises:
+        MachineError: they are not; names the command that installs them.
+    """
+    if any(find_spec(name) is None for name in ("keras", "tensorflow")):
+        raise missing_extra("The family rnn", EXTRA)
 
 
 def _check_backend() -> None:
