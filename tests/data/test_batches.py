@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shuyuan.data import NOTHING, Manifest, Split, TokenizerFacts, Windows, batches
+from shuyuan.data import NOTHING, Manifest, Sliding, Split, TokenizerFacts, Windows, batches, open_split
 from shuyuan.data.batches import shuffled
 from shuyuan.data.shards import write_shard
 from shuyuan.vault import OpenStore
@@ -142,3 +142,26 @@ def test_the_order_is_kept_for_good() -> None:
 
 
 GOLDEN = [2, 5, 0, 7, 8, 3, 6, 4, 1, 9]
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize(("sizes", "context"), [([100, 3, 57], 16), ([5], 8), ([1, 1, 1], 2), ([33], 1)])
+def test_a_window_ends_at_every_token_and_has_the_next_as_its_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int], context: int, cached: bool
+) -> None:
+    monkeypatch.setattr(batches, "CACHED_BYTES", 1 << 20 if cached else 0)
+    store, manifest = split_of(tmp_path, sizes)
+    windows = open_split(store, manifest, "train", context, last=True)
+    assert isinstance(windows, Sliding) and windows.count == windows.tokens == sum(sizes)
+    seen: list[int] = []
+    for inputs, targets in windows.in_order(7):
+        assert inputs.shape == (len(targets), context) and targets.shape[1] == 1
+        for row, target in zip(inputs.tolist(), targets[:, 0].tolist(), strict=True):
+            before = [*[END] * context, *range(target)][-context:]
+            assert row == before
+        seen += targets[:, 0].tolist()
+    assert seen == list(range(sum(sizes)))
+    windows.stride = 4
+    spread = np.concatenate([targets[:, 0] for _, targets in windows.in_order(7)])
+    assert spread.tolist() == list(range(0, sum(sizes), 4))
+    assert np.array_equal(windows.batch(3, 4, 1)[1], windows.batch(3, 4, 1)[1])
