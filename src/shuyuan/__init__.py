@@ -42,6 +42,7 @@ def run(
     recipe: str | Path | Recipe | dict[str, Any],
     out: str | Path | None = None,
     progress: Progress | None = None,
+    model: Any = None,
 ) -> dict[str, Any]:
     """Everything the recipe asks for; what is done already is not done again.
 
@@ -49,6 +50,8 @@ def run(
         recipe: a TOML file, a run folder, a `Recipe`, or the same as nested tables.
         out: the run folder; default runs/NAME.
         progress: hears about stages and figures; default: silence.
+        model: a Keras model to start from, or a function that makes one; a run that has begun goes on from the weights that it
+            began with. It is kept beside the run's folder, in the clear.
 
     Returns:
         The run's summary, as `shuyuan run --json` prints it.
@@ -58,7 +61,7 @@ def run(
     """
     from . import pipeline
 
-    return pipeline.run(recipe, out=out, progress=progress)
+    return pipeline.run(recipe, out=out, progress=progress, model=model)
 
 
 def plan(recipe: str | Path | Recipe | dict[str, Any]) -> dict[str, Any]:

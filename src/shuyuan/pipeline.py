@@ -17,7 +17,7 @@ from . import __version__, data, evaluate, hardware, planning, report, train, va
 from . import recipe as recipes
 from .errors import MachineError, PrivacyError, RecipeError, RunError, ShuyuanError, VaultError
 from .inference import Engine, Labeller
-from .models import load_network
+from .models import load_network, rnn_folder
 from .models.keras_library import check_installed
 from .privacy.data_sets import DataSetLedger, data_set_id, together
 from .privacy.ledger import LEDGER_FILE, spent
@@ -190,12 +190,22 @@ def _worth_keeping(run: Run) -> bool:
 # ---- the verbs -----------------------------------------------------------------------------------------------------
 
 
-def run(target: Target, **options: Any) -> dict[str, Any]:
+def run(target: Target, *, model: Any = None, **options: Any) -> dict[str, Any]:
     """Everything the recipe asks for: plan, prepare, train, evaluate, report. Options as in `begin`.
+
+    Args:
+        target: as in `begin`.
+        model: a model of Keras to start from, or a function that makes one; it is kept beside the run's folder, in the clear.
 
     Returns:
         The run's summary, as `shuyuan run --json` prints it.
     """
+    if model is not None:
+        folder, recipe = locate(target, options.pop("out", None), options.pop("changes", ()))
+        file = folder.path.with_name(folder.path.name + rnn_folder.SUFFIX).absolute()
+        rnn_folder.hand_in(model, file)
+        target = recipe.replace(**{"model.family": "rnn", "model.from": str(file)})
+        options["out"] = folder.path
     with begin(target, "run", **options) as job:
         everything(job)
         return report.summary(job.run, job.store)

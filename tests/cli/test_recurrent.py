@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import shuyuan as library
+from shuyuan.errors import ShuyuanError
 from tests.cli.test_finetune import reviews
 from tests.runs import shuyuan, text_of
 
@@ -86,6 +89,30 @@ def test_a_model_of_ones_own_goes_the_whole_way(tmp_path: Path) -> None:
     assert library.load(tmp_path / "run").generate("line", max_tokens=5, seed=1)
     again = recipe(tmp_path, model=f'from = "{tmp_path / "run"}"', steps=5)
     assert shuyuan("run", again, "--out", tmp_path / "again", "--json").status == 0
+
+
+def test_a_model_is_handed_in_from_python(tmp_path: Path) -> None:
+    L = keras.layers
+
+    def make() -> Any:
+        return keras.Sequential(
+            [L.Input((None,), dtype="int32"), L.Embedding(257, 8), L.GRU(8), L.Dense(257)]
+        )
+
+    file = recipe(tmp_path, model="", steps=3)
+    table = tomllib.loads(file.read_text())
+    del table["model"]["family"]
+    table["data"]["source"] = str(tmp_path / "notes.txt")
+    summary = library.run(table, out=tmp_path / "run", model=make)
+    assert (summary["family"], summary["parameters"]) == ("rnn", make().count_params())
+    assert (tmp_path / "run.keras").is_file()
+    again = library.run(table, out=tmp_path / "run", model=make())  # other weights: the run is done already
+    assert again["loss"] == summary["loss"]
+    other = keras.Sequential([L.Input((None,), dtype="int32"), L.Embedding(257, 8), L.LSTM(8), L.Dense(257)])
+    with pytest.raises(ShuyuanError, match=r"models\.other-start"):
+        library.run(table, out=tmp_path / "run", model=other)
+    with pytest.raises(ShuyuanError, match=r"models\.unknown-layer"):
+        library.run(table, out=tmp_path / "odd", model=keras.Sequential([L.Input((3,)), L.Lambda(abs)]))
 
 
 def test_private_from_recipe_to_ledger(tmp_path: Path) -> None:

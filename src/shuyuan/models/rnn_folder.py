@@ -60,6 +60,34 @@ def starting_model(model: Model, vocab_size: int, end_id: int, labels: Sequence[
     return RnnModel(config, plain)
 
 
+def hand_in(model: Any, file: Path) -> None:
+    """Writes a model of Keras, or what a function gives, as the `.keras` file that a run starts from.
+
+    Args:
+        model: Sequential or Functional, or a function without arguments that makes one.
+        file: where to; in the clear. Where it holds these layers already it stays: a run goes on from the weights that it
+            began with.
+
+    Raises:
+        ShuyuanError: it holds other layers, or the model has layers that are not opened again.
+    """
+    from .rnn import to_bytes
+
+    content = to_bytes(model if hasattr(model, "layers") else model())
+    table = read_table(content, str(file))
+    if file.exists():
+        if stack_of(read_table(file.read_bytes(), str(file)), str(file)) != stack_of(table, str(file)):
+            raise ShuyuanError(
+                "models.other-start",
+                "The model that is handed in has other layers than the one that the run began with.",
+                where=str(file),
+                mend="Hand in the same one, or begin a new run with another out.",
+            )
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+
+
 def save(folder: Folder, model: RnnModel, tokenizer_json: str, card: str) -> None:
     """Writes a model as a folder: model.keras, tokenizer.json, config.json and the card.
 
