@@ -231,7 +231,7 @@ LABELLED: dict[str, Any] = {"task": "sentiment", "data": {"source": "/data/notes
         ({**SMALL, "model": RNN, "train": {"optimizer": "muon"}}, "train.optimizer"),
         ({**SMALL, "model": RNN, "train": {"batch_size": 8, "micro_batch": 4}}, "train.micro_batch"),
         ({**SMALL, "model": {**RNN, "predict": "last"}, "privacy": {"epsilon": 3.0, "unit": "record"}}, "privacy"),
-        ({**SMALL, "model": RNN, "audit": {"canaries": 10}}, "audit.canaries"),
+        ({**SMALL, "model": {**RNN, "predict": "last"}, "audit": {"canaries": 10}}, "audit.canaries"),
     ],
 )  # fmt: skip
 def test_a_key_that_means_nothing_for_the_family_is_refused_by_name(table: dict[str, Any], key: str) -> None:

@@ -638,7 +638,8 @@ class Recipe(Section):
             and "the family rnn computes a batch at once; leave it out, or set batch_size lower",
             "privacy": self.privacy is not None and self.model.predict == "last"
             and 'records are too short to give windows; use model.predict = "every"',
-            "audit.canaries": self.audit.canaries > 0 and "are not planted for the family rnn yet",
+            "audit.canaries": self.audit.canaries > 0 and self.model.predict == "last"
+            and 'are told by the loss of every token; use model.predict = "every"',
         }  # fmt: skip
         for key, why in refused.items():
             if why:

@@ -241,7 +241,7 @@ FEATURES = {
     "audit": Feature(
         "audit with canaries",
         is_audited,
-        {"cnn": "planted canaries are texts to continue", "rnn": "not built yet"},
+        {"cnn": "planted canaries are texts to continue"},
     ),
     "sealing": Feature("sealed from first to last", seals),
     "plan": Feature("plan", is_planned),

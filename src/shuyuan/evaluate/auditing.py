@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from ..data import Canaries, Manifest, UnitRows, load_canaries
+from ..data import Canaries, Manifest, load_canaries
 from ..errors import RunError
-from ..hardware import detect
-from ..models import hub
-from ..models.hub import Network
+from ..inference import Computed, computed
+from ..models import load_network
 from ..privacy import accountant, mechanism_in
 from ..privacy.audit import audit as verdict_on
 from ..progress import Progress
 from ..recipe import Recipe
 from ..runs import not_trained
-from ..train.with_torch import starting_model
+from ..train.framework import framework_of
 from ..vault import Store
 from .scores import AUDIT_FILE
 
 BATCH = 64
-COORDINATES = 16_384  # of the weights that a white-box audit looks at
-RIDGE = 1e-3
-OTHERS = 256  # records whose gradients are told apart from the canaries'
 PROMPT = 8  # tokens of a canary that the extraction check gives away
+Ids = NDArray[np.int64]
 
 
 def audit(
@@ -49,7 +43,7 @@ def audit(
         {epsilon_lower, confidence, ceiling, epsilon_upper, canaries, guesses, correct, scored_by, extraction}
 
     Raises:
-        RunError: there is no trained model, or no canary was planted.
+        RunError: there is no trained model, no canary was planted, or the family has no white-box audit.
     """
     canaries = load_canaries(store)
     if canaries is None:
@@ -68,15 +62,23 @@ def audit(
         )
     if not store.exists("model"):
         raise not_trained(store.path)
-    device = detect().device
-    before = starting_model(recipe, manifest).to(device)
-    after = hub.load(store).to(device)
-    inputs, targets = _rows(canaries, manifest.marks.end_id)
+    if white_box and recipe.model.family == "rnn":
+        raise RunError(
+            "run.no-white-box",
+            "The white-box audit computes gradients in PyTorch, and this model is Keras'.",
+            where=str(store.path),
+            mend="Leave --white-box out; the audit then goes by the fall of each canary's loss.",
+        )
+    before, after = framework_of(recipe).starting_model(recipe, manifest), load_network(store)
+    rows = _rows(canaries, manifest.marks.end_id)
+    network = computed(after, "fp32")
     if white_box:
-        beside = _others(store, manifest, recipe.model.context, int(canaries.included_M.sum()))
-        scores = _share_in_the_update(before, after, [(inputs, targets), beside], progress)
+        from .white_box import shares
+
+        planted = int(canaries.included_M.sum())
+        scores = shares(before, after, rows, store, manifest, recipe.model.context, planted, progress)  # type: ignore[arg-type]
     else:
-        scores = _losses(before, inputs, targets, progress) - _losses(after, inputs, targets, progress)
+        scores = _losses(computed(before, "fp32"), *rows, progress) - _losses(network, *rows, progress)
     mechanism = mechanism_in(recipe)
     delta = mechanism.delta if mechanism else accountant.default_delta(manifest.splits["train"].owners)
     found = asdict(verdict_on(scores, canaries.included_M, delta))
@@ -84,96 +86,41 @@ def audit(
         "epsilon_upper": mechanism.epsilon(mechanism.steps) if mechanism else None,
         "delta": delta,
         "scored_by": "share in the update" if white_box else "fall of the loss",
-        "extraction": _extraction(after, canaries, manifest.marks.end_id, progress),
+        "extraction": _extraction(network, canaries, manifest.marks.end_id, progress),
     }
     store.write_json(AUDIT_FILE, result)
     return result
 
 
-def _rows(canaries: Canaries, end_id: int) -> tuple[Tensor, Tensor]:
+def _rows(canaries: Canaries, end_id: int) -> tuple[Ids, Ids]:
     """Inputs and targets of every canary, as in training: an end token before, and one behind."""
-    tokens = np.pad(canaries.tokens_MT, ((0, 0), (1, 1)), constant_values=end_id)
-    rows = torch.from_numpy(tokens)
-    return rows[:, :-1], rows[:, 1:]
+    tokens = np.pad(canaries.tokens_MT, ((0, 0), (1, 1)), constant_values=end_id).astype(np.int64)
+    return tokens[:, :-1].copy(), tokens[:, 1:].copy()
 
 
-@torch.no_grad()
-def _losses(model: Network, inputs: Tensor, targets: Tensor, progress: Progress) -> NDArray[np.float64]:
+def _losses(network: Computed, inputs: Ids, targets: Ids, progress: Progress) -> NDArray[np.float64]:
     """The summed loss of each canary."""
-    model.eval()
     found = []
     with progress.stage("score the canaries", len(inputs), "canaries") as stage:
-        for rows, wanted in zip(torch.split(inputs, BATCH), torch.split(targets, BATCH), strict=True):
-            device = next(model.parameters()).device
-            found.append(model.losses(rows.to(device), wanted.to(device)).sum(1).cpu())
-            stage.advance(len(rows))
-    return torch.cat(found).double().numpy()
+        for start in range(0, len(inputs), BATCH):
+            part = slice(start, start + BATCH)
+            found.append(network.losses(inputs[part], targets[part]))
+            stage.advance(len(found[-1]))
+    return np.concatenate(found)
 
 
-def _others(store: Store, manifest: Manifest, context: int, planted: int) -> tuple[Tensor, Tensor]:
-    """Rows of some records that are no canaries; those were written behind all others."""
-    units = UnitRows(store, manifest, context, "record", 1)
-    random = np.random.default_rng(0)
-    there = units.count - planted
-    rows = units.rows(random.choice(there, min(there, OTHERS), replace=False), random)
-    return torch.from_numpy(rows.inputs_NT), torch.from_numpy(rows.targets_NT)
-
-
-def _share_in_the_update(
-    before: Network, after: Network, sources: list[tuple[Tensor, Tensor]], progress: Progress
-) -> NDArray[np.float64]:
-    """How much of each canary's gradient is in what training changed, all of them and other records explained together.
-
-    The plain inner product of update and gradient mostly tells what all rows have in common. So the update is written as a
-    weighted sum of the gradients of canaries and some other records, as nearly as can be (ridge regression), and the
-    canaries' weights are the scores. A random choice of COORDINATES of the model's weights is enough, and bounds the memory.
-
-    Args:
-        before, after: the model before and after training.
-        sources: inputs and targets, first of the canaries, then of other records.
-        progress: shows it.
-    """
-    first, last = dict(before.named_parameters()), dict(after.named_parameters())
-    random = torch.Generator().manual_seed(0)
-    share = min(1.0, COORDINATES / sum(weight.numel() for weight in first.values()))
-    chosen = {
-        name: torch.randperm(weight.numel(), generator=random)[: max(1, round(share * weight.numel()))]
-        for name, weight in first.items()
-    }
-
-    def picked(of: Callable[[str], Tensor]) -> Tensor:
-        return torch.cat([of(name).detach().flatten().cpu()[chosen[name]] for name in first]).double()
-
-    downhill = picked(lambda name: first[name] - last[name])
-    rows = [row for inputs, targets in sources for row in zip(inputs, targets, strict=True)]
-    device = next(before.parameters()).device
-    gradients = torch.empty(len(rows), len(downhill), dtype=torch.float64)
-    with progress.stage("score the canaries", len(rows), "rows") as stage:
-        for number, (inputs, targets) in enumerate(rows):
-            loss = before.loss(inputs[None].to(device), targets[None].to(device))
-            parts = dict(zip(first, torch.autograd.grad(loss, list(first.values())), strict=True))
-            gradients[number] = picked(parts.__getitem__)
-            stage.advance(1)
-    gradients /= gradients.norm(dim=1, keepdim=True).clamp(min=1e-12)
-    gram = gradients @ gradients.T + RIDGE * torch.eye(len(rows), dtype=torch.float64)
-    scores: NDArray[np.float64] = torch.linalg.solve(gram, gradients @ downhill).numpy()
-    return scores[: len(sources[0][0])]
-
-
-@torch.no_grad()
-def _extraction(model: Network, canaries: Canaries, end_id: int, progress: Progress) -> dict[str, int]:
+def _extraction(network: Computed, canaries: Canaries, end_id: int, progress: Progress) -> dict[str, int]:
     """How many canaries a greedy continuation of their first tokens brings back whole, of those put in and of those left out."""
-    model.eval()
-    tokens = torch.from_numpy(canaries.tokens_MT)
+    tokens = canaries.tokens_MT
     prompt = min(PROMPT, tokens.shape[1] // 2)
     whole = np.zeros(len(tokens), bool)
     with progress.stage("try to extract them", len(tokens), "canaries") as stage:
         for start in range(0, len(tokens), BATCH):
-            secret = tokens[start : start + BATCH].to(next(model.parameters()).device)
-            said = torch.nn.functional.pad(secret[:, :prompt], (1, 0), value=end_id)
+            secret = tokens[start : start + BATCH]
+            said = np.pad(secret[:, :prompt], ((0, 0), (1, 0)), constant_values=end_id)
             for _ in range(secret.shape[1] - prompt):
-                said = torch.cat([said, model(said)[:, -1:].argmax(-1)], 1)
-            whole[start : start + BATCH] = (said[:, 1:] == secret).all(1).cpu().numpy()
+                said = np.concatenate([said, network.next_logits(said).argmax(1)[:, None]], 1)
+            whole[start : start + BATCH] = (said[:, 1:] == secret).all(1)
             stage.advance(len(secret))
     put_in = canaries.included_M
     return {

@@ -4,9 +4,9 @@ Other rooms may use `Engine`, `Sampling`, `Labeller` and `computed`, a model of 
 it computes alone.
 """
 
-from .arrays import computed
+from .arrays import Computed, computed
 from .engine import Engine
 from .labels import Labeller
 from .sampling import Sampling
 
-__all__ = ["Engine", "Labeller", "Sampling", "computed"]
+__all__ = ["Computed", "Engine", "Labeller", "Sampling", "computed"]

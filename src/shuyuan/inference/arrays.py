@@ -1,6 +1,6 @@
 """What a model says of arrays, whatever framework computes it.
 
-Shapes: B rows, T tokens of a row, K classes.
+Shapes: B rows, T tokens of a row, K classes, V entries of the vocabulary.
 """
 
 from __future__ import annotations
@@ -23,6 +23,14 @@ class Computed(Protocol):
 
     def probabilities(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
         """The probability of each class (B, K)."""
+        ...
+
+    def losses(self, tokens_BT: NDArray[np.int64], targets_BT: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The sum of the cross entropies of each row (B,)."""
+        ...
+
+    def next_logits(self, tokens_BT: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The logits of the token after the last (B, V)."""
         ...
 
 

@@ -35,6 +35,22 @@ class InTorch:
         return float(total)
 
     @torch.inference_mode()
+    def losses(self, tokens_BT: NDArray[np.int64], targets_BT: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The sum of the cross entropies of each row (B,)."""
+        with self._precision.autocast():
+            losses_BT = self._model.losses(self._put(tokens_BT), self._put(targets_BT))
+        summed: NDArray[np.float64] = losses_BT.sum(1).double().cpu().numpy()
+        return summed
+
+    @torch.inference_mode()
+    def next_logits(self, tokens_BT: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The logits of the token after the last (B, V)."""
+        with self._precision.autocast():
+            logits_BV = self._model(self._put(tokens_BT))[:, -1]
+        found: NDArray[np.float32] = logits_BV.float().cpu().numpy()
+        return found
+
+    @torch.inference_mode()
     def probabilities(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
         """The probability of each class (B, K)."""
         with self._precision.autocast():

@@ -139,6 +139,16 @@ class RnnModel:
         compute = self._function("loss", summed, rows)
         return float(compute(self.inputs(tokens_BT), self.targets(targets_BT)))
 
+    def losses(self, tokens_BT: NDArray[np.int64], targets_BT: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The sum of the cross entropies of each row (B,), of a model that predicts at every position."""
+
+        def summed(tokens: Any, targets: Any) -> Any:
+            return tf.reduce_sum(cross_entropy(self.working(tokens, training=False), targets), 1)
+
+        compute = self._function("losses", summed, tf.TensorSpec((None, None), tf.int32))
+        found: NDArray[np.float64] = compute(self.inputs(tokens_BT), self.targets(targets_BT)).numpy()
+        return found.astype(np.float64)
+
     def probabilities(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
         """The probability of each class (B, K)."""
 
@@ -148,14 +158,14 @@ class RnnModel:
         found: NDArray[np.float64] = self._function("probabilities", softmax)(self.inputs(tokens_BT)).numpy()
         return found
 
-    def logits(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+    def next_logits(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         """The logits of the token after the last (B, V)."""
 
         def last(tokens: Any) -> Any:
             found = self.working(tokens, training=False)
             return found[:, -1] if found.shape.rank == 3 else found
 
-        found: NDArray[np.float32] = self._function("logits", last)(self.inputs(tokens_BT)).numpy()
+        found: NDArray[np.float32] = self._function("next", last)(self.inputs(tokens_BT)).numpy()
         return found
 
     def _function(self, name: str, compute: Any, *others: Any) -> Any:

@@ -162,5 +162,5 @@ class RereadSlots:
         self._idle.append(slot)
 
     def _next(self, slot: int) -> Floats:
-        found: Floats = self._model.logits(np.array([self._texts[slot]], np.int64))[0]
+        found: Floats = self._model.next_logits(np.array([self._texts[slot]], np.int64))[0]
         return found

@@ -25,6 +25,10 @@ class Framework(Protocol):
         """Makes the framework compute the same bits each time, inside."""
         ...
 
+    def starting_model(self, recipe: Recipe, manifest: Manifest) -> Any:
+        """The model before step 1: drawn from the seed, or the one that `model.from` names."""
+        ...
+
     def trainable(self, recipe: Recipe, manifest: Manifest) -> Any:
         """The model before step 1, with what is trained beside it."""
         ...

@@ -16,7 +16,7 @@ from .keras_backend import KerasBackend, repeatable
 from .keras_private import PrivateKerasBackend
 
 __all__ = [
-    "backend", "private_backend", "repeatable", "save", "scratch", "trainable", "versions", "weights_digest",
+    "backend", "private_backend", "repeatable", "save", "scratch", "starting_model", "trainable", "versions", "weights_digest",
 ]  # fmt: skip
 
 
@@ -26,15 +26,18 @@ def versions() -> dict[str, str]:
     return {"tensorflow": tf.__version__, "keras": keras.__version__}
 
 
-def trainable(recipe: Recipe, manifest: Manifest) -> RnnModel:
+def starting_model(recipe: Recipe, manifest: Manifest) -> RnnModel:
     """The model before step 1."""
     end_id = manifest.marks.end_id
     return rnn_folder.starting_model(recipe.model, manifest.vocab_size, end_id, manifest.labels, recipe.seed)
 
 
+trainable = starting_model
+
+
 def scratch(recipe: Recipe, manifest: Manifest) -> RnnModel:
     """A model of the same shape to try steps on."""
-    return trainable(recipe, manifest)
+    return starting_model(recipe, manifest)
 
 
 def weights_digest(model: RnnModel) -> str:
