@@ -73,13 +73,14 @@ def plan(recipe: str | Path | Recipe | dict[str, Any]) -> dict[str, Any]:
     return pipeline.plan_for(checked, None, Progress())
 
 
-def load(run: str | Path, key: str | None = None) -> LoadedRun:
+def load(run: str | Path, key: str | None = None, variant: str = "original") -> LoadedRun:
     """A trained run, ready to generate.
 
     Args:
         run: the run folder.
         key: where the vault's key is ("env:NAME", "file:PATH", …); default: where the recipe says.
+        variant: which variant of its model, such as "int8"; default: the trained model itself.
     """
     from .pipeline import LoadedRun
 
-    return LoadedRun(run, key)
+    return LoadedRun(run, key, variant=variant)

@@ -13,7 +13,7 @@ from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__, data, evaluate, hardware, planning, report, train, vault
+from . import __version__, compress, data, evaluate, hardware, planning, report, train, vault
 from . import recipe as recipes
 from .errors import MachineError, PrivacyError, RecipeError, RunError, ShuyuanError, VaultError
 from .inference import Engine, Labeller
@@ -23,7 +23,16 @@ from .privacy.data_sets import DataSetLedger, data_set_id, together
 from .privacy.ledger import LEDGER_FILE, spent
 from .progress import Progress, Stop
 from .recipe import Recipe
-from .runs import LOCK_FILE, RECIPE_FILE, Run, not_prepared, not_trained
+from .runs import (
+    LOCK_FILE,
+    ORIGINAL,
+    RECIPE_FILE,
+    Run,
+    not_prepared,
+    not_trained,
+    variant_folder,
+    variants_in,
+)
 from .train.memory import forget_peak, give_back, peak_memory
 from .train.training import METRICS_FILE
 
@@ -191,7 +200,7 @@ def _worth_keeping(run: Run) -> bool:
 
 
 def run(target: Target, *, model: Any = None, **options: Any) -> dict[str, Any]:
-    """Everything the recipe asks for: plan, prepare, train, evaluate, report. Options as in `begin`.
+    """Everything the recipe asks for: plan, prepare, train, compress, evaluate, report. Options as in `begin`.
 
     Args:
         target: as in `begin`.
@@ -216,6 +225,7 @@ def everything(job: Job) -> None:
     make_plan(job)
     prepare(job)
     train_model(job)
+    compress_model(job)
     evaluate_model(job)
     if job.recipe.audit.canaries and not job.store.exists(evaluate.AUDIT_FILE):
         audit_model(job)
@@ -354,13 +364,60 @@ def train_model(job: Job) -> None:
         job.store.write_json(PLAN_FILE, plan)
 
 
-def evaluate_model(job: Job, *, again: bool = False) -> dict[str, Any]:
-    """Scores the model on the held-out splits and writes samples; once, unless `again`."""
-    if job.store.exists(evaluate.SCORES_FILE) and job.store.exists(evaluate.SAMPLES_FILE) and not again:
-        scores: dict[str, Any] = job.store.read_json(evaluate.SCORES_FILE)
-        return scores
+def variants(recipe: Recipe, quantize: Sequence[str], prune: Sequence[float]) -> list[compress.Variant]:
+    """The variants that options ask for, by the rules of a recipe's [compress] table; int8 where neither they nor it ask for any.
+
+    Raises:
+        RecipeError: a share is not between 0 and 1.
+    """
+    if not quantize and not prune:
+        if recipe.compress:
+            return []
+        quantize = ["int8"]
+    asked = {"quantize": list(quantize) or None, "prune": list(prune) or None}
+    checked = recipe.replace(compress={key: value for key, value in asked.items() if value})
+    return compress.wanted(checked.compress)
+
+
+def compress_model(job: Job, more: Sequence[compress.Variant] = ()) -> list[str]:
+    """Makes the smaller variants that the recipe asks for, and others; those that are there already cost nothing.
+
+    Args:
+        job: a trained run, opened.
+        more: variants beside the recipe's.
+
+    Returns:
+        The names of all that the run has now, the original first.
+    """
+    asked = [*compress.wanted(job.recipe.compress), *more]
+    there = variants_in(job.store.names())
+    if not there:
+        raise not_trained(job.run.path)
+    missing = [variant for variant in dict.fromkeys(asked) if variant.name not in there]
+    if not missing:
+        return there
     give_back()
-    scores = evaluate.evaluate(job.recipe, job.store, _prepared(job), job.progress)
+    manifest = _prepared(job)
+    tokenizer_json = None if manifest.image else job.store.read("data/tokenizer.json").decode()
+    sums = together(job.recipe, job.store)
+    with job.progress.stage("compress", len(missing), "variants") as stage:
+        for variant in missing:
+            card = report.model_card(job.recipe, manifest, sums, variant)
+            compress.compress(job.store, variant, tokenizer_json, card)
+            stage.advance()
+    _measured_peak(job)
+    return variants_in(job.store.names())
+
+
+def evaluate_model(job: Job, *, again: bool = False) -> dict[str, Any]:
+    """Scores the model and its variants on the held-out splits and writes samples; each once, unless `again`."""
+    names = job.store.names()
+    if all(file in names for file in (evaluate.SCORES_FILE, evaluate.SAMPLES_FILE)) and not again:
+        scores: dict[str, Any] = job.store.read_json(evaluate.SCORES_FILE)
+        if set(variants_in(names)) <= scores.get(job.recipe.task, {}).keys():
+            return scores
+    give_back()
+    scores = evaluate.evaluate(job.recipe, job.store, _prepared(job), job.progress, again=again)
     _measured_peak(job)
     return scores
 
@@ -467,18 +524,31 @@ class LoadedRun:
         path: the run folder.
         key: where the vault's key is, instead of where the recipe says.
         progress: is told when a text is cut to the model's context.
+        variant: which of the run's variants answers. Default: the original, with nothing done to it.
+
+    Raises:
+        RunError: there is no model yet, or no such variant.
 
     Example:
         >>> shuyuan.load("runs/demo").generate("def main(")  # doctest: +SKIP
     """
 
-    def __init__(self, path: str | Path, key: str | None = None, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        key: str | None = None,
+        progress: Progress | None = None,
+        variant: str = ORIGINAL,
+    ) -> None:
         with look(path, key) as job:
-            if not job.store.exists("model"):
+            there = variants_in(job.store.names())
+            if not there:
                 raise not_trained(job.run.path)
+            if variant not in there:
+                raise _no_variant(variant, there, job.run.path)
             self.recipe = job.recipe
             self._image = _prepared(job).image
-            self._model = load_network(job.store)
+            self._model = load_network(job.store, variant_folder(variant))
             self._tokenizer = None if self._image else data.load_tokenizer(job.store)
             self._progress = progress
 
@@ -515,6 +585,15 @@ class LoadedRun:
             return labeller.label_images(data.read_image(record, self._image) for record in records)
         assert self._tokenizer is not None
         return labeller.label([str(record) for record in records], self._tokenizer)
+
+
+def _no_variant(variant: str, there: Sequence[str], path: Path) -> RunError:
+    return RunError(
+        "run.no-variant",
+        f"The run has no variant {variant[:40]}; it has: {', '.join(there)}.",
+        where=str(path),
+        mend=f"Name one of these, or make it: shuyuan compress {path} --quantize int8 --prune 0.5",
+    )
 
 
 def _ledger(job: Job) -> Iterator[dict[str, Any]]:

@@ -19,7 +19,6 @@ from .errors import RecipeError
 
 # What DESIGN promises and this version does not have yet. A recipe that asks for it is refused, never half obeyed.
 UNAVAILABLE = {
-    "compress": "compression",
     "evaluate": "further evaluation tasks",
 }
 BUILT_IN_SOURCES = ("stdlib", "packages", "digits")
@@ -54,6 +53,7 @@ MOST_STEPS, MOST_SEQUENCES = 10**12, 2**24  # beyond: a digit too many, refused 
 
 Maskable = Literal["email", "phone", "national-id", "card", "iban", "ip", "url-credentials"]
 Auto = Literal["auto"]
+Quantized = Literal["int8", "int4"]
 
 
 class Budget:
@@ -541,6 +541,45 @@ class Vault(Section):
         return key
 
 
+class Compress(Section):
+    """Smaller variants of the trained model, each kept and scored beside it: leave the table out and there are none."""
+
+    quantize: Quantized | list[Quantized] | None = Field(
+        None,
+        description="Weights as whole numbers: int8, int4, or both in a list. At 4 bits the embedding and the head have 8.",
+    )
+    prune: float | list[float] | None = Field(
+        None,
+        description="The share of the weights that are left out, the smallest of each matrix: above 0 and below 1, or several in a "
+        "list. With `quantize` there is also a variant that is pruned and rounded.",
+    )
+
+    @property
+    def kinds(self) -> list[Quantized]:
+        """What `quantize` lists."""
+        return self.quantize if isinstance(self.quantize, list) else [self.quantize] if self.quantize else []
+
+    @property
+    def shares(self) -> list[float]:
+        """What `prune` lists."""
+        return self.prune if isinstance(self.prune, list) else [self.prune] if self.prune is not None else []
+
+    @model_validator(mode="after")
+    def _something(self) -> Compress:
+        if not all(0 < share < 1 for share in self.shares):
+            raise ValueError("prune: must lie above 0 and below 1: the share of the weights to leave out")
+        if any(round(100 * share, 4) != round(100 * share) for share in self.shares):
+            raise ValueError("prune: must be whole percents, such as 0.5; the variant is named by them")
+        if not self.kinds and not self.shares:
+            raise ValueError(
+                'quantize: asks for nothing; write quantize = "int8", prune = 0.5, or take the table out'
+            )
+        for key, given in (("quantize", self.kinds), ("prune", self.shares)):
+            if len(set(given)) < len(given):
+                raise ValueError(f"{key}: names the same thing twice")
+        return self
+
+
 class Report(Section):
     """The run's page."""
 
@@ -571,6 +610,7 @@ class Recipe(Section):
     privacy: Privacy | None = Field(None, description=Privacy.__doc__)
     audit: Audit = Field(Audit(), description=Audit.__doc__)
     vault: Vault | None = Field(None, description=Vault.__doc__)
+    compress: Compress | None = Field(None, description=Compress.__doc__)
     report: Report = Field(Report(), description=Report.__doc__)
     resolved: dict[str, Any] = Field(
         {},

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from .recipe import Recipe
 
 RECIPE_FILE = "recipe.toml"
 LOCK_FILE = ".lock"
+ORIGINAL = "original"  # the variant that nothing was done to
+COMPRESSED = "compressed"
 
 
 class Run:
@@ -150,3 +152,21 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def variant_folder(variant: str) -> str:
+    """Where a variant of the model lies in the run folder."""
+    return "model" if variant == ORIGINAL else f"{COMPRESSED}/{variant}"
+
+
+def variants_in(names: Collection[str]) -> list[str]:
+    """The variants that a run has, the original first.
+
+    Args:
+        names: of all files of the run.
+    """
+    found = {
+        name.split("/")[1] for name in names if name.startswith(f"{COMPRESSED}/") and name.count("/") > 1
+    }
+    trained = any(name.startswith("model/") for name in names)
+    return [ORIGINAL, *sorted(found)] if trained else []

@@ -14,9 +14,25 @@ import numpy as np
 import pytest
 
 from shuyuan.errors import MachineError, ShuyuanError
-from shuyuan.models import config_for, keras_library, load_network, rnn_folder
-from shuyuan.models.keras_file import CONFIG, WEIGHTS, read_table, stack_of
-from shuyuan.models.rnn import build, from_bytes, to_bytes
+from shuyuan.models import (
+    RnnConfig,
+    config_for,
+    keras_library,
+    load_network,
+    pack,
+    rnn_folder,
+    save_compressed,
+)
+from shuyuan.models.keras_file import CONFIG, WEIGHTS, check_table, read_table, stack_of
+from shuyuan.models.rnn import (
+    RnnModel,
+    build,
+    from_bytes,
+    from_layers,
+    inner_matrices,
+    named_weights,
+    to_bytes,
+)
 from shuyuan.recipe import Model
 from shuyuan.vault import OpenStore
 
@@ -252,3 +268,66 @@ def test_tensorflow_is_loaded_quietly() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
     assert tf.config.list_logical_devices()[0].device_type == "CPU"
+
+
+# ---- compressed ----------------------------------------------------------------------------------------------------
+
+
+def test_compressed_layers_and_weights_come_back(tmp_path: Path) -> None:
+    """Every kind of layer with weights, as float32 in the compressed format: the very same outputs."""
+    plain = keras.Sequential(
+        [
+            L.Input((None,), dtype="int32"),
+            L.Embedding(9, 6),
+            L.Bidirectional(L.LSTM(5, return_sequences=True)),
+            L.Conv1D(4, 3, padding="causal"),
+            L.GRU(7, return_sequences=True),
+            L.LayerNormalization(),
+            L.SimpleRNN(3, return_sequences=True),
+            L.TimeDistributed(L.Dense(8)),
+            L.Dense(9),
+        ]
+    )
+    random = np.random.default_rng(1)
+    for weight in plain.weights:
+        weight.assign(random.normal(size=weight.shape))
+    stack = stack_of(read_table(to_bytes(plain), "x"), "x")
+    model = RnnModel(RnnConfig(9, stack, 16, given=True), plain)
+    inner = inner_matrices(plain)
+    assert len(inner) == 10 and not any("embeddings" in name for name in inner)
+    tokens = random.integers(0, 9, (2, 11))
+    for bits in (32, 8):
+        with OpenStore(tmp_path) as store:
+            with store.folder("model") as folder:
+                save_compressed(
+                    folder, model, "{}", "# Card", lambda _, weight, bits=bits: pack(weight, bits)
+                )
+            back = load_network(store)
+        assert back.config.stack == stack
+        said, right = back.plain(tokens).numpy(), plain(tokens).numpy()
+        assert np.linalg.norm(said - right) <= (0 if bits == 32 else 0.2) * np.linalg.norm(right)
+
+
+def test_rows_are_outputs_and_tokens(tmp_path: Path) -> None:
+    """One loud output and one loud token: the scales of the others do not follow them."""
+    plain = keras.Sequential([L.Input((None,)), L.Embedding(9, 6), L.Dense(5), L.Dense(9)])
+    named = named_weights(plain)
+    assert named["0.embeddings"].shape == (9, 6) and named["1.kernel"].shape == (5, 6)
+    np.testing.assert_array_equal(named["1.kernel"], plain.weights[1].numpy().T)
+
+
+@pytest.mark.parametrize("change", ["layer", "missing", "shape"])
+def test_compressed_weights_of_another_model_are_refused(change: str) -> None:
+    plain = keras.Sequential([L.Input((None,)), L.Embedding(9, 6), L.Dense(9)])
+    table, weights = read_table(to_bytes(plain), "x"), named_weights(plain)
+    if change == "layer":
+        table["config"]["layers"][-1]["class_name"] = "Lambda"
+        with pytest.raises(ShuyuanError, match="unknown-layer"):
+            check_table(table, "x")
+        return
+    name = "1.kernel"
+    weights |= {name: weights[name][:-1]} if change == "shape" else {}
+    if change == "missing":
+        del weights[name]
+    with pytest.raises(ShuyuanError, match="another"):
+        from_layers(table, weights, "x")

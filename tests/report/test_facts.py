@@ -137,7 +137,7 @@ def test_the_public_part_reads_open_files_alone(make_run: MakeRun) -> None:
     run, store = make_run(sealed=True)
     found = facts.gather(run, store, whole=False)
     assert set(store.reads) == {"plan.json"}  # type: ignore[attr-defined]
-    assert not (found.metrics or found.manifest or found.scores or found.samples or found.model_bytes)
+    assert not (found.metrics or found.manifest or found.scores or found.samples or found.variant_bytes)
     assert found.trained
 
 

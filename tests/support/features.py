@@ -188,9 +188,16 @@ def has_verb(verb: str, *more: str) -> Check:
     return check
 
 
-def compresses(**how: object) -> Check:
+def compresses(variant: str, **how: object) -> Check:
     def check(family: Family, folder: Path) -> None:
-        family.run(folder, main_task(family), compress=how)
+        summary = family.run(folder, main_task(family), compress=how)
+        sizes = {name: facts["bytes"] for name, facts in summary["variants"].items()}
+        assert sizes.keys() == {"original", variant} and sizes[variant] < sizes["original"]
+        scores = summary["scores"][main_task(family)]
+        assert scores.keys() == sizes.keys() and scores[variant]["validation.loss"] > 0
+        loaded = shuyuan.load(folder / "run", variant=variant)
+        if not family.images:
+            assert isinstance(loaded.generate("line 1", max_tokens=4, seed=1), str)
 
     return check
 
@@ -256,9 +263,9 @@ FEATURES = {
     ),
     "gguf": Feature("export as GGUF", exports("gguf"), NOT_YET),
     "onnx": Feature("export as ONNX", exports("onnx"), NOT_YET),
-    "pruning": Feature("pruning", compresses(prune=0.5), NOT_YET),
-    "int8": Feature("int8", compresses(quantize="int8"), NOT_YET),
-    "int4": Feature("int4", compresses(quantize="int4"), NOT_YET),
+    "pruning": Feature("pruning, the smallest weights of each matrix", compresses("pruned-50", prune=0.5)),
+    "int8": Feature("int8, weights alone", compresses("int8", quantize="int8")),
+    "int4": Feature("int4, weights alone, embedding and head int8", compresses("int4", quantize="int4")),
     "serve": Feature("serve", has_verb("serve"), NOT_YET),
     "distributed": Feature("a recipe on several processes", trains_with(processes=2), NOT_YET),
 }

@@ -7,6 +7,7 @@ import typer
 from . import (
     audit,
     classify,
+    compress,
     doctor,
     evaluate,
     export,
@@ -37,6 +38,7 @@ for verb in (
     plan,
     prepare,
     train,
+    compress,
     evaluate,
     audit,
     report,

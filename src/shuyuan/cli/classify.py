@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .frame import AsJson, Debug, Folder, Key, frame
+from .frame import AsJson, Debug, Folder, Key, Variant, frame
 from .run import visible
 
 
@@ -20,6 +20,7 @@ def classify(
             help="Texts, or the paths of images where the run reads images; - or left out: stdin, one a line.",
         ),
     ] = None,
+    variant: Variant = "original",
     key: Key = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -28,7 +29,7 @@ def classify(
     with frame(as_json, debug) as answer:
         from .. import pipeline
 
-        loaded = pipeline.LoadedRun(run, key, answer.screen)
+        loaded = pipeline.LoadedRun(run, key, answer.screen, variant)
         given = sys.stdin.read().splitlines() if not records or records == ["-"] else records
         kind = "image" if loaded.recipe.images else "text"
         told = [

@@ -30,6 +30,9 @@ Changes = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="The run folder [default: runs/NAME].")]
 Where = Annotated[Path, typer.Argument(metavar="RUN|RECIPE", help="A run folder or a recipe file.")]
+Variant = Annotated[
+    str, typer.Option(help="Which variant of the model, such as int8 or pruned-50; `info` lists them.")
+]
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .frame import AsJson, Debug, Folder, Key, frame
+from .frame import AsJson, Debug, Folder, Key, Variant, frame
 from .run import visible
 
 
@@ -21,6 +21,7 @@ def generate(
         float | None, typer.Option(help="Choose among the likeliest tokens of this total share.")
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 1,
+    variant: Variant = "original",
     key: Key = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -38,7 +39,7 @@ def generate(
             "top_p": top_p,
             "seed": seed,
         }
-        stream = pipeline.LoadedRun(run, key, answer.screen).stream(prompt, **settings)
+        stream = pipeline.LoadedRun(run, key, answer.screen, variant).stream(prompt, **settings)
         if as_json:
             text = "".join(stream)
             answer.give({"prompt": prompt, "text": text, **settings}, lambda: None)

@@ -46,6 +46,7 @@ def show_summary(out: Any, summary: dict[str, Any]) -> None:
     from rich.table import Table
 
     from ..tasks import task_named
+    from .compress import show_variants
     from .screen import duration, promise, promise_together, quantity
 
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
@@ -73,6 +74,8 @@ def show_summary(out: Any, summary: dict[str, Any]) -> None:
         table.add_row("data set", promise_together(summary["data_set"]))
     table.add_row("sealed", "yes" if summary["sealed"] else "no: this run lies in the clear")
     out.print(table)
+    if len(summary["variants"]) > 1:
+        show_variants(out, summary["variants"])
     if summary["scores"]:
         show_scores(out, summary["scores"])
 

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .bigram import Bigram
-from .scores import AUDIT_FILE, LABELS_FILE, ORIGINAL, SAMPLES_FILE, SCORES_FILE, evaluate
+from .scores import AUDIT_FILE, LABELS_FILE, SAMPLES_FILE, SCORES_FILE, evaluate
 
 if TYPE_CHECKING:
     from .auditing import audit
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 __all__ = [
     "AUDIT_FILE",
     "LABELS_FILE",
-    "ORIGINAL",
     "SAMPLES_FILE",
     "SCORES_FILE",
     "Bigram",

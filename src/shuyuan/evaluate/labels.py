@@ -57,7 +57,7 @@ def score_labels(
 
 
 def label_samples(
-    recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork
+    recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork, progress: Progress
 ) -> list[dict[str, Any]]:
     """A few held-out records: the text, or that it is an image, what the model says of it, and its label."""
     split = "validation" if "validation" in manifest.splits else "train"

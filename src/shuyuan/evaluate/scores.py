@@ -13,7 +13,7 @@ from ..inference import Engine
 from ..models import AnyNetwork, load_network
 from ..progress import Progress
 from ..recipe import Recipe
-from ..runs import not_trained
+from ..runs import ORIGINAL, not_trained, variant_folder, variants_in
 from ..tasks import task_named
 from ..vault import Store
 from .bigram import Bigram
@@ -24,20 +24,23 @@ SCORES_FILE = "scores.json"
 SAMPLES_FILE = "samples.json"
 LABELS_FILE = "labels.json"  # of tasks with labels: what stands behind their scores
 AUDIT_FILE = "audit.json"
-ORIGINAL = "original"  # the variant that nothing was done to
 COUNTED_TOKENS = 1 << 19  # that the bigram counts at once; more take longer, and memory
 SAMPLES = 3
 MOST_LAST = 16_384  # windows that a model is scored on which predicts one token of each
 PROMPT_TOKENS = 8  # a record shorter than this gives no prompt
 
 
-def evaluate(recipe: Recipe, store: Store, manifest: Manifest, progress: Progress) -> dict[str, Any]:
-    """Scores the model on validation and test, beside a baseline, and writes three samples.
+def evaluate(
+    recipe: Recipe, store: Store, manifest: Manifest, progress: Progress, again: bool = False
+) -> dict[str, Any]:
+    """Scores the model and its variants on validation and test, beside a baseline, and writes three samples.
 
     Args:
         recipe: as resolved; its precision is the one that scores are computed in.
         store: the run's files; scores.json and samples.json are written, and labels.json for tasks with labels.
         manifest: what was prepared.
+        progress: shows it.
+        again: also what was scored before.
 
     Returns:
         {task: {variant: {"SPLIT.METRIC": value}}}
@@ -45,28 +48,42 @@ def evaluate(recipe: Recipe, store: Store, manifest: Manifest, progress: Progres
     Raises:
         RunError: there is no trained model yet.
     """
-    if not store.exists("model"):
+    variants = variants_in(store.names())
+    if not variants:
         raise not_trained(store.path)
-    model = load_network(store)
+    metrics: dict[str, Any] = {} if again else _before(store, SCORES_FILE).get(recipe.task, {})
+    details: dict[str, Any] = {} if again else _before(store, LABELS_FILE)
+    for variant in variants:
+        is_original = variant == ORIGINAL
+        if variant in metrics and not (is_original and not store.exists(SAMPLES_FILE)):
+            continue
+        model = load_network(store, variant_folder(variant))
+        if manifest.labels:
+            metrics[variant], details[variant] = score_labels(recipe, store, manifest, model, progress)
+        else:
+            metrics[variant] = _score_tokens(recipe, store, manifest, model, progress, beside=is_original)
+        if is_original:
+            write = label_samples if manifest.labels else _samples
+            store.write_json(SAMPLES_FILE, write(recipe, store, manifest, model, progress))
     if manifest.labels:
-        metrics, details = score_labels(recipe, store, manifest, model, progress)
-        store.write_json(LABELS_FILE, {ORIGINAL: details})
-        samples = label_samples(recipe, store, manifest, model)
-    else:
-        metrics = _score_tokens(recipe, store, manifest, model, progress)
-        samples = _samples(recipe, store, manifest, model, progress)
-    scores: dict[str, Any] = {recipe.task: {ORIGINAL: metrics}}
+        store.write_json(LABELS_FILE, details)
+    scores: dict[str, Any] = {recipe.task: {variant: metrics[variant] for variant in variants}}
     store.write_json(SCORES_FILE, scores)
-    store.write_json(SAMPLES_FILE, samples)
     return scores
 
 
+def _before(store: Store, file: str) -> dict[str, Any]:
+    """What was scored before; empty where nothing was."""
+    found: dict[str, Any] = store.read_json(file) if store.exists(file) else {}
+    return found
+
+
 def _score_tokens(
-    recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork, progress: Progress
+    recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork, progress: Progress, beside: bool
 ) -> dict[str, float]:
-    """{"SPLIT.METRIC": value} of a model that predicts tokens, beside a Kneser-Ney bigram."""
+    """{"SPLIT.METRIC": value} of a model that predicts tokens; `beside` it, those of a Kneser-Ney bigram."""
     task = task_named(recipe.task)
-    bigram = _fit_bigram(recipe, store, manifest, progress)
+    bigram = _fit_bigram(recipe, store, manifest, progress) if beside else None
     precision = choose_precision(recipe.train.precision, detect())
     at_once = recipe.train.micro_batch
     assert isinstance(at_once, int)  # resolved; what training had room for, this has too
@@ -81,7 +98,8 @@ def _score_tokens(
         loss = mean_loss(model, scored, at_once, precision, progress, split)
         facts = manifest.splits[split]
         scores = task.metrics(loss, facts.tokens, facts.text_bytes)
-        scores["bigram_loss"] = bigram.loss(windows.in_order(at_once))
+        if bigram is not None:
+            scores["bigram_loss"] = bigram.loss(windows.in_order(at_once))
         metrics |= {f"{split}.{name}": value for name, value in scores.items()}
     return metrics
 

@@ -16,7 +16,9 @@ from ..vault import Store, open_model_folder
 from .config import TransformerConfig, is_native
 from .hub_config import HubConfig
 from .image_config import IMAGE_TYPE, ImageConfig
+from .packed_file import TABLE, kinds
 from .rnn_config import MODEL_TYPE, RnnConfig
+from .weights import FLOATS, read_header
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -138,21 +140,22 @@ def read_config(store: Store, name: str) -> TransformerConfig | ImageConfig:
             where=where,
             mend='Write model.family = "rnn".',
         )
-    config = HubConfig.from_hub(table, where=where)
+    packed = kinds(table, where)
+    config = HubConfig.from_hub({key: table[key] for key in table if key != TABLE}, where=where)
+    if packed is not None:
+        return replace(config, tensors={name: kind.shape for name, kind in packed.items()})
     has_weights = any(file.endswith(".safetensors") for file in store.names(name))
     return replace(config, tensors=_stored_shapes(store, name)) if has_weights else config
 
 
 def _stored_shapes(store: Store, name: str) -> dict[str, tuple[int, ...]]:
     """Name and shape of every stored parameter."""
-    from .weights import read_header  # it knows torch's types, and only other architectures need it here
-
     place = PurePosixPath(store.path.as_posix(), name)
     shapes = {}
     for file in weight_files(store, name):
         with store.open(f"{name}/{file}".removeprefix("/")) as reader:
             header = read_header(reader, str(place / file))
-        shapes.update({tensor: at.shape for tensor, at in header.items() if at.dtype.is_floating_point})
+        shapes.update({tensor: at.shape for tensor, at in header.items() if at.dtype in FLOATS})
     return shapes
 
 

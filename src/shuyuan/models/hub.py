@@ -7,7 +7,7 @@ pickle can run code when it is opened, so none is ever opened.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -21,13 +21,22 @@ from ..vault import Folder, Reader, Store
 from .classifier import Classifier
 from .cnn import ImageClassifier, image_classifier, loaded_classifier
 from .config import HEAD, LABEL_HEAD, TransformerConfig
-from .folder import CONFIG_FILE, LARGEST_JSON_BYTES, WEIGHTS_FILE, opened, read_config, weight_files
+from .folder import (
+    CONFIG_FILE,
+    LARGEST_JSON_BYTES,
+    WEIGHTS_FILE,
+    opened,
+    read_config,
+    read_json,
+    weight_files,
+)
 from .hub_config import HubConfig
 from .hub_model import HubModel, build
 from .image_config import ImageConfig
 from .layout import pieces
+from .packed_file import TABLE, Pack, kinds, read_packed, write_packed
 from .transformer import Transformer
-from .weights import Place, check_shapes, damaged, read_header, read_tensor
+from .weights import FLOATS, Place, Shaped, check_shapes, damaged, read_header, read_tensor
 
 TOKENIZER_FILE = "tokenizer.json"
 # What goes with another architecture's weights and says nothing of records.
@@ -39,7 +48,9 @@ TextNetwork = Transformer | Classifier | HubModel
 Network = TextNetwork | ImageClassifier
 
 
-def save(folder: Folder, model: Network, tokenizer_json: str | None, card: str) -> None:
+def save(
+    folder: Folder, model: Network, tokenizer_json: str | None, card: str, pack: Pack | None = None
+) -> None:
     """Writes a model as a Hugging Face folder; one for text opens in transformers, vLLM and llama.cpp.
 
     Args:
@@ -47,14 +58,18 @@ def save(folder: Folder, model: Network, tokenizer_json: str | None, card: str) 
         model: its weights are written as float32; a tied head is not written twice.
         tokenizer_json: the content of tokenizer.json; None for a model that reads images.
         card: the model card, Markdown; becomes README.md.
+        pack: writes the weights in fewer bytes; then Shuyuan alone opens the folder.
 
     Raises:
         ShuyuanError: the tokenizer does not fit the model.
     """
     table, parameters = model.to_hub()
     weights = {name: weight.detach().float().cpu().numpy() for name, weight in parameters.items()}
+    if pack is None:
+        folder.write(WEIGHTS_FILE, *pieces(weights, {"format": "pt"}))
+    else:
+        table = table | {TABLE: write_packed(folder, weights, pack)}
     folder.write(CONFIG_FILE, _json(table))
-    folder.write(WEIGHTS_FILE, *pieces(weights, {"format": "pt"}))
     if not isinstance(model, ImageClassifier):
         assert tokenizer_json is not None
         _save_companions(folder, model, tokenizer_json)
@@ -163,19 +178,28 @@ def _read_weights(
 ) -> dict[str, Tensor]:
     """All stored parameters by name, in float32, checked against the configuration where that is ours."""
     prefix = f"{name}/" if name else ""
+    packed = kinds(read_json(store, name, CONFIG_FILE), f"{place}/{CONFIG_FILE}")
+    if packed is not None:
+        _check(packed, config, place)
+        return {tensor: torch.from_numpy(weight) for tensor, weight in read_packed(store, name, packed)}
     with ExitStack() as stack:
         readers = {file: stack.enter_context(store.open(prefix + file)) for file in weight_files(store, name)}
         headers = {file: read_header(reader, f"{place}/{file}") for file, reader in readers.items()}
-        places = _merge(headers, place)
-        if not isinstance(config, HubConfig):
-            expected = dict(config.shapes)
-            if isinstance(config, TransformerConfig) and config.tied and HEAD in places:
-                expected[HEAD] = expected[EMBEDDING]
-            check_shapes(places, expected, place)
+        _check(_merge(headers, place), config, place)
         weights = dict(_read_all(readers, headers, place))
     if type(config) is TransformerConfig and config.tied:
         _drop_tied_head(weights, place)
     return weights
+
+
+def _check(stored: Mapping[str, Shaped], config: TransformerConfig | ImageConfig, place: str) -> None:
+    """Compares what is stored with the shapes that one of our own configurations says."""
+    if isinstance(config, HubConfig):
+        return
+    expected = dict(config.shapes)
+    if isinstance(config, TransformerConfig) and config.tied and HEAD in stored:
+        expected[HEAD] = expected[EMBEDDING]
+    check_shapes(stored, expected, place)
 
 
 def _companions(store: Store, name: str) -> Iterator[tuple[str, bytes]]:
@@ -203,7 +227,7 @@ def _read_all(
 ) -> Iterator[tuple[str, Tensor]]:
     for file, header in headers.items():
         for tensor, at in header.items():
-            if at.dtype.is_floating_point:  # others are tables that a model computes for itself
+            if at.dtype in FLOATS:  # others are tables that a model computes for itself
                 yield tensor, read_tensor(readers[file], at, f"{place}/{file}")
 
 

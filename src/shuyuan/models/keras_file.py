@@ -58,10 +58,19 @@ def read_table(content: bytes, where: str) -> dict[str, Any]:
             names = set(archive.namelist())
     except (zipfile.BadZipFile, KeyError, ValueError, RecursionError, NotImplementedError, EOFError) as error:
         raise bad_file(f"it cannot be read ({type(error).__name__})", where) from None
-    if not isinstance(table, dict) or table.get("class_name") not in MODELS:
-        raise bad_file("it describes no Sequential or Functional model", where)
     if not names <= {CONFIG, METADATA, WEIGHTS}:
         raise bad_file("it holds other files than layers and weights", where)
+    return check_table(table, where)
+
+
+def check_table(table: Any, where: str) -> dict[str, Any]:
+    """The same table, once all layers in it are Keras' own.
+
+    Raises:
+        ShuyuanError: it describes no model, or names something else than known layers; that is named.
+    """
+    if not isinstance(table, dict) or table.get("class_name") not in MODELS:
+        raise bad_file("it describes no Sequential or Functional model", where)
     _check_names(table, where)
     return table
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import ShuyuanError
-from ..vault import Store
+from ..vault import Folder, Store
+from .config import in_block
 from .folder import CONFIG_FILE, read_json
+from .image_config import ImageConfig
+from .packed_file import Pack
 from .rnn_config import RnnConfig
 from .rnn_folder import is_recurrent
 
@@ -37,6 +40,44 @@ def load_network(store: Store, name: str = "model") -> AnyNetwork:
     from . import hub
 
     return hub.load(store, name)
+
+
+def save_compressed(
+    folder: Folder, model: AnyNetwork, tokenizer_json: str | None, card: str, pack: Pack
+) -> None:
+    """Writes a model of any family with its weights in fewer bytes; `load_network` opens it, and no other program.
+
+    Args:
+        folder: receives the files.
+        model: the network.
+        tokenizer_json: the content of tokenizer.json; None for a model that reads images.
+        card: the model card, Markdown.
+        pack: compresses one weight.
+    """
+    network: Any = model  # of the kind that its configuration says
+    if isinstance(model.config, RnnConfig):
+        from . import rnn_folder
+
+        assert tokenizer_json is not None  # recurrent models read text
+        rnn_folder.save(folder, network, tokenizer_json, card, pack)
+        return
+    from . import hub
+
+    hub.save(folder, network, tokenizer_json, card, pack)
+
+
+def inner_matrices(model: AnyNetwork) -> frozenset[str]:
+    """The names of the matrices and kernels that belong to neither embedding nor head, as `save_compressed` names them."""
+    network: Any = model
+    if isinstance(model.config, RnnConfig):
+        from .rnn import inner_matrices as of_keras
+
+        return of_keras(network.plain)
+    _, weights = network.to_hub()
+    names = (name for name, weight in weights.items() if weight.ndim > 1)
+    if isinstance(model.config, ImageConfig):
+        return frozenset(name for name in names if not name.startswith("head."))
+    return frozenset(filter(in_block, names))
 
 
 def open_slots(model: AnyNetwork, count: int, capacity: int) -> Any:

@@ -5,6 +5,7 @@ Legend: B rows, T positions, V entries of the vocabulary, K classes.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
@@ -23,6 +24,8 @@ from .working import working
 
 keras, tf = keras_library()
 
+EMBEDDING = ".embeddings"  # ends the name of an Embedding's weight
+BIAS = ".bias"
 NOTHING = -100  # a target that is not learned
 LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "simple": keras.layers.SimpleRNN}
 POLICIES = {"fp32": "float32", "bf16": "mixed_bfloat16"}
@@ -224,3 +227,64 @@ def from_bytes(content: bytes, where: str) -> Any:
         raise bad_file(
             f"Keras does not open it ({type(error).__name__}: {str(error)[:120]})", where
         ) from None
+
+
+# ---- compressed -----------------------------------------------------------------------------------------------------
+
+
+def named_weights(plain: Any) -> dict[str, NDArray[np.float32]]:
+    """All weights by place and name, outputs first, as compression wants them: Keras has them last."""
+    return {
+        name: np.ascontiguousarray(_outputs_first(name, variable.numpy()))
+        for name, variable in _variables(plain).items()
+    }
+
+
+def inner_matrices(plain: Any) -> frozenset[str]:
+    """The names of the matrices that belong to neither embedding nor head."""
+    names = [name for name, weight in named_weights(plain).items() if weight.ndim > 1]
+    return frozenset(name for name in names[:-1] if not name.endswith(EMBEDDING))
+
+
+def from_layers(table: dict[str, Any], weights: dict[str, NDArray[np.float32]], where: str) -> Any:
+    """The model of these layers with these weights.
+
+    Args:
+        table: what a `.keras` file says of its layers, checked.
+        weights: by the names of `named_weights`.
+        where: the file of the layers, for errors.
+
+    Raises:
+        ShuyuanError: Keras does not make such a model, or the weights are of another one.
+    """
+    try:
+        plain = keras.saving.deserialize_keras_object(copy.deepcopy(table), safe_mode=True)  # it eats it
+    except Exception as error:
+        raise bad_file(f"Keras makes no model of it ({type(error).__name__})", where) from None
+    variables = _variables(plain)
+    if variables.keys() != weights.keys():
+        raise bad_file("its weights are of another model", where)
+    for name, variable in variables.items():
+        expected = _outputs_first(name, variable.numpy())
+        if weights[name].shape != expected.shape:
+            raise bad_file(f"{name} is of another shape", where)
+        weight = np.moveaxis(weights[name], 0, -1) if _moves(name) else weights[name]
+        variable.assign(weight.reshape(variable.shape))
+    return plain
+
+
+def _variables(plain: Any) -> dict[str, Any]:
+    return {
+        f"{number}.{variable.path.split('/')[-1]}": variable for number, variable in enumerate(plain.weights)
+    }
+
+
+def _moves(name: str) -> bool:
+    return not name.endswith((EMBEDDING, BIAS))
+
+
+def _outputs_first(name: str, weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A GRU's two biases are one vector here, which no compression touches."""
+    if name.endswith(BIAS):
+        return weight.reshape(-1)
+    return np.moveaxis(weight, -1, 0) if _moves(name) else weight

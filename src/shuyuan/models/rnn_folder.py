@@ -8,20 +8,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ShuyuanError
 from ..recipe import Model
 from ..vault import Folder, Store
 from .folder import CONFIG_FILE, missing, opened, read_json
-from .keras_file import predicts, read_table, stack_of
+from .keras_file import check_table, predicts, read_table, stack_of
+from .packed_file import TABLE, Pack, kinds, read_packed, write_packed
 from .rnn_config import MODEL_TYPE, RnnConfig
 
 if TYPE_CHECKING:
     from .rnn import RnnModel
 
 KERAS_FILE = "model.keras"
+LAYERS_FILE = "layers.json"  # of a compressed model: what stands in model.keras beside the weights
 SUFFIX = ".keras"
 TOKENIZER_FILE = "tokenizer.json"
 LARGEST_FILE_BYTES = 2**34
@@ -88,7 +90,7 @@ def hand_in(model: Any, file: Path) -> None:
     file.write_bytes(content)
 
 
-def save(folder: Folder, model: RnnModel, tokenizer_json: str, card: str) -> None:
+def save(folder: Folder, model: RnnModel, tokenizer_json: str, card: str, pack: Pack | None = None) -> None:
     """Writes a model as a folder: model.keras, tokenizer.json, config.json and the card.
 
     Args:
@@ -96,12 +98,18 @@ def save(folder: Folder, model: RnnModel, tokenizer_json: str, card: str) -> Non
         model: its weights are float32.
         tokenizer_json: the content of tokenizer.json.
         card: the model card, Markdown; becomes README.md.
+        pack: writes the weights in fewer bytes, beside a file of the layers; then Shuyuan alone opens the folder.
     """
-    from .rnn import to_bytes
+    from .rnn import named_weights, to_bytes
 
     model.compute_in(None)
-    folder.write(CONFIG_FILE, json.dumps(model.config.to_json(), indent=2, ensure_ascii=False).encode())
-    folder.write(KERAS_FILE, to_bytes(model.plain))
+    table, content = model.config.to_json(), to_bytes(model.plain)
+    if pack is None:
+        folder.write(KERAS_FILE, content)
+    else:
+        folder.write(LAYERS_FILE, json.dumps(read_table(content, LAYERS_FILE), ensure_ascii=False).encode())
+        table[TABLE] = write_packed(folder, named_weights(model.plain), pack)
+    folder.write(CONFIG_FILE, json.dumps(table, indent=2, ensure_ascii=False).encode())
     folder.write(TOKENIZER_FILE, tokenizer_json.encode())
     folder.write("README.md", card.encode())
 
@@ -116,12 +124,21 @@ def load(store: Store, name: str = "model") -> RnnModel:
     Raises:
         ShuyuanError: a file is missing or damaged, or names something else than known layers of Keras.
     """
-    from .rnn import RnnModel, from_bytes
+    from .rnn import RnnModel, from_bytes, from_layers
 
-    content, where = _read(store, name)
-    stack = stack_of(read_table(content, where), where)
-    config = RnnConfig.from_json(read_json(store, name, CONFIG_FILE), stack, where=f"{name}/{CONFIG_FILE}")
-    return RnnModel(config, from_bytes(content, where))
+    table = read_json(store, name, CONFIG_FILE)
+    place = str(PurePosixPath(store.path.as_posix(), name))
+    packed = kinds(table, f"{place}/{CONFIG_FILE}")
+    if packed is None:
+        content, where = _read(store, name)
+        layers, plain = read_table(content, where), from_bytes(content, where)
+    else:
+        where = f"{place}/{LAYERS_FILE}"
+        layers = check_table(read_json(store, name, LAYERS_FILE), where)
+        weights = dict(read_packed(store, name, packed))
+        plain = from_layers(layers, weights, where)
+    config = RnnConfig.from_json(table, stack_of(layers, where), where=f"{place}/{CONFIG_FILE}")
+    return RnnModel(config, plain)
 
 
 def is_recurrent(table: dict[str, Any]) -> bool:

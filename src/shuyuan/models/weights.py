@@ -12,18 +12,19 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import ShuyuanError
 from ..vault import Reader
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 # 1024 layers of 11 tensors take 2 MB.
 LARGEST_HEADER_BYTES = 2**23
 PIECE_BYTES = 2**26  # read at once
-DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "I64": torch.int64}
+FLOATS = {"F32": 4, "BF16": 2, "F16": 2}  # bytes of a number
+DTYPES = FLOATS | {"I64": 8}
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -32,18 +33,19 @@ Shapes = Mapping[str, tuple[int, ...]]
 class Place:
     """Where a tensor lies in its file, and what it is."""
 
-    dtype: torch.dtype
+    dtype: str
     shape: tuple[int, ...]
     start: int
     size: int
 
 
-def read_header(reader: Reader, where: str) -> dict[str, Place]:
+def read_header(reader: Reader, where: str, known: Mapping[str, int] = DTYPES) -> dict[str, Place]:
     """What a safetensors file says it holds, checked against its size.
 
     Args:
         reader: the opened file.
         where: its name, for errors.
+        known: the types that may stand in it, with the bytes of a number.
 
     Returns:
         Tensor name to place.
@@ -62,7 +64,7 @@ def read_header(reader: Reader, where: str) -> dict[str, Place]:
         raise damaged("its header is no table", where)
     header.pop("__metadata__", None)
     base = 8 + length
-    places = {name: _place(name, entry, base, where) for name, entry in header.items()}
+    places = {name: _place(name, entry, base, where, known) for name, entry in header.items()}
     end = base
     for name, place in sorted(places.items(), key=lambda item: (item[1].start, item[1].size)):
         if place.start != end:
@@ -73,7 +75,14 @@ def read_header(reader: Reader, where: str) -> dict[str, Place]:
     return places
 
 
-def check_shapes(places: Mapping[str, Place], expected: Shapes, where: str) -> None:
+class Shaped(Protocol):
+    """Something stored that has a shape."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+def check_shapes(places: Mapping[str, Shaped], expected: Shapes, where: str) -> None:
     """Compares what a model's files hold with what its configuration says.
 
     Raises:
@@ -91,7 +100,19 @@ def check_shapes(places: Mapping[str, Place], expected: Shapes, where: str) -> N
 
 
 def read_tensor(reader: Reader, place: Place, where: str) -> Tensor:
-    """One tensor, as float32.
+    """One tensor of floats, as float32.
+
+    Raises:
+        ShuyuanError: the file has become shorter since its header was read.
+    """
+    import torch  # the layout itself is read without it
+
+    dtype = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}[place.dtype]
+    return torch.frombuffer(read_bytes(reader, place, where), dtype=dtype).view(place.shape).float()
+
+
+def read_bytes(reader: Reader, place: Place, where: str) -> bytearray:
+    """The bytes of one tensor.
 
     Raises:
         ShuyuanError: the file has become shorter since its header was read.
@@ -103,7 +124,7 @@ def read_tensor(reader: Reader, place: Place, where: str) -> Tensor:
         content[start : start + count] = piece
         if len(piece) != count:
             raise damaged("it has become shorter while it was read", where)
-    return torch.frombuffer(content, dtype=place.dtype).view(place.shape).float()
+    return content
 
 
 def damaged(why: str, where: str) -> ShuyuanError:
@@ -116,24 +137,24 @@ def damaged(why: str, where: str) -> ShuyuanError:
     )
 
 
-def _place(name: str, entry: Any, base: int, where: str) -> Place:
+def _place(name: str, entry: Any, base: int, where: str, known: Mapping[str, int]) -> Place:
     """Checks one entry of the header."""
     try:
         dtype, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
     except (TypeError, KeyError, ValueError):
         raise damaged(f"its entry {name[:80]} is not a tensor", where) from None
-    if not isinstance(dtype, str) or dtype not in DTYPES:
+    if not isinstance(dtype, str) or dtype not in known:
         raise ShuyuanError(
             "models.other-dtype",
             f"{name[:80]} is stored as {str(dtype)[:20]}, which this version does not read.",
             where=where,
-            mend=f"Use weights stored as one of: {', '.join(DTYPES)}.",
+            mend=f"Use weights stored as one of: {', '.join(known)}.",
         )
     if not isinstance(shape, list) or not 0 < len(shape) <= 8 or not all(_is_size(size) for size in shape):
         raise damaged(f"the shape of {name[:80]} is not a list of sizes", where)
-    if not _is_size(start) or not _is_size(stop) or stop - start != math.prod(shape) * DTYPES[dtype].itemsize:
+    if not _is_size(start) or not _is_size(stop) or stop - start != math.prod(shape) * known[dtype]:
         raise damaged(f"the bytes of {name[:80]} do not fit its shape", where)
-    return Place(DTYPES[dtype], tuple(shape), base + start, stop - start)
+    return Place(dtype, tuple(shape), base + start, stop - start)
 
 
 def _is_size(value: object) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal  # no float holds every slip of the finger
 from typing import Any
 
+from ..compress import wanted
 from ..data import Manifest
 from ..errors import MachineError, RecipeError
 from ..hardware import Hardware, Machines, Rates, assumed_rates
@@ -174,7 +175,7 @@ def plan(
         tokens=tokens,
         peak_bytes=memory.peak,
         seconds=seconds,
-        storage_bytes=storage_bytes(config, manifest, recipe.train),
+        storage_bytes=storage_bytes(config, manifest, recipe.train, wanted(recipe.compress)),
         fits=fits,
         advice=[]
         if fits

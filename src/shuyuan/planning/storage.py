@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ..compress import Variant
 from ..data import Manifest
 from ..models import ImageConfig, RnnConfig, TransformerConfig
 from ..recipe import Train
@@ -13,7 +16,10 @@ LOG_BYTES = 2_000_000  # metrics, scores, samples and the report; thinned, so th
 
 
 def storage_bytes(
-    config: TransformerConfig | ImageConfig | RnnConfig, manifest: Manifest, train: Train
+    config: TransformerConfig | ImageConfig | RnnConfig,
+    manifest: Manifest,
+    train: Train,
+    variants: Sequence[Variant] = (),
 ) -> int:
     """Bytes on disk at the fullest moment: while a checkpoint is written, the old ones and the safe one still stand."""
     tokens = sum(split.tokens for split in manifest.splits.values())
@@ -22,10 +28,20 @@ def storage_bytes(
     shards = tokens * each + records * RECORD_BYTES
     model = 4 * config.parameters
     checkpoint = 4 * learned_parameters(config, train.lora) + optimizer_bytes(config, train)
+    smaller = sum(round(config.parameters * _bytes_a_weight(variant)) for variant in variants)
+    vocabulary = VOCABULARY_ENTRY_BYTES * manifest.vocab_size
     return (
         shards
         + (train.keep + 2) * checkpoint
         + model
-        + 2 * VOCABULARY_ENTRY_BYTES * manifest.vocab_size
+        + smaller
+        + (2 + len(variants)) * vocabulary
         + LOG_BYTES
     )
+
+
+def _bytes_a_weight(variant: Variant) -> float:
+    """With scales, as if every weight lay in an inner matrix."""
+    scales = 0.5 if variant.bits == 4 else 0.0  # bits a weight
+    mask = 1.0 if variant.pruned else 0.0
+    return ((1 - variant.pruned) * variant.bits + scales + mask) / 8

@@ -12,18 +12,25 @@ from ..tasks import task_named
 from . import guarantee, sources, wording
 
 if TYPE_CHECKING:
+    from ..compress import Variant
     from ..data import Manifest
     from ..privacy.data_sets import Together
     from ..recipe import Recipe
 
 
-def model_card(recipe: Recipe, manifest: Manifest | None = None, data_set: Together | None = None) -> str:
+def model_card(
+    recipe: Recipe,
+    manifest: Manifest | None = None,
+    data_set: Together | None = None,
+    variant: Variant | None = None,
+) -> str:
     """The card as Markdown with the header that model hubs read.
 
     Args:
         recipe: as resolved.
         manifest: what was prepared; its counts are told only where the run is open.
         data_set: what all runs on the same data set have spent.
+        variant: what was done to make the model smaller.
 
     Example:
         >>> from shuyuan.recipe import check
@@ -37,7 +44,7 @@ def model_card(recipe: Recipe, manifest: Manifest | None = None, data_set: Toget
         _what(recipe),
         _data(recipe, manifest),
         _privacy(recipe, data_set),
-        _use(recipe),
+        _use(recipe) if variant is None else _smaller(recipe, variant),
         _limits(recipe),
     ]
     return "\n\n".join(parts) + "\n"
@@ -157,6 +164,24 @@ def _use(recipe: Recipe) -> str:
         f"from transformers import {auto}, AutoTokenizer\n\n"
         f'model = {auto}.from_pretrained("FOLDER")\n'
         'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n```'
+    )
+
+
+def _smaller(recipe: Recipe, variant: Variant) -> str:
+    """What was done to the weights, and how they are used then."""
+    done = []
+    if variant.pruned:
+        done.append(
+            f"the {wording.percent(variant.pruned)} of each inner matrix that are nearest to zero were left out"
+        )
+    if variant.bits < 32:
+        wide = ", of embedding and head to 8" if variant.bits < 8 else ""
+        done.append(f"the weights of matrices were rounded to {variant.bits} bits{wide}")
+    verb = "classify" if _has_labels(recipe) else "generate"
+    return (
+        f"## How it was made smaller\n\nFrom the trained model, without a look at any record: {'; '.join(done)}. "
+        "It takes fewer bytes where it is stored; when it is loaded it becomes float32 again, and is as fast as the original.\n\n"
+        f"## How to load it\n\nWith Shuyuan alone:\n\n```bash\nshuyuan {verb} RUN --variant {variant.name} …\n```"
     )
 
 

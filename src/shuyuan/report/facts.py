@@ -18,11 +18,10 @@ from ..privacy import mechanism_in
 from ..privacy.data_sets import Together, together
 from ..privacy.ledger import stated
 from ..recipe import Recipe
-from ..runs import LOCK_FILE, Run
+from ..runs import LOCK_FILE, ORIGINAL, Run, variant_folder, variants_in
 from ..vault import Store
 
 REPORT_FILE = "report.html"
-ORIGINAL = "original"  # the variant that nothing was done to
 Status = Literal["new", "prepared", "training", "interrupted", "trained", "evaluated", "complete"]
 Line = dict[str, Any]
 
@@ -45,7 +44,7 @@ class Facts:
         scores: metrics of the task by variant, {"original": {"validation.loss": 3.1}}.
         labels: of a task with labels, what stands behind its scores, by split.
         samples: what the model wrote.
-        model_bytes: size of the model folder.
+        variant_bytes: size of the folder of each variant of the model, the original's first.
     """
 
     folder: Path
@@ -60,7 +59,7 @@ class Facts:
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     labels: dict[str, Any] = field(default_factory=dict)
     samples: list[dict[str, Any]] = field(default_factory=list)
-    model_bytes: int | None = None
+    variant_bytes: dict[str, int] = field(default_factory=dict)
 
     def events(self, name: str) -> list[Line]:
         """The metrics lines of one event, oldest first."""
@@ -120,7 +119,9 @@ def gather(run: Run, store: Store, *, whole: bool) -> Facts:
         samples=[sample for sample in samples if isinstance(sample, dict)]
         if isinstance(samples, list)
         else [],
-        model_bytes=_size(store, "model/", names) if trained else None,
+        variant_bytes={
+            variant: _size(store, f"{variant_folder(variant)}/", names) for variant in variants_in(names)
+        },
     )
 
 
@@ -196,7 +197,6 @@ def summary(run: Run, store: Store) -> dict[str, Any]:
     facts = gather(run, store, whole=True)
     progress = trained_so_far(facts)
     loss = {"train": progress["loss"], "validation": validation_loss(facts)}
-    original = {"bytes": facts.model_bytes, "loss": loss["validation"]}
     return {
         "run": str(run.path),
         "status": status(run, store),
@@ -210,10 +210,17 @@ def summary(run: Run, store: Store) -> dict[str, Any]:
         "loss": loss,
         "privacy": guarantee(facts),
         "data_set": facts.data_set.to_json() if facts.data_set else None,
-        "variants": {ORIGINAL: original} if facts.trained else {},
+        "variants": variants(facts),
         "scores": {facts.recipe.task: facts.scores} if facts.scores else {},
         "sealed": facts.sealed,
     }
+
+
+def variants(facts: Facts) -> dict[str, dict[str, Any]]:
+    """{name: {bytes, loss}} of every variant of the model, the original first; a loss that was not measured is None."""
+    losses = {name: _table(scores).get("validation.loss") for name, scores in facts.scores.items()}
+    losses[ORIGINAL] = validation_loss(facts)
+    return {name: {"bytes": size, "loss": losses.get(name)} for name, size in facts.variant_bytes.items()}
 
 
 def guarantee(facts: Facts) -> dict[str, Any] | None:

@@ -98,6 +98,7 @@ def _values(facts: Facts) -> dict[str, Any]:
         "secrecy": {"word": word, "meaning": meaning},
         "splits": splits,
         "scores": scores,
+        "variants": sections.variant_table(facts),
         "effort": sections.effort(facts),
         "plan": forecast.plan_rows(facts),
         "memory_parts": forecast.memory_parts(facts),

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..runs import ORIGINAL
 from ..tasks import task_named
 from . import sources, wording
-from .facts import Facts, parameters, trained_so_far, validation_loss
+from .facts import Facts, parameters, trained_so_far, validation_loss, variants
 
 MEASURED, PREDICTED, COUNTED, ASKED = "measured", "predicted", "counted", "from the recipe"
 SAMPLE_CHARS = 4000  # of one sample; a page is to be read
@@ -153,6 +154,26 @@ def score_table(facts: Facts) -> tuple[list[str], list[tuple[str, str, list[str]
             told = [value + _interval(scores, split) for value, split in zip(told, splits, strict=True)]
         rows.append((label, unit.format(target=target(facts)), told))
     return splits, rows
+
+
+def variant_table(facts: Facts) -> dict[str, Any]:
+    """{headings, rows} of the model's variants, the original first: size, loss, accuracy; empty where there is but one."""
+    found = variants(facts)
+    sizes = {name: each["bytes"] for name, each in found.items()}
+    losses = {name: each["loss"] for name, each in found.items()}
+    if len(found) < 2:
+        return {}
+    accuracies = {name: facts.scores.get(name, {}).get("validation.accuracy") for name in sizes}
+    labelled = any(accuracies.values())
+    rows = []
+    for name, size in sizes.items():
+        share = wording.percent(size / sizes[ORIGINAL])
+        loss, whole = losses[name], losses[ORIGINAL]
+        told = wording.UNKNOWN if loss is None else wording.nats(loss)
+        more = wording.UNKNOWN if loss is None or not whole else f"{100 * (loss / whole - 1):+.1f} %"
+        accuracy = [wording.percent(accuracies[name])] if labelled else []
+        rows.append([name, wording.size(size), share, told, more, *accuracy])
+    return {"headings": ["Loss", "Change", *(["Accuracy"] if labelled else [])], "rows": rows}
 
 
 def _interval(scores: Mapping[str, float], split: str) -> str:

@@ -1,0 +1,67 @@
+"""`shuyuan compress`: smaller variants of the trained model, scored beside it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from .frame import AsJson, Changes, Debug, Key, Out, Where, frame
+
+
+class Bits(StrEnum):
+    """What weights can be rounded to."""
+
+    int8 = "int8"
+    int4 = "int4"
+
+
+def compress(
+    target: Where,
+    quantize: Annotated[
+        list[Bits] | None, typer.Option(help="Round the weights to whole numbers; may be given twice.")
+    ] = None,
+    prune: Annotated[
+        list[float] | None,
+        typer.Option(help="Leave out this share of the weights, the smallest; may be given twice."),
+    ] = None,
+    out: Out = None,
+    changes: Changes = None,
+    key: Key = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Make smaller variants of the model, those of the recipe and others, and score them beside it."""
+    with frame(as_json, debug) as answer:
+        from .. import pipeline, report
+
+        with answer.begin(target, "compress", out, changes, key) as job:
+            wanted = pipeline.variants(job.recipe, [kind.value for kind in quantize or []], prune or [])
+            pipeline.make_plan(job)
+            pipeline.prepare(job)
+            pipeline.train_model(job)
+            pipeline.compress_model(job, wanted)
+            pipeline.evaluate_model(job)
+            summary = report.summary(job.run, job.store)
+        given = {key: summary[key] for key in ("variants", "scores")}
+        answer.give(given, lambda: show_variants(answer.screen.out, summary["variants"]))
+
+
+def show_variants(out: Any, variants: dict[str, dict[str, Any]]) -> None:
+    """Prints the variants, one a line, the original first."""
+    from rich.table import Table
+
+    from .screen import quantity
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("variant", "size", "of it", "loss", "change"):
+        table.add_column(heading, justify="left" if heading == "variant" else "right")
+    whole = next(iter(variants.values()))
+    for name, facts in variants.items():
+        loss, size = facts["loss"], quantity(facts["bytes"], "bytes")
+        both = loss is not None and whole["loss"]
+        change = f"{100 * (loss / whole['loss'] - 1):+.2f} %" if both else ""
+        share = f"{facts['bytes'] / whole['bytes']:.1%}"
+        table.add_row(name, size, share, "" if loss is None else f"{loss:.4f}", change)
+    out.print(table)

@@ -1,0 +1,43 @@
+"""Makes one variant of a run's model: `compressed/NAME/`, a model folder with its weights in fewer bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..models import inner_matrices, load_network, pack, save_compressed
+from ..models.packed import Arrays, Kind
+from ..runs import variant_folder
+from ..vault import Store
+from .prune import largest
+from .variant import Variant
+
+SMALLEST = 1024  # weights that are worth rounding; a matrix of fewer stays as it is
+
+
+def compress(store: Store, variant: Variant, tokenizer_json: str | None, card: str) -> None:
+    """Writes a variant of the trained model beside it; the folder appears whole or not at all.
+
+    Vectors stay as they are: they are few. The embedding and the head, which errors pass unhindered, are never pruned, and
+    have 8 bits at least.
+
+    Args:
+        store: the run's files.
+        variant: what to do.
+        tokenizer_json: the content of tokenizer.json; None for a model that reads images.
+        card: the model card of the variant.
+
+    Raises:
+        ShuyuanError: the model is damaged, or has weights that are not finite.
+    """
+    model = load_network(store)
+    inner = inner_matrices(model)
+
+    def packed(name: str, weight: NDArray[np.float32]) -> tuple[Kind, Arrays]:
+        bits = variant.bits if weight.ndim > 1 and weight.size >= SMALLEST else 32
+        if name not in inner:
+            return pack(weight, max(bits, 8))
+        return pack(weight, bits, largest(weight, variant.pruned) if variant.pruned else None)
+
+    with store.folder(variant_folder(variant.name)) as folder:
+        save_compressed(folder, model, tokenizer_json, card, packed)
