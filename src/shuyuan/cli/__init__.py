@@ -5,12 +5,14 @@ from __future__ import annotations
 import typer
 
 from . import (
+    answer,
     audit,
     classify,
     doctor,
     evaluate,
     export,
     generate,
+    index,
     info,
     keys,
     plan,
@@ -42,6 +44,8 @@ for verb in (
     report,
     generate,
     classify,
+    index,
+    answer,
     export,
     verify,
     info,
