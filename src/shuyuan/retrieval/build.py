@@ -132,12 +132,6 @@ def _contents(documents: list[Document], wish: Wish, progress: Progress) -> tupl
     encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
     with progress.stage("index", len(texts), "passages") as stage:
         scoring = learn(map(terms, texts), stage)
-    if not scoring.words:
-        raise DataError(
-            "retrieval.no-words",
-            "There is no word in all of the documents.",
-            mend="Name files that hold text.",
-        )
     answers = sorted({document.answer for document in documents if document.answer is not None})
     numbers = {answer: number for number, answer in enumerate(answers)}
     places = folder.Passages(
@@ -154,7 +148,8 @@ def _contents(documents: list[Document], wish: Wish, progress: Progress) -> tupl
     matching = None
     if pairs:
         with progress.stage("calibrate", len(texts), "pairs") as stage:
-            matching = calibrate(scoring, places.answer_N, [asked(text) for text in texts], wish, stage)
+            questions = [asked(text, of_questions=True) for text in texts]
+            matching = calibrate(scoring, places.answer_N, questions, wish, stage)
     manifest = {
         "pairs": pairs,
         "documents": len(documents),

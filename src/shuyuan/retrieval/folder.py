@@ -85,7 +85,7 @@ class Contents:
 def write(store: Store, contents: Contents, texts: bytes) -> None:
     """Writes an index; it appears whole, in the place of the one before."""
     scoring, places = contents.scoring, contents.passages
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "weights": scoring.weights_P, "holders": scoring.holders_P, "starts": scoring.starts_V1,
         "document": places.document_N, "line": places.line_N, "start": places.start_N, "end": places.end_N,
         "bytes": places.bytes_N1, "answer": places.answer_N,
@@ -155,6 +155,9 @@ def read(store: Store) -> Contents:
             documents["answers"],
             *(arrays[name] for name in _PLACES),
         )
+        with store.open(TEXTS) as reader:
+            if reader.size != manifest["files"]["texts.utf8"]["bytes"]:
+                raise damaged(store.path / TEXTS, "it is not as long as it was")
         if not _fit(scoring, places, manifest):
             raise damaged(path, "its numbers do not fit together")
     except (SafetensorError, ValueError, LookupError, TypeError) as error:

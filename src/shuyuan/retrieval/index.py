@@ -52,8 +52,9 @@ class Found:
     def part(self, start: int, end: int) -> Found:
         """A stretch of it, by characters of its text."""
         line = self.line + self.text.count("\n", 0, start) if self.is_file else self.line
-        inside = {"start": self.start + start, "end": self.start + end, "text": self.text[start:end]}
-        return replace(self, line=line, **inside)
+        return replace(
+            self, line=line, start=self.start + start, end=self.start + end, text=self.text[start:end]
+        )
 
 
 class Index:
@@ -91,6 +92,11 @@ class Index:
     def __len__(self) -> int:
         return self.scoring.passages
 
+    @property
+    def documents(self) -> list[str]:
+        """The names of the documents, in order."""
+        return list(self._places.names)
+
     def search(self, question: str, top: int = 5) -> list[Found]:
         """The passages that fit a question best, the best first; fewer where fewer share a word with it.
 
@@ -98,12 +104,15 @@ class Index:
             question: words, or a whole sentence.
             top: how many.
         """
-        scores_N = self.scoring.scores(asked(question))
+        scores_N = self.scoring.scores(self._asked(question))
         return [self.passage(number, float(scores_N[number])) for number in best(scores_N, top)]
 
     def vote(self, question: str) -> Vote:
         """Which answer the most similar questions say, of pairs."""
-        return vote(self.scoring, self._places.answer_N, asked(question))
+        return vote(self.scoring, self._places.answer_N, self._asked(question))
+
+    def _asked(self, question: str) -> list[str]:
+        return asked(question, of_questions=self.pairs)
 
     def passage(self, number: int, score: float) -> Found:
         """A passage by its number."""
@@ -124,8 +133,6 @@ class Index:
         start, end = map(int, self._places.bytes_N1[number : number + 2])
         with self._store.open(folder.TEXTS) as reader:
             data = reader.read_at(start, end - start)
-        if len(data) < end - start:
-            raise folder.damaged(self._store.path / folder.TEXTS, "its end is missing")
         try:
             return data.decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:

@@ -36,7 +36,7 @@ class Vote:
         answer: its number; -1 where no question shares a word.
         pair: the most similar question with that answer, its number.
         score: of that question.
-        evidence: 0 to 1: the share of the votes times how much of the question its most similar one covers.
+        evidence: 0 to 1: the share of the votes, times the root of how much of the question its most similar one covers.
     """
 
     answer: int
@@ -116,7 +116,9 @@ def vote(
     winner = int(votes.argmax())
     pair = near[int(np.flatnonzero(place == winner)[0])]
     share = float(votes[winner] / votes.sum())
-    return Vote(int(answers[winner]), pair, float(scores_N[pair]), share * scoring.covered(asked, pair))
+    return Vote(
+        int(answers[winner]), pair, float(scores_N[pair]), share * scoring.covered(asked, pair) ** 0.5
+    )
 
 
 def calibrate(

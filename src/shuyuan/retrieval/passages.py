@@ -99,7 +99,7 @@ def _parts(text: str, paragraph: Place, columns: int) -> Iterator[Place]:
 def _cut(text: str, sentence: Place, columns: int) -> Iterator[Place]:
     """A sentence in pieces that are not too wide, cut at white space where there is some."""
     start, end = sentence
-    while width(text, start, end) > columns:
+    while end - start > columns or width(text, start, end) > columns:
         stop = start + columns
         while width(text, start, stop) > columns:
             stop -= max(1, (width(text, start, stop) - columns) // 2)

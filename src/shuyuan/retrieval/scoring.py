@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import DataError
 from ..progress import Stage
 
 if TYPE_CHECKING:
@@ -86,12 +87,21 @@ def learn(texts: Sequence[list[str]] | Iterable[list[str]], stage: Stage) -> Sco
     Args:
         texts: the terms of each passage; taken one by one.
         stage: advances by each.
+
+    Raises:
+        DataError: there is no term in any of them.
     """
     numbers: dict[str, int] = {}
     rows = []
     for terms in texts:
         rows.append(array("i", [numbers.setdefault(term, len(numbers)) for term in terms]))
         stage.advance()
+    if not numbers:
+        raise DataError(
+            "retrieval.no-words",
+            "There is no word in all of the documents.",
+            mend="Name files that hold text.",
+        )
     words = sorted(numbers)
     place_V = np.empty(len(words), np.int32)  # in sorted order, so that the order of passages leaves no trace
     place_V[[numbers[word] for word in words]] = np.arange(len(words), dtype=np.int32)

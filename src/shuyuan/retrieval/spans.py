@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from .passages import Place, sentences
-from .words import Unit, asked, terms, units
+from .words import PARTICLES, Unit, asked, terms, units
 
-LONGEST = 8  # words of a span; of Chinese, characters
+LONGEST = 12  # words of a span; of Chinese, characters
 _STOPS = '。！？；，、.!?;,:：()（）"“”「」'
 
 Rarity = Callable[[str], float]
@@ -66,7 +66,7 @@ def _order(span: Span) -> tuple[float, int, int]:
 def window_span(question: str, context: str, rarity: Rarity) -> Span | None:
     """A span of few words next to the words of the question: the sliding-window baseline of reading comprehension.
 
-    In the best sentence, every stretch of words that the question does not have is a candidate; it is worth what the
+    In the best sentence, every stretch of words between those of the question, particles and stops is a candidate; it is worth what the
     question's words around it tell, the nearer the more.
 
     Args:
@@ -100,16 +100,16 @@ def _nearness(words: list[Unit], place: int, wanted: set[str], rarity: Rarity) -
 
 
 def _stretches(context: str, words: list[Unit], wanted: set[str]) -> list[Place]:
-    """Longest runs of words without the question's and without a stop between them, cut at `LONGEST`."""
+    """Longest runs of words without the question's, particles and stops between them, cut at `LONGEST`."""
     found: list[Place] = []
     first: int | None = None
     for place, word in enumerate(words):
         between = context[words[place - 1].end : word.start] if place else ""
-        new = word.term in wanted
-        if first is not None and (new or any(c in _STOPS for c in between) or place - first >= LONGEST):
+        breaks = word.term in wanted or word.term in PARTICLES
+        if first is not None and (breaks or any(c in _STOPS for c in between) or place - first >= LONGEST):
             found.append((first, place - 1))
             first = None
-        if not new and first is None:
+        if not breaks and first is None:
             first = place
     if first is not None:
         found.append((first, len(words) - 1))

@@ -69,82 +69,22 @@ def _singular(word: str) -> str:
     return word[:-1]
 
 
-# Words that make a question a question; what is asked about stands in the others.
-_ASKING = frozenset(
-    _word(word)
-    for word in [
-        "a",
-        "an",
-        "and",
-        "are",
-        "be",
-        "did",
-        "do",
-        "does",
-        "for",
-        "had",
-        "has",
-        "have",
-        "how",
-        "in",
-        "is",
-        "it",
-        "many",
-        "much",
-        "of",
-        "on",
-        "or",
-        "that",
-        "the",
-        "to",
-        "was",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "whom",
-        "whose",
-        "why",
-        "will",
-        "with",
-        "什么",
-        "什麼",
-        "甚麼",
-        "哪",
-        "哪些",
-        "哪个",
-        "哪個",
-        "哪里",
-        "哪裡",
-        "多少",
-        "几",
-        "幾",
-        "谁",
-        "誰",
-        "何",
-        "吗",
-        "嗎",
-        "呢",
-        "怎么",
-        "怎麼",
-        "怎样",
-        "怎樣",
-        "如何",
-        "为什",
-        "為什",
-        "什",
-        "么",
-        "麼",
-        "的",
-        "是",
-        "了",
-    ]
+# Words that tell nothing of what is asked about, and words that only say what kind of thing is wanted.
+_PARTICLES = "a an and are be did do does for had has have in is it on or of that the to was were will with 的 是 了 吗 嗎 呢"
+_WANTED = (
+    "how many much what when where which who whom whose why 什么 什麼 甚麼 什 么 麼 哪 哪些 哪个 哪個 哪里 哪裡 多少 几 幾 谁 誰 何 "
+    "怎么 怎麼 怎样 怎樣 如何 为什 為什"
 )
+PARTICLES = frozenset(map(_word, _PARTICLES.split()))
+_ASKING = PARTICLES | frozenset(map(_word, _WANTED.split()))
 
 
-def asked(question: str) -> list[str]:
-    """What a question asks for: its different terms, sorted, without the words that every question has."""
+def asked(question: str, *, of_questions: bool = False) -> list[str]:
+    """What a question asks for: its different terms, sorted, without those that tell nothing.
+
+    Args:
+        question: a sentence, or some words.
+        of_questions: other questions are searched: how, where and why tell these apart, but say nothing of a passage.
+    """
     every = set(terms(question))
-    return sorted(every - _ASKING or every)
+    return sorted(every - (PARTICLES if of_questions else _ASKING) or every)
