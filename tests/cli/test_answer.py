@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from shuyuan.vault import write_key_file
 from tests.retrieval.parts import FAQ_ZH, write_documents, write_pairs
 from tests.runs import shuyuan
 
@@ -92,6 +93,22 @@ def test_refusals(
     outcome = shuyuan(*given, *(["--json"] if code else []))
     assert outcome.status == status
     assert code is None or outcome.json["error"]["code"] == code
+
+
+def test_a_sealed_index_and_its_keys(tmp_path: Path) -> None:
+    write_documents(tmp_path / "docs")
+    index = tmp_path / "i"
+    keys = [f"file:{write_key_file(tmp_path / name)}" for name in ("first.key", "second.key")]
+    made = shuyuan("index", tmp_path / "docs", "--out", index, "--key", keys[0], "--json")
+    assert made.json["sealed"] is True and "Not sealed" not in made.stderr
+    asked = ("answer", "Who decides on exceptions?", "--index", index, "--json")
+    assert shuyuan(*asked).json["error"]["code"] == "vault.sealed"
+    assert shuyuan(*asked, "--key", keys[1]).json["error"]["code"] == "vault.wrong-key"
+    assert shuyuan("keys", "rotate", index, "--key", keys[0], "--new", keys[1], "--reencrypt").status == 0
+    assert shuyuan(*asked, "--key", keys[0]).json["error"]["code"] == "vault.wrong-key"
+    assert shuyuan(*asked, "--key", keys[1]).json["answer"] == "Dr. Chen decides on exceptions."
+    verified = shuyuan("verify", index, "--key", keys[1], "--json").json
+    assert verified["ok"] and len(verified["head"]) == 64
 
 
 def test_verify(made: Path) -> None:

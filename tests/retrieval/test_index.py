@@ -37,8 +37,7 @@ def test_the_right_document_is_first(index: Index, question: str, document: str)
 
 
 def test_what_is_cited_is_the_very_text(index: Index) -> None:
-    for number in range(len(index)):
-        found = index.passage(number, 1.0)
+    for found in index.passages(dict.fromkeys(range(len(index)), 1.0)):
         text = Path(found.document).read_text(encoding="utf-8")
         assert text[found.start : found.end] == found.text
         assert text[: found.start].count("\n") == found.line - 1
@@ -63,8 +62,7 @@ def test_any_text_is_cited_as_it_is(tmp_path: Path, texts: list[str]) -> None:
     contexts = {
         f"{file}:1#{number}" if len(texts) > 1 else f"{file}:1": text for number, text in enumerate(texts, 1)
     }
-    for number in range(len(index)):
-        found = index.passage(number, 1.0)
+    for found in index.passages(dict.fromkeys(range(len(index)), 1.0)):
         assert contexts[found.document][found.start : found.end] == found.text
 
 

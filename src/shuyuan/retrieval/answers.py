@@ -76,7 +76,7 @@ def _matched(question: str, index: Index, passages: Sequence[Found]) -> Answer:
     confidence = index.matching.confidence_of(vote.evidence)
     if vote.answer < 0:
         return Answer(question, None, None, [], 0.0, True)
-    source = index.passage(vote.pair, vote.score)
+    [source] = index.passages({vote.pair: vote.score})
     hand_over = vote.evidence < index.matching.threshold
     said = None if hand_over else source.answer
     return Answer(question, said, source, list(passages), confidence, hand_over)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..runs import Run
-from ..vault import open_store
+from ..vault import Reader, open_store
 from . import folder
 from .matching import Vote, vote
 from .scoring import best
@@ -105,7 +105,8 @@ class Index:
             top: how many.
         """
         scores_N = self.scoring.scores(self._asked(question))
-        return [self.passage(number, float(scores_N[number])) for number in best(scores_N, top)]
+        found = best(scores_N, top)
+        return self.passages({number: float(scores_N[number]) for number in found})
 
     def vote(self, question: str) -> Vote:
         """Which answer the most similar questions say, of pairs."""
@@ -114,8 +115,12 @@ class Index:
     def _asked(self, question: str) -> list[str]:
         return asked(question, of_questions=self.pairs)
 
-    def passage(self, number: int, score: float) -> Found:
-        """A passage by its number."""
+    def passages(self, scores: dict[int, float]) -> list[Found]:
+        """Passages by their number, each with its score."""
+        with self._store.open(folder.TEXTS) as reader:
+            return [self._found(number, score, reader) for number, score in scores.items()]
+
+    def _found(self, number: int, score: float, reader: Reader) -> Found:
         places = self._places
         answer = int(places.answer_N[number])
         return Found(
@@ -124,16 +129,14 @@ class Index:
             int(places.start_N[number]),
             int(places.end_N[number]),
             score,
-            self._text(number),
+            self._text(number, reader),
             places.answers[answer] if answer >= 0 else None,
             bool(places.is_file_N[number]),
         )
 
-    def _text(self, number: int) -> str:
+    def _text(self, number: int, reader: Reader) -> str:
         start, end = map(int, self._places.bytes_N1[number : number + 2])
-        with self._store.open(folder.TEXTS) as reader:
-            data = reader.read_at(start, end - start)
         try:
-            return data.decode("utf-8", "surrogatepass")
+            return reader.read_at(start, end - start).decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
             raise folder.damaged(self._store.path / folder.TEXTS, "it is not UTF-8") from None
