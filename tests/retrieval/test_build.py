@@ -13,7 +13,7 @@ from shuyuan.errors import DataError, RunError, ShuyuanError, VaultError
 from shuyuan.progress import Progress
 from shuyuan.retrieval import Columns, Index, Wish, build_index, folder
 from shuyuan.runs import Run
-from shuyuan.vault import write_key_file
+from shuyuan.vault import open_store, write_key_file
 from tests.vault.tampering import snapshot
 
 from .parts import FAQ_ZH, PAIRS, documents_index, pairs_index, write_documents, write_pairs
@@ -105,6 +105,20 @@ def test_an_interrupted_one_leaves_the_old(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         build_index([str(tmp_path / "docs")], tmp_path / "index")
     assert snapshot(tmp_path / "index") == whole
+
+
+@pytest.mark.parametrize("left", ["vault", "partial", "mark"])
+def test_what_a_kill_at_the_beginning_leaves_is_gone_on_with(tmp_path: Path, left: str) -> None:
+    source, index = write_documents(tmp_path / "docs"), tmp_path / "i"
+    key = f"file:{write_key_file(tmp_path / 'key')}" if left == "vault" else None
+    index.mkdir()
+    if left == "vault":
+        open_store(Run(index), key, create=True).close()
+    else:
+        (index / (folder.MARK + ".partial" * (left == "partial"))).write_text("{}")
+    build_index([str(source)], index, key=key)
+    assert Index(index, key).search("leave")
+    assert not list(index.rglob("*.partial"))
 
 
 def test_two_at_once_are_told(tmp_path: Path) -> None:

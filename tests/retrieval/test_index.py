@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 import shuyuan
 from shuyuan.errors import DataError
-from shuyuan.retrieval import Index, build_index
+from shuyuan.retrieval import Index, answer, build_index
 
-from .parts import documents_index, write_squad
+from .parts import EXPENSES, LEAVE, documents_index, write_squad
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +36,18 @@ def test_the_right_document_is_first(index: Index, question: str, document: str)
     assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
 
 
-def test_what_is_cited_is_the_very_text(index: Index) -> None:
-    for found in index.passages(dict.fromkeys(range(len(index)), 1.0)):
+def test_what_is_cited_is_the_very_text(tmp_path: Path) -> None:
+    index = documents_index(tmp_path, LEAVE, EXPENSES, "\n\n".join([LEAVE, EXPENSES, "\n" * 3] * 12))
+    every = index.passages(dict.fromkeys(range(len(index)), 1.0))
+    assert len(every) > 6 and sum(found.start > 1000 for found in every) > 2
+    for found in every:
         text = Path(found.document).read_text(encoding="utf-8")
         assert text[found.start : found.end] == found.text
         assert text[: found.start].count("\n") == found.line - 1
         part = found.part(5, 9)
         assert text[part.start : part.end] == part.text == found.text[5:9]
+        told = answer(found.text, index).source
+        assert told and Path(told.document).read_text(encoding="utf-8")[told.start : told.end] == told.text
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)

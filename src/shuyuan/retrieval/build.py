@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,8 @@ from .passages import COLUMNS, passages
 from .scoring import learn
 from .words import asked, terms
 
-_OURS = (LOCK_FILE, "vault.json")  # what the very beginning of an index leaves
+# What is left where the beginning of an index was broken off.
+_BEGUN = re.compile(rf"{re.escape(LOCK_FILE)}|vault(-1)?\.(json|index|head)|.+\.partial")
 
 
 def build_index(
@@ -96,7 +98,7 @@ def summary(store: Store) -> dict[str, Any]:
 def _opened(run: Run, key: str | None) -> Iterator[Store]:
     """The folder of an index, for writing; one that was not there is taken away again if nothing comes of it."""
     names = [entry.name for entry in run.path.iterdir()] if run.path.is_dir() else []
-    fresh = all(name in _OURS for name in names)
+    fresh = all(_BEGUN.fullmatch(name) for name in names)
     if run.path.exists() and not run.path.is_dir():
         raise RunError(
             "retrieval.not-a-folder",
@@ -113,7 +115,7 @@ def _opened(run: Run, key: str | None) -> Iterator[Store]:
         )
     with run.lock("index"):
         try:
-            with open_store(run, key, create=fresh) as store:
+            with open_store(run, key, create=True) as store:
                 yield store
         except BaseException:
             if fresh and not (run.path / folder.FOLDER).exists():
