@@ -151,9 +151,13 @@ def known_answers(data: Path, folder: Path) -> dict[str, dict[str, float]]:
     answered = ~np.array([each.hand_over for each in told])
     _, strangers = load(data / SETS["XQuAD en"])
     handed = np.mean([answer(q.text, index).hand_over for q in strangers])
-    figures = {"votes of similar questions": curve(right, evidence)}
+    figures = {"shuyuan": curve(right, evidence)}
     figures["the nearest question, plain bm25s"] = curve(*nearest(train, rows))
     figures["TF-IDF with logistic regression"] = curve(*regression(train, rows))
+    for many in (1, 5, 20):
+        few = few_questions(train, many, folder / f"{many}.csv")
+        build_index([str(few)], folder / f"faq-{many}", columns=columns)
+        figures[f"questions for each answer: {many}"] = told_of(Index(folder / f"faq-{many}"), rows)
     figures["foreseen and found"] = {
         "coverage foreseen": 100 * made["matching"]["coverage"],
         "coverage": 100 * float(answered.mean()),
@@ -165,6 +169,32 @@ def known_answers(data: Path, folder: Path) -> dict[str, dict[str, float]]:
         "seconds to build": build_seconds,
     }
     return figures
+
+
+def few_questions(train: Path, many: int, to: Path) -> Path:
+    """The first questions of each answer."""
+    seen: Counter[str] = Counter()
+    with to.open("w", encoding="utf-8", newline="") as out:
+        table = csv.writer(out)
+        table.writerow(("text", "category"))
+        for text, label in zip(*read(train), strict=True):
+            seen[label] += 1
+            if seen[label] <= many:
+                table.writerow((text, label))
+    return to
+
+
+def told_of(index: Index, rows: list[dict[str, str]]) -> dict[str, float]:
+    """What the default threshold answers, and how much of all and of that is right."""
+    told = [answer(row["text"], index) for row in rows]
+    said = [each.source.answer if each.source else None for each in told]
+    right = np.array([one == row["category"] for one, row in zip(said, rows, strict=True)])
+    answered = ~np.array([each.hand_over for each in told])
+    return {
+        "accuracy": 100 * float(right.mean()),
+        "answered": 100 * float(answered.mean()),
+        "right of these": 100 * float(right[answered].mean()),
+    }
 
 
 def curve(right: np.ndarray, sure: np.ndarray) -> dict[str, float]:

@@ -53,6 +53,18 @@ def test_a_vote_is_of_many_or_of_one_that_is_near() -> None:
     assert vote(scoring, answers, ["colour"]) == Vote(-1, -1, 0.0, 0.0)
 
 
+def test_words_of_all_questions_of_an_answer_count() -> None:
+    """No question has both words, but one answer has both among its questions; the most similar question has another."""
+    pairs = [(f"card {number}", 0) for number in range(30)] + [
+        (f"abroad {number}", 0) for number in range(30)
+    ]
+    pairs += [("card abroad and many more words besides", 1), ("key", 1)]
+    scoring, answers, _ = calibrated(pairs)
+    assert vote(scoring, answers, ["abroad", "card"]).answer == 0
+    alone = learnt([question for question, _ in pairs[-3:]])
+    assert vote(alone, np.array([0, 1, 1], np.int32), ["abroad", "card"]).answer == 1
+
+
 def test_confidence_is_the_share_of_right_answers() -> None:
     """On questions that were not there when it was calibrated."""
     pairs = noisy_pairs(1400)

@@ -1,7 +1,10 @@
-"""Questions with known answers: which answer the most similar questions vote for, how sure that is, and when to hand over.
+"""Questions with known answers: which answer fits a question, how sure that is, and when to hand over.
+
+The most similar questions vote for their answers. Where answers have several questions, the votes are half of an answer's
+share, and the words of all its questions the other half.
 
 The confidence is calibrated on the pairs themselves, each left out in its turn: the question is asked, its own pair does
-not count, and what the others vote for is right or wrong. Pairs whose answer stands only once cannot be tried so; where
+not count, and what fits best of the others is right or wrong. Pairs whose answer stands only once cannot be tried so; where
 nearly all are of that kind, the confidence is a similarity and no probability, and this is said.
 """
 
@@ -20,8 +23,9 @@ from .scoring import Scoring, best
 
 NEIGHBOURS = 30  # questions that vote
 POWER = 4  # a vote weighs its score to this power: one near question outweighs several far ones
+DRAWN = 10  # questions' worth of general frequency that each answer's own frequencies are drawn to
 TRIED = 2000  # pairs that are left out in their turn, at most
-FEWEST = 50  # pairs that calibrate a confidence, at least
+FEWEST = 50  # pairs in company of others with their answer, at least, for words and confidence to be learned
 NEVER = 2.0  # a threshold that no evidence reaches
 UNRELATED = (
     0.95  # share of questions without an answer here that are handed over where nothing can be calibrated
@@ -30,13 +34,13 @@ UNRELATED = (
 
 @dataclass(frozen=True)
 class Vote:
-    """What the most similar questions say.
+    """Which answer fits best.
 
     Attributes:
         answer: its number; -1 where no question shares a word.
         pair: the most similar question with that answer, its number.
         score: of that question.
-        evidence: 0 to 1: the share of the votes, times the root of how much of the question its most similar one covers.
+        evidence: 0 to 1: the answer's share, times the root of how much of the question its most similar one covers.
     """
 
     answer: int
@@ -109,16 +113,47 @@ def vote(
     near = best(scores_N, NEIGHBOURS)
     if not near:
         return Vote(-1, -1, 0.0, 0.0)
-    scores = scores_N[near].astype(np.float64)
-    weights = (scores / scores[0]) ** POWER
-    answers, place = np.unique(answers_N[near], return_inverse=True)
-    votes = np.bincount(place, weights)
-    winner = int(votes.argmax())
-    pair = near[int(np.flatnonzero(place == winner)[0])]
-    share = float(votes[winner] / votes.sum())
-    return Vote(
-        int(answers[winner]), pair, float(scores_N[pair]), share * scoring.covered(asked, pair) ** 0.5
-    )
+    sizes_A = np.bincount(answers_N)
+    if without is not None:
+        sizes_A[answers_N[without]] -= 1
+    weights = (scores_N[near].astype(np.float64) / scores_N[near[0]]) ** POWER
+    shares_A = np.bincount(answers_N[near], weights, len(sizes_A)) / weights.sum()
+    if _in_company(answers_N).sum() >= FEWEST:
+        shares_A = (shares_A + _by_words(scoring, answers_N, sizes_A, asked, without)) / 2
+    winner = int(shares_A.argmax())
+    pair = int(np.where(answers_N == winner, scores_N, -1).argmax())
+    evidence = float(shares_A[winner]) * scoring.covered(asked, pair) ** 0.5
+    return Vote(winner, pair, float(scores_N[pair]), evidence)
+
+
+def _in_company(answers_N: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Which pairs (N,) share their answer with another one."""
+    together_N: NDArray[np.bool_] = np.bincount(answers_N)[answers_N] > 1
+    return together_N
+
+
+def _by_words(
+    scoring: Scoring,
+    answers_N: NDArray[np.int32],
+    sizes_A: NDArray[np.int64],
+    asked: Sequence[str],
+    without: int | None,
+) -> NDArray[np.float64]:
+    """The share of each answer (A,) by how much more often its questions have these terms than questions have in general.
+
+    This is naive Bayes with frequencies drawn to those of all questions, and its certainty, which is always too great, halved.
+    """
+    told_A = np.zeros(len(sizes_A))
+    for term in asked:
+        holders = scoring.holders(term)
+        if without is not None:
+            holders = holders[holders != without]
+        general = (len(holders) + 0.5) / (len(answers_N) + 1)
+        counts_A = np.bincount(answers_N[holders], minlength=len(sizes_A))
+        told_A += np.log((counts_A / general + DRAWN) / (sizes_A + DRAWN))
+    told_A[sizes_A == 0] = -np.inf
+    shares_A = np.exp((told_A - told_A.max()) / 2)
+    return shares_A / shares_A.sum()
 
 
 def calibrate(
@@ -136,8 +171,8 @@ def calibrate(
     Raises:
         DataError: too few questions share an answer for what is wished.
     """
-    alone = np.bincount(answers_N)[answers_N] == 1
-    calibrated = int((~alone).sum()) >= FEWEST
+    together = _in_company(answers_N)
+    calibrated = int(together.sum()) >= FEWEST
     if not calibrated and wish != Wish():
         raise DataError(
             "retrieval.not-calibrated",
@@ -145,7 +180,7 @@ def calibrate(
             "can be foreseen.",
             mend="Leave --coverage and --accuracy out, or give several questions for each answer.",
         )
-    tried = np.flatnonzero(~alone if calibrated else alone)
+    tried = np.flatnonzero(together if calibrated else ~together)
     tried = tried[:: -(-len(tried) // TRIED)] if len(tried) else tried
     found = []
     for pair in tried.tolist():

@@ -50,10 +50,15 @@ class Scoring:
         scores_N: NDArray[np.float32] = self._bm25.get_scores_from_ids(known)
         return scores_N
 
+    def holders(self, term: str) -> NDArray[np.int32]:
+        """The passages that hold a term, rising."""
+        if (number := self._numbers.get(term)) is None:
+            return self.holders_P[:0]
+        return self.holders_P[self.starts_V1[number] : self.starts_V1[number + 1]]
+
     def rarity(self, term: str) -> float:
         """How much a term tells: BM25's inverse document frequency, also of terms that no passage holds."""
-        number = self._numbers.get(term)
-        holders = 0 if number is None else int(self.starts_V1[number + 1] - self.starts_V1[number])
+        holders = len(self.holders(term))
         return float(np.log1p((self.passages - holders + 0.5) / (holders + 0.5)))
 
     def covered(self, asked: Iterable[str], passage: int) -> float:
@@ -62,9 +67,7 @@ class Scoring:
         return sum(told[term] for term in told if self._holds(passage, term)) / sum(told.values())
 
     def _holds(self, passage: int, term: str) -> bool:
-        if (number := self._numbers.get(term)) is None:
-            return False
-        holders = self.holders_P[self.starts_V1[number] : self.starts_V1[number + 1]]
+        holders = self.holders(term)
         at = int(np.searchsorted(holders, passage))
         return at < len(holders) and bool(holders[at] == passage)
 
