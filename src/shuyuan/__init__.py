@@ -5,6 +5,8 @@
     shuyuan.plan("recipe.toml")                      # memory, time, storage, before anything is spent
     shuyuan.run("recipe.toml")                       # everything the recipe asks for
     shuyuan.load("runs/demo").generate("Once upon")  # use the model
+    shuyuan.index(["notes"], "notes.index")          # documents, or known answers, that can be asked
+    shuyuan.open_index("notes.index").search("Who may see this?")
 
 Nothing heavy is imported before it is needed.
 """
@@ -12,6 +14,7 @@ Nothing heavy is imported before it is needed.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,9 +29,10 @@ if TYPE_CHECKING:
     from .pipeline import LoadedRun
     from .progress import Progress
     from .recipe import Recipe
+    from .retrieval import Index
 
 __version__ = "0.1.0"
-__all__ = ["load", "plan", "run"]
+__all__ = ["index", "load", "open_index", "plan", "run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -84,3 +88,54 @@ def load(run: str | Path, key: str | None = None, variant: str = "original") -> 
     from .pipeline import LoadedRun
 
     return LoadedRun(run, key, variant=variant)
+
+
+def index(
+    documents: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    text: str = "text",
+    answer: str | None = None,
+    coverage: float | None = None,
+    accuracy: float | None = None,
+    key: str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Makes an index of documents, or of questions with their answers.
+
+    Args:
+        documents: files, folders or globs.
+        out: the folder of the index.
+        text: the column of tables that holds the text; with `answer`, the question.
+        answer: the column that holds the answer; None for documents.
+        coverage: with `answer`: the share of questions to answer; the others are handed over.
+        accuracy: with `answer`: the share of answers that is to be right.
+        key: where the vault's key is ("env:NAME", "file:PATH", …); default: the index lies in the clear.
+        progress: hears about stages; default: silence.
+
+    Returns:
+        What `shuyuan index --json` prints.
+
+    Raises:
+        ShuyuanError: with a stable code, what is wrong and how to mend it.
+    """
+    from .retrieval import Columns, Wish, build_index
+
+    sources = [documents] if isinstance(documents, str | Path) else documents
+    wish = Wish(coverage, accuracy)
+    columns = Columns(text, answer)
+    return build_index(
+        [str(each) for each in sources], out, columns=columns, wish=wish, key=key, progress=progress
+    )
+
+
+def open_index(path: str | Path, key: str | None = None) -> Index:
+    """An index, ready to be searched.
+
+    Args:
+        path: the folder that `shuyuan index` made.
+        key: where the vault's key is, if the index is sealed.
+    """
+    from .retrieval import Index
+
+    return Index(path, key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from . import (
+    answer,
     audit,
     classify,
     compress,
@@ -12,6 +13,7 @@ from . import (
     evaluate,
     export,
     generate,
+    index,
     info,
     keys,
     plan,
@@ -44,6 +46,8 @@ for verb in (
     report,
     generate,
     classify,
+    index,
+    answer,
     export,
     verify,
     info,

@@ -1,16 +1,17 @@
-"""`shuyuan verify`: is everything in the run as it was written?"""
+"""`shuyuan verify`: is everything in a run or an index as it was written?"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .frame import AsJson, Debug, Folder, Key, frame
+from .frame import AsJson, Debug, Key, frame
 
 
 def verify(
-    run: Folder,
+    run: Annotated[Path, typer.Argument(metavar="RUN|INDEX", help="A run folder, or an index.")],
     expect: Annotated[
         str | None,
         typer.Option("--expect", metavar="HEAD", help="The head noted earlier: finds a whole older folder."),
@@ -21,9 +22,14 @@ def verify(
 ) -> None:
     """Check seals and hash chains of every file, and that the data set's ledger knows this run."""
     with frame(as_json, debug) as answer:
-        from .. import pipeline
+        from .. import retrieval
 
-        result = pipeline.verify(run, key, expect)
+        if retrieval.is_index(run):
+            result = retrieval.verify_index(run, key, expect)
+        else:
+            from .. import pipeline
+
+            result = pipeline.verify(run, key, expect)
         answer.give(result, lambda: _show(answer.screen.out, result), status=0 if result["ok"] else 1)
 
 
@@ -39,5 +45,5 @@ def _show(out: Any, result: dict[str, Any]) -> None:
         out.print(result["head"], soft_wrap=True)
     else:
         out.print(
-            "The logs' chains hold. This run is open: they find accidents, not people who mean to deceive."
+            "All that can be checked holds. This is open: accidents are found, not people who mean to deceive."
         )

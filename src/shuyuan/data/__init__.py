@@ -2,7 +2,7 @@
 
 Other rooms use `prepare`, `load_manifest`, `load_tokenizer`, `open_split`, `Windows`, `Sliding`, `Rows`, `Images`, `row_of`, `filled`, `UnitRows`, `read_image`,
 `local_folder` and `pinned` for what a recipe's `from` names, `has_owners` and `owner_records` to find one
-owner, and the types `Manifest`, `Split`, `ShardFacts`, `ImageFacts`, `AnyBatch` and `Tokenizer`.
+owner, `open_source` with `Wanted`, `Row`, `Source`, `Skipped` and `is_table` to read texts that are not to be trained on, and the types `Manifest`, `Split`, `ShardFacts`, `ImageFacts`, `AnyBatch` and `Tokenizer`.
 """
 
 from .batches import NOTHING, AnyBatch, Sliding, Windows
@@ -24,7 +24,7 @@ from .prepare import load_tokenizer, prepare
 from .reading import open_split
 from .rows import FILL, Rows, filled, row_of
 from .snapshot import local_folder, pinned
-from .sources import ImageFacts
+from .sources import ImageFacts, Row, Skipped, Source, Wanted, is_table, open_source
 from .tokenizer import Tokenizer, byte_tokenizer, char_tokenizer, learn_bpe
 from .units import UnitRows
 
@@ -39,23 +39,29 @@ __all__ = [
     "Images",
     "Manifest",
     "Masker",
+    "Row",
     "Rows",
     "ShardFacts",
+    "Skipped",
     "Sliding",
+    "Source",
     "Split",
     "Tokenizer",
     "TokenizerFacts",
     "UnitRows",
+    "Wanted",
     "Windows",
     "byte_tokenizer",
     "char_tokenizer",
     "filled",
     "has_owners",
+    "is_table",
     "learn_bpe",
     "load_canaries",
     "load_manifest",
     "load_tokenizer",
     "local_folder",
+    "open_source",
     "open_split",
     "owner_records",
     "pinned",

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from ...errors import DataError
 from ...recipe import BUILT_IN_SOURCES
+from . import tables
 from .base import Fact, ImageFacts, Row, Skipped, Source, Wanted, WantedImages
 from .digits import Digits
 from .files import Files
 from .hub import Hub
 from .image_files import open_images
 from .image_folder import image_bytes
+from .opening import inner_suffix
 from .packages import Packages
 from .stdlib import Stdlib
 
@@ -24,8 +26,14 @@ __all__ = [
     "Wanted",
     "WantedImages",
     "image_bytes",
+    "is_table",
     "open_source",
 ]
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is read as rows with columns, by its name."""
+    return inner_suffix(path) in tables.READERS
 
 
 def open_source(spec: str | list[str], wanted: Wanted | WantedImages) -> Source:

@@ -121,6 +121,6 @@ def matches(path: Path) -> list[Path]:
             "data.missing",
             "No file matches the glob." if magic else "There is no such file or folder.",
             where=str(path),
-            mend="Check `data.source`; a relative path starts at the recipe's folder.",
+            mend="Check the path; in a recipe, a relative one starts at the recipe's folder.",
         )
     return files
