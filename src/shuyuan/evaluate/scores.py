@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import Manifest, Sliding, Tokenizer, Windows, load_tokenizer
+from ..data import Manifest, PromptRows, Sliding, Tokenizer, Windows, load_tokenizer, open_split
 from ..hardware import choose_precision, detect
 from ..inference import Engine
 from ..models import AnyNetwork, load_network
@@ -19,6 +19,7 @@ from ..vault import Store
 from .bigram import Bigram
 from .labels import label_samples, score_labels
 from .losses import mean_loss
+from .prompted import prompted_samples
 
 SCORES_FILE = "scores.json"
 SAMPLES_FILE = "samples.json"
@@ -54,7 +55,8 @@ def evaluate(recipe: Recipe, store: Store, manifest: Manifest, progress: Progres
         samples = label_samples(recipe, store, manifest, model)
     else:
         metrics = _score_tokens(recipe, store, manifest, model, progress)
-        samples = _samples(recipe, store, manifest, model, progress)
+        write = _samples if not manifest.prompted else prompted_samples
+        samples = write(recipe, store, manifest, model, progress)
     scores: dict[str, Any] = {recipe.task: {ORIGINAL: metrics}}
     store.write_json(SCORES_FILE, scores)
     store.write_json(SAMPLES_FILE, samples)
@@ -74,13 +76,14 @@ def _score_tokens(
     for split in ("validation", "test"):
         if split not in manifest.splits or not manifest.splits[split].tokens:
             continue
-        windows = Windows(store, manifest, split, recipe.model.context)
+        windows = open_split(store, manifest, split, recipe.model.context)
+        assert isinstance(windows, Windows | PromptRows)  # of tokens
         scored = windows
         if model.config.head[0] == 1:
             scored = _spread(Sliding(store, manifest, split, recipe.model.context), progress)
         loss = mean_loss(model, scored, at_once, precision, progress, split)
         facts = manifest.splits[split]
-        scores = task.metrics(loss, facts.tokens, facts.text_bytes)
+        scores = task.metrics(loss, windows.tokens, facts.text_bytes)
         scores["bigram_loss"] = bigram.loss(windows.in_order(at_once))
         metrics |= {f"{split}.{name}": value for name, value in scores.items()}
     return metrics
@@ -99,7 +102,7 @@ def _spread(windows: Sliding, progress: Progress) -> Sliding:
 
 def _fit_bigram(recipe: Recipe, store: Store, manifest: Manifest, progress: Progress) -> Bigram:
     bigram = Bigram(manifest.vocab_size)
-    windows = Windows(store, manifest, "train", recipe.model.context)
+    windows = open_split(store, manifest, "train", recipe.model.context)
     with progress.stage("fit the bigram baseline", windows.count, "windows") as stage:
 
         def counted() -> Any:

@@ -1,0 +1,70 @@
+"""Translation: a text in one of two languages in, the same in the other out. One model goes both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import ShuyuanError
+from .base import TASKS, Example, Piece, Setting
+from .languages import CHINESE, ENGLISH, language_of
+from .prompted import START, Prompted, answered, field, given, markup
+
+
+class Translation(Prompted):
+    """A tag that says the direction, the text, and its translation.
+
+    Each pair is learned both ways; it is one record all the same. A pair that does not fit is left out: half of a text has no
+    translation among the records.
+
+    Args:
+        languages: of the source and the target column. None: English and Chinese, told from each text.
+    """
+
+    name = "translation"
+    needs = ("source_text", "target")
+
+    def __init__(self, languages: tuple[str, str] | None = None) -> None:
+        self._languages = languages
+
+    @property
+    def languages(self) -> tuple[str, str]:
+        """The two languages that it knows."""
+        return self._languages or (ENGLISH, CHINESE)
+
+    def configured(self, setting: Setting) -> Translation:
+        return Translation(setting.languages)
+
+    def example(self, row: Mapping[str, Any], fields: Mapping[str, str], where: str) -> Example:
+        return self.examples(row, fields, where)[0]
+
+    def examples(self, row: Mapping[str, Any], fields: Mapping[str, str], where: str) -> list[Example]:
+        source, target = (field(row, fields, name, where) for name in self.needs)
+        to = self.languages[1] if self._languages else self._other(language_of(source))
+        there = answered(self.prompt(source, to), target)
+        return [there, answered(self.prompt(target, self._other(to)), source)]
+
+    def prompt(self, text: str, to: str) -> tuple[Piece, ...]:
+        """What the model is given to translate a text.
+
+        Args:
+            text: a sentence or a few.
+            to: the language wanted; the text is in the other one.
+
+        Raises:
+            ShuyuanError: the model was trained for other languages.
+        """
+        if to not in self.languages:
+            raise ShuyuanError(
+                "inference.other-language",
+                f"The model does not translate to `{to}`.",
+                mend=f"Ask for {' or '.join(self.languages)}.",
+            )
+        return START, markup(f"{self._other(to)}>{to}: "), given(text), markup("\n")
+
+    def _other(self, language: str) -> str:
+        one, other = self.languages
+        return other if language == one else one
+
+
+TASKS[Translation.name] = Translation()
