@@ -729,10 +729,10 @@ class Recipe(Section):
         refused = {
             "model.bidirectional": self.model.bidirectional and not labelled
             and "would see the tokens that it shall predict; it is for tasks with labels",
-            "model.predict": self.model.predict is not None and labelled
-            and f"the task {self.task} predicts labels, and no tokens"
-            or self.model.predict == "last" and self.task in PROMPTED_TASKS
-            and f'the task {self.task} learns whole answers; use "every"',
+            "model.predict": (self.model.predict is not None and labelled
+            and f"the task {self.task} predicts labels, and no tokens")
+            or (self.model.predict == "last" and self.task in PROMPTED_TASKS
+            and f'is "last", and the task {self.task} learns whole answers; use "every"'),
             "train.lora": train.lora is not None and "adapts matrices of transformers alone",
             "train.precision": train.precision == "fp16" and "fp16 is not offered for the family rnn; use bf16 or fp32",
             "train.optimizer": train.optimizer == "muon"

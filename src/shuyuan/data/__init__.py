@@ -20,9 +20,9 @@ from .manifest import (
 from .masking import Masker
 from .owners import has_owners, owner_records
 from .pixels import read_image
+from .prepare import load_tokenizer, prepare
 from .prompt_rows import PromptRows
 from .prompts import Laid, laid_out
-from .prepare import load_tokenizer, prepare
 from .reading import open_split
 from .rows import FILL, Rows, filled, row_of
 from .snapshot import local_folder, pinned

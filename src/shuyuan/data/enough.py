@@ -51,7 +51,9 @@ def check_written(recipe: Recipe, survey: Survey, splits: dict[str, Split]) -> N
     for name in _asked(recipe):
         if _in_rows(recipe, survey):
             if name not in splits or not splits[name].records:
-                raise _too_little(name, f"No record of the {name} split fits into model.context.", _MEND_CONTEXT)
+                raise _too_little(
+                    name, f"No record of the {name} split fits into model.context.", _MEND_CONTEXT
+                )
             continue
         if splits[name].tokens < recipe.model.context:
             what = _short(name, f"{splits[name].tokens:,}", recipe)

@@ -15,8 +15,8 @@ from .batches import NOTHING, Batch, at_step
 from .manifest import Manifest
 from .prompts import FIRST, targets_of
 from .rows import WIDTHS
-from .stored import StoredRecords
 from .shards import Tokens
+from .stored import StoredRecords
 
 
 class PromptRows:

@@ -20,7 +20,7 @@ class Case:
 
     Attributes:
         prompt: its tokens.
-        texts: what the prompt holds of the record, in order.
+        texts: what the prompt holds of the record, in order; of a chat also the replies before the last.
         answer: what the record answers.
     """
 
@@ -42,10 +42,10 @@ def stored_cases(rows: PromptRows, tokenizer: Tokenizer, most: int, seed: int) -
 def _case(ids: np.ndarray, roles: np.ndarray, tokenizer: Tokenizer) -> Case:  # type: ignore[type-arg]
     given = np.flatnonzero(~(roles & LEARNED).astype(bool))
     start = int(given[-1]) + 1  # the last answer is learned up to the row's end
-    pieces = pieces_of(ids.tolist(), roles.tolist())
-    texts = [tokenizer.decode(tokens) for role, tokens in pieces if role & OWN and not role & LEARNED]
-    answer = [tokenizer.decode(tokens) for role, tokens in pieces if role & OWN and role & LEARNED][-1]
-    return Case(ids[:start].tolist(), texts, answer)
+    own = [(role, tokens) for role, tokens in pieces_of(ids.tolist(), roles.tolist()) if role & OWN]
+    texts = [tokenizer.decode(tokens) for _, tokens in own]
+    place = max(place for place, (role, _) in enumerate(own) if role & LEARNED)
+    return Case(ids[:start].tolist(), texts[:place], texts[place])
 
 
 def predicted(

@@ -18,7 +18,7 @@ _END = re.compile(
 
 
 def language_of(text: str) -> str:
-    """"zh" for a text with enough Chinese characters, else "en"."""
+    """ "zh" for a text with enough Chinese characters, else "en"."""
     han, letters = len(_HAN.findall(text)), len(_LETTER.findall(text))
     return CHINESE if han and han >= CHINESE_SHARE * letters else ENGLISH
 

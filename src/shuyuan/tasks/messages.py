@@ -78,7 +78,9 @@ def checked(messages: Sequence[Any], where: str, *, replied: bool = True) -> lis
     if not chat or (chat[-1].role == "assistant") != replied:
         raise DataError(
             "data.no-reply",
-            "There is no reply of `assistant` to learn from." if replied else "The last message is not the user's.",
+            "There is no reply of `assistant` to learn from."
+            if replied
+            else "The last message is not the user's.",
             where=where,
             mend="Add it, or take the record out.",
         )
