@@ -8,15 +8,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from glob import glob
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import __version__, data, evaluate, hardware, planning, report, train, vault
 from . import recipe as recipes
 from .errors import MachineError, PrivacyError, RecipeError, RunError, ShuyuanError, VaultError
-from .inference import Engine, Labeller
+from .inference import Engine, Labeller, Predictor
 from .models import load_network, rnn_folder
 from .models.keras_library import check_installed
 from .privacy.data_sets import DataSetLedger, data_set_id, together
@@ -24,6 +24,7 @@ from .privacy.ledger import LEDGER_FILE, spent
 from .progress import Progress, Stop
 from .recipe import Recipe
 from .runs import LOCK_FILE, RECIPE_FILE, Run, not_prepared, not_trained
+from .tasks import Answer, Chat, Prompted, QuestionAnswering, Summarization, Translation
 from .train.memory import forget_peak, give_back, peak_memory
 from .train.training import METRICS_FILE
 
@@ -36,6 +37,17 @@ PLAN_FILE = "plan.json"
 RUNS = Path("runs")
 RECIPES = Path(__file__).parent / "recipes"  # `shuyuan run NAME` finds them by name
 VERSIONED = ("torch", "tokenizers", "numpy", "cryptography", "safetensors")
+# What answers for a run of each task.
+VERBS = {
+    "generation": "generate",
+    "chat": "chat",
+    "translation": "translate",
+    "question-answering": "answer",
+    "summarization": "summarize",
+    "sentiment": "classify",
+    "classification": "classify",
+}
+Asked = TypeVar("Asked", bound=Prompted)
 Target = str | Path | Recipe | dict[str, Any]
 
 
@@ -480,6 +492,7 @@ class LoadedRun:
             self._image = _prepared(job).image
             self._model = load_network(job.store)
             self._tokenizer = None if self._image else data.load_tokenizer(job.store)
+            self.task = data.load_task(job.recipe, job.store)
             self._progress = progress
 
     @cached_property
@@ -499,6 +512,106 @@ class LoadedRun:
     def generate(self, prompt: str, **settings: Any) -> str:
         """The continuation as one string; the same seed gives the same text."""
         return "".join(self.stream(prompt, **settings))
+
+    @cached_property
+    def _predictor(self) -> Predictor:
+        assert isinstance(self.task, Prompted) and self._tokenizer is not None
+        return Predictor(self._model, self._tokenizer, self.task, self._progress)
+
+    def _as(self, kind: type[Asked]) -> Asked:
+        """The run's task, which must be of that kind."""
+        if isinstance(self.task, kind):
+            return self.task
+        raise RunError(
+            "run.other-task",
+            f"The run is for {self.recipe.task}, not for {kind.name}.",
+            where=f"task {self.recipe.task}",
+            mend=f'Use `shuyuan {VERBS[self.recipe.task]}`, or train with task = "{kind.name}".',
+        )
+
+    def translate(self, text: str, to: str, **settings: Any) -> str:
+        """A text in the other language; `settings` as of `translations`."""
+        return next(self.translations([text], to, **settings))
+
+    def translations(
+        self,
+        texts: Sequence[str],
+        to: str,
+        *,
+        beams: int = 4,
+        length_penalty: float = 1.0,
+        max_tokens: int = 256,
+    ) -> Iterator[str]:
+        """The translation of each text; a long one is translated sentence by sentence.
+
+        Args:
+            texts: in the other of the run's two languages.
+            to: the language wanted, such as "zh".
+            beams, length_penalty: as of `inference.beam_search`; one beam takes the likeliest token always.
+            max_tokens: of a sentence's translation.
+
+        Raises:
+            RunError: the run is for another task.
+            ShuyuanError: it knows another language.
+        """
+        asking = self._as(Translation).asking
+        return self._predictor.results(
+            [partial(asking, text, to=to) for text in texts],
+            beams=beams, length_penalty=length_penalty, max_tokens=max_tokens,
+        )  # fmt: skip
+
+    def summarize(self, text: str, **settings: Any) -> str:
+        """What matters of a text; `settings` as of `summaries`."""
+        return next(self.summaries([text], **settings))
+
+    def summaries(
+        self, texts: Sequence[str], *, beams: int = 1, length_penalty: float = 1.0, max_tokens: int = 200
+    ) -> Iterator[str]:
+        """The summary of each text; of a long one its parts are summarized first. Settings as of `translations`."""
+        asking = self._as(Summarization).asking
+        return self._predictor.results(
+            [partial(asking, text) for text in texts],
+            beams=beams, length_penalty=length_penalty, max_tokens=max_tokens,
+        )  # fmt: skip
+
+    def answer(self, question: str, context: str | None = None, *, max_tokens: int = 100) -> Answer:
+        """The answer to a question from a text, with its place in it; or that it is not there.
+
+        Args:
+            question: the question.
+            context: a text of any length; None: the model answers by what it learned.
+            max_tokens: of the answer.
+        """
+        asking = self._as(QuestionAnswering).asking
+        return next(
+            self._predictor.results([partial(asking, question, context=context)], max_tokens=max_tokens)
+        )
+
+    def reply(
+        self,
+        messages: Sequence[dict[str, str]],
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.8,
+        **settings: Any,
+    ) -> Iterator[str]:
+        """The next reply of a chat, piece by piece.
+
+        Args:
+            messages: [{"role": "user", "content": …}], the last of them the user's; where they become too long for the model, the
+                oldest turns are left out, never a system message.
+            max_tokens: of the reply.
+            temperature, settings: as of `inference.Engine.generate`.
+
+        Raises:
+            DataError: the messages are not in order.
+        """
+        prompt = self._as(Chat).prompt(messages)
+        return self._predictor.stream(prompt, max_tokens=max_tokens, temperature=temperature, **settings)
+
+    def chat(self, messages: Sequence[dict[str, str]], **settings: Any) -> str:
+        """The next reply of a chat as one string; arguments as of `reply`."""
+        return self._as(Chat).parse("".join(self.reply(messages, **settings)))
 
     def classify(self, records: Sequence[str | Path | NDArray[Any]]) -> Iterator[dict[str, float]]:
         """For each record the probability of every label, the likeliest first.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import typer
 
 from . import (
+    answer,
     audit,
+    chat,
     classify,
     doctor,
     evaluate,
@@ -18,7 +20,9 @@ from . import (
     prepare,
     report,
     run,
+    summarize,
     train,
+    translate,
     verify,
 )
 from .frame import take_any_text
@@ -41,6 +45,10 @@ for verb in (
     audit,
     report,
     generate,
+    chat,
+    translate,
+    summarize,
+    answer,
     classify,
     export,
     verify,

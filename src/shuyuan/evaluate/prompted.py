@@ -9,7 +9,7 @@ from ..inference import Predictor
 from ..models import AnyNetwork
 from ..progress import Progress
 from ..recipe import Recipe
-from ..tasks.prompted import Prompted
+from ..tasks import Prompted
 from ..vault import Store
 from .predictions import predicted, stored_cases
 

@@ -9,11 +9,13 @@ from ..data import Tokenizer, laid_out
 from ..errors import ShuyuanError
 from ..models import AnyNetwork
 from ..progress import Progress
-from ..tasks import Example, Piece
-from ..tasks.prompted import Prompted
+from ..tasks import Example
+from ..tasks.prompted import Asking, Fits, Prompt, Prompted, Result, together
+from .beam import beam_search
 from .engine import Engine
+from .stream import UNFINISHED
 
-Prompt = Sequence[Piece]
+AT_ONCE = 32  # texts whose prompts are computed together
 
 
 class Predictor:
@@ -30,6 +32,8 @@ class Predictor:
         self, model: AnyNetwork, tokenizer: Tokenizer, task: Prompted, progress: Progress | None = None
     ) -> None:
         self.engine = Engine(model, tokenizer, progress=progress)
+        self._model = model
+        self._progress = progress or Progress()
         self.task = task
         self.context = model.context
         self._tokenizer = tokenizer
@@ -61,6 +65,57 @@ class Predictor:
             )
         return laid.ids
 
+    def best(self, prompt: Prompt, *, max_tokens: int, beams: int, length_penalty: float = 1.0) -> str:
+        """The best answer that beam search finds; settings as of `beam_search`."""
+        ids = self.tokens(prompt, max_tokens)
+        ends = {self._tokenizer.end_id, self.end_id}
+        entries = self._tokenizer.vocab_size
+        found = beam_search(
+            self._model,
+            ids,
+            beams=beams,
+            length_penalty=length_penalty,
+            max_tokens=max_tokens,
+            ends=ends,
+            entries=entries,
+        )
+        return self.task.parse(self._tokenizer.decode(found).rstrip(UNFINISHED))
+
+    def results(
+        self,
+        askings: Sequence[Callable[[Fits], Asking[Result]]],
+        *,
+        max_tokens: int,
+        beams: int = 1,
+        length_penalty: float = 1.0,
+        **sampling: Any,
+    ) -> Iterator[Result]:
+        """What comes of each input, in order; many are computed at once.
+
+        Args:
+            askings: one an input, as tasks have them: what they are to be told is which prompts fit.
+            max_tokens: of an answer.
+            beams, length_penalty: as of `beam_search`; one beam is no search, and takes `sampling` as of `answers`.
+        """
+
+        def answers(prompts: list[Prompt]) -> list[str]:
+            if beams == 1:
+                return self.answers(prompts, max_tokens=max_tokens, **sampling)
+            return [
+                self.best(prompt, max_tokens=max_tokens, beams=beams, length_penalty=length_penalty)
+                for prompt in prompts
+            ]
+
+        def fits(prompt: Prompt) -> bool:
+            return self.fits(prompt, max_tokens)
+
+        with self._progress.stage("answer", len(askings), "texts") as stage:
+            for start in range(0, len(askings), AT_ONCE):
+                part = [asking(fits) for asking in askings[start : start + AT_ONCE]]
+                for result in together(part, answers):
+                    stage.advance()
+                    yield result
+
     def stream(self, prompt: Prompt, *, max_tokens: int, **sampling: Any) -> Iterator[str]:
         """The answer, piece by piece; settings as of `Engine.generate`."""
         ids = self.tokens(prompt, max_tokens)
@@ -68,7 +123,7 @@ class Predictor:
 
     def answers(
         self,
-        prompts: Sequence[Prompt | list[int]],
+        prompts: Sequence[Prompt | Sequence[int]],
         *,
         max_tokens: int,
         temperature: float = 0.0,
@@ -84,11 +139,13 @@ class Predictor:
             done: told of each answer that is there, by its number.
             sampling: as of `Engine.generate`.
         """
-        ids = [
-            list(prompt) if prompt and isinstance(prompt[0], int) else self.tokens(prompt, max_tokens)  # type: ignore[arg-type]
-            for prompt in prompts
-        ]
+        ids = [prompt if _laid(prompt) else self.tokens(prompt, max_tokens) for prompt in prompts]  # type: ignore[arg-type]
         texts = self.engine.generate_all(
             ids, max_tokens=max_tokens, temperature=temperature, end_id=self.end_id, done=done, **sampling
         )
         return [self.task.parse(text) for text in texts]
+
+
+def _laid(prompt: Sequence[Any]) -> bool:
+    """Whether a prompt is token ids already."""
+    return bool(prompt) and isinstance(prompt[0], int)

@@ -8,7 +8,8 @@ from .base import TASKS, Example, Piece, Setting, Task, task_named
 from .chat import Chat
 from .classification import Classification, label_field
 from .generation import Generation
-from .question_answering import QuestionAnswering
+from .prompted import Prompted
+from .question_answering import Answer, QuestionAnswering
 from .sentiment import Sentiment
 from .summarization import Summarization
 from .template import Template
@@ -16,11 +17,13 @@ from .translation import Translation
 
 __all__ = [
     "TASKS",
+    "Answer",
     "Chat",
     "Classification",
     "Example",
     "Generation",
     "Piece",
+    "Prompted",
     "QuestionAnswering",
     "Sentiment",
     "Setting",

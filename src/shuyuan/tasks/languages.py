@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 ENGLISH, CHINESE = "en", "zh"
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
@@ -42,7 +44,46 @@ def sentences(text: str) -> list[str]:
             end += 1
         cuts.append(end)
     places = sorted({*cuts, len(text)})
-    return [text[start:stop] for start, stop in zip(places, places[1:], strict=False)]
+    return [text[start:stop] for start, stop in pairwise(places)]
+
+
+def filled(text: str, fits: Callable[[str], bool]) -> list[str]:
+    """The text in as few parts as fit, cut between sentences; a sentence that does not fit is cut between words.
+
+    Args:
+        text: without space around its parts.
+        fits: whether a part does.
+    """
+    if not text.strip():
+        return []
+    if fits(text.strip()):
+        return [text.strip()]
+    pieces = sentences(text)
+    if len(pieces) == 1:
+        pieces = re.findall(r"[^\s，、：,:]+[\s，、：,:]*|[\s，、：,:]+", text)
+    if len(pieces) == 1:
+        pieces = [text[: len(text) // 2], text[len(text) // 2 :]] if len(text) > 1 else []
+    parts: list[str] = []
+    for piece in pieces:
+        if parts and fits((parts[-1] + piece).strip()):
+            parts[-1] += piece
+        else:
+            parts.append(piece)
+    if len(pieces) < 2:
+        return [text.strip()]  # one character: whoever asks will say that it does not fit
+    return [each for part in parts for each in filled(part, fits)]
+
+
+def joined(texts: Sequence[str], like: str = "", to: str = "") -> str:
+    """Texts one after another: with a space between, unless they are Chinese.
+
+    Args:
+        texts: sentences.
+        like: a text in their language; left out, it is told by themselves.
+        to: their language, where it is known.
+    """
+    language = to or language_of(like or "".join(texts))
+    return ("" if language == CHINESE else " ").join(text for text in texts if text)
 
 
 def words(text: str) -> list[str]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from .base import Example, Piece, Task, text_field
 
 START = Piece("", learn=False, kind="end")  # the end token of the record before opens a row
 END = Piece("", kind="end")
+
+Prompt: TypeAlias = tuple[Piece, ...]
+Fits = Callable[[Prompt], bool]  # whether a prompt leaves room for an answer without being shortened
+Result = TypeVar("Result")
+# What is asked of a model for one input: prompts go out, their answers come in, as often as needed; at the end a result.
+Asking: TypeAlias = Generator[list[Prompt], list[str], Result]
 
 
 class Prompted(Task):
@@ -49,6 +55,22 @@ class Prompted(Task):
             "perplexity": math.exp(min(loss, 700.0)),
             "bits_per_byte": loss / math.log(2) * tokens / max(1, text_bytes),
         }
+
+
+def together(askings: Sequence[Asking[Result]], answers: Callable[[list[Prompt]], list[str]]) -> list[Result]:
+    """The results of several inputs whose prompts are asked at once, round by round."""
+    results: dict[int, Result] = {}
+    sent: dict[int, list[str] | None] = dict.fromkeys(range(len(askings)))
+    while sent:
+        asked: dict[int, list[Prompt]] = {}
+        for number, told in sent.items():
+            try:
+                asked[number] = next(askings[number]) if told is None else askings[number].send(told)
+            except StopIteration as end:
+                results[number] = end.value
+        found = iter(answers([prompt for prompts in asked.values() for prompt in prompts]))
+        sent = {number: [next(found) for _ in prompts] for number, prompts in asked.items()}
+    return [results[number] for number in range(len(askings))]
 
 
 def given(text: str, **how: Any) -> Piece:

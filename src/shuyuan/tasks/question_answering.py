@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import DataError
 from .base import TASKS, Example, Piece
-from .languages import by_language
-from .prompted import START, Prompted, answered, field, given, markup
+from .languages import by_language, filled
+from .prompted import START, Asking, Fits, Prompted, answered, field, given, markup
 
 NOWHERE = ("not in the text", "文中没有答案")  # the answer where there is none, in English and Chinese
 
@@ -58,6 +59,23 @@ class QuestionAnswering(Prompted):
         keep = _place(context or "", answer)
         return answered(self.prompt(question, context, keep), answer)
 
+    def asking(self, question: str, fits: Fits, context: str | None = None) -> Asking[Answer]:
+        """The answer from a context of any length: of a long one each part is asked, and the first answer that stands in its part
+        is taken."""
+        if context is None:
+            (said,) = yield [self.prompt(question)]
+            return Answer(said, bool(said))
+        parts = filled(context, lambda part: fits(self.prompt(question, part))) or [""]
+        answers = yield [self.prompt(question, part) for part in parts]
+        missing = [nowhere(question), *NOWHERE, ""]
+        standing = [
+            said for said, part in zip(answers, parts, strict=True) if said not in missing and said in part
+        ]
+        own = [said for said in answers if said not in missing]
+        text = next(iter([*standing, *own]), nowhere(question))
+        start = context.find(text)
+        return Answer(text, bool(own), start if standing and start >= 0 else None)
+
     def prompt(
         self, question: str, context: str | None = None, keep: tuple[int, int] | None = None
     ) -> tuple[Piece, ...]:
@@ -75,6 +93,21 @@ class QuestionAnswering(Prompted):
         before = markup(by_language(question, "Text: ", "文本："))
         text = given(context, cut="end", keep=keep)
         return START, before, text, markup("\n"), asks, given(question), answers
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer.
+
+    Attributes:
+        text: what the model says.
+        found: whether it is an answer, not that there is none.
+        start: where it stands in the context, in characters; None where the words are the model's own.
+    """
+
+    text: str
+    found: bool
+    start: int | None = None
 
 
 def nowhere(question: str) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 from ..errors import ShuyuanError
 from .base import TASKS, Example, Piece, Setting
-from .languages import CHINESE, ENGLISH, language_of
-from .prompted import START, Prompted, answered, field, given, markup
+from .languages import CHINESE, ENGLISH, filled, joined, language_of, sentences
+from .prompted import START, Asking, Fits, Prompted, answered, field, given, markup
 
 
 class Translation(Prompted):
@@ -61,6 +61,20 @@ class Translation(Prompted):
                 mend=f"Ask for {' or '.join(self.languages)}.",
             )
         return START, markup(f"{self._other(to)}>{to}: "), given(text), markup("\n")
+
+    def asking(self, text: str, fits: Fits, to: str) -> Asking[str]:
+        """The translation of a text of any length, sentence by sentence; empty lines and line ends stay."""
+        lines = text.split("\n")
+        parts = [
+            [
+                piece
+                for each in sentences(line)
+                for piece in filled(each, lambda part: fits(self.prompt(part, to)))
+            ]
+            for line in lines
+        ]
+        told = iter((yield [self.prompt(part, to) for line in parts for part in line]))
+        return "\n".join(joined([next(told) for _ in line], to=to) for line in parts)
 
     def _other(self, language: str) -> str:
         one, other = self.languages
