@@ -35,10 +35,11 @@ def answer(
         text = None if context is None else _read(context)
         found = loaded.answer(question, text, max_tokens=max_tokens)
         place = {"found": found.found, "start": found.start}
-        told.give(
-            {"question": question, "answer": found.text, **place},
-            lambda: sys.stdout.write(shown(found.text, False) + "\n") and None,
-        )
+
+        def show() -> None:
+            sys.stdout.write(shown(found.text, False) + "\n")
+
+        told.give({"question": question, "answer": found.text, **place}, show)
 
 
 def _read(file: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -40,7 +40,7 @@ def classify(
             for each in loaded.classify(given):
                 found.append(each)
                 stage.advance()
-        told = [
+        told: list[dict[str, Any]] = [
             {
                 kind: record,
                 "label": next(iter(each)),

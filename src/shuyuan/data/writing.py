@@ -97,7 +97,7 @@ class TextWriter(SplitWriter):
         self._dtype = token_type(tokenizer.vocab_size)
         self._lengths: list[NDArray[np.int64]] = []
 
-    def _body(self, contents: list[str]) -> NDArray[Any]:
+    def _body(self, contents: list[Any]) -> NDArray[Any]:
         ids, ends = self._tokenizer.encode_flat(contents)
         self._lengths.append(np.diff(ends, prepend=0) + 1)
         self._text_bytes += sum(len(text) if text.isascii() else len(text.encode()) for text in contents)

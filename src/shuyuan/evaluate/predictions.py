@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data import PromptRows, Tokenizer
 from ..data.batches import at_step
 from ..data.prompts import LEARNED, OWN, pieces_of
+from ..data.shards import Tokens
 from ..inference import Predictor
 from ..progress import Progress
 
@@ -39,7 +41,7 @@ def stored_cases(rows: PromptRows, tokenizer: Tokenizer, most: int, seed: int) -
     return [_case(*rows.row(number), tokenizer) for number in chosen.tolist()]
 
 
-def _case(ids: np.ndarray, roles: np.ndarray, tokenizer: Tokenizer) -> Case:  # type: ignore[type-arg]
+def _case(ids: Tokens, roles: NDArray[np.uint8], tokenizer: Tokenizer) -> Case:
     given = np.flatnonzero(~(roles & LEARNED).astype(bool))
     start = int(given[-1]) + 1  # the last answer is learned up to the row's end
     own = [(role, tokens) for role, tokens in pieces_of(ids.tolist(), roles.tolist()) if role & OWN]

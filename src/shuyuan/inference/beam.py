@@ -35,7 +35,7 @@ class Beam:
 
     def rank(self, penalty: float, ended: int = 1) -> float:
         """The score over the length to the power of the penalty; the end token counts."""
-        return self.score / (len(self.tokens) + ended) ** penalty
+        return float(self.score / (len(self.tokens) + ended) ** penalty)
 
 
 def beam_search(

@@ -9,7 +9,7 @@ from ..data import Tokenizer, laid_out
 from ..errors import ShuyuanError
 from ..models import AnyNetwork
 from ..progress import Progress
-from ..tasks import Example
+from ..tasks import Example, Piece
 from ..tasks.prompted import Asking, Fits, Prompt, Prompted, Result, together
 from .beam import beam_search
 from .engine import Engine
@@ -139,13 +139,14 @@ class Predictor:
             done: told of each answer that is there, by its number.
             sampling: as of `Engine.generate`.
         """
-        ids = [prompt if _laid(prompt) else self.tokens(prompt, max_tokens) for prompt in prompts]  # type: ignore[arg-type]
+        ids = [self._ids(prompt, max_tokens) for prompt in prompts]
         texts = self.engine.generate_all(
             ids, max_tokens=max_tokens, temperature=temperature, end_id=self.end_id, done=done, **sampling
         )
         return [self.task.parse(text) for text in texts]
 
-
-def _laid(prompt: Sequence[Any]) -> bool:
-    """Whether a prompt is token ids already."""
-    return bool(prompt) and isinstance(prompt[0], int)
+    def _ids(self, prompt: Prompt | Sequence[int], max_tokens: int) -> Sequence[int]:
+        """Token ids as they are; of pieces theirs."""
+        pieces = [piece for piece in prompt if isinstance(piece, Piece)]
+        ids = [token for token in prompt if isinstance(token, int)]
+        return self.tokens(tuple(pieces), max_tokens) if pieces else ids
