@@ -24,7 +24,7 @@ from .privacy.ledger import LEDGER_FILE, spent
 from .progress import Progress, Stop
 from .recipe import Recipe
 from .runs import LOCK_FILE, RECIPE_FILE, Run, not_prepared, not_trained
-from .tasks import Answer, Chat, Prompted, QuestionAnswering, Summarization, Translation
+from .tasks import Answer, Chat, Prompted, QuestionAnswering, Summarization, Translation, task_named
 from .train.memory import forget_peak, give_back, peak_memory
 from .train.training import METRICS_FILE
 
@@ -242,6 +242,7 @@ def make_plan(job: Job) -> dict[str, Any]:
     """
     if job.recipe.model.family == "rnn":
         check_installed()
+    task_named(job.recipe.task).check_installed()
     if job.store.exists(PLAN_FILE):
         plan: dict[str, Any] = job.store.read_json(PLAN_FILE)
     else:

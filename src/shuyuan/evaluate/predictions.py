@@ -1,9 +1,9 @@
-"""What a model answers to prompts of a split, beside what the records answer."""
+"""What a model answers to prompts, beside what records answer and what anyone would try first."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,47 +14,92 @@ from ..data.prompts import LEARNED, OWN, pieces_of
 from ..data.shards import Tokens
 from ..inference import Predictor
 from ..progress import Progress
+from ..tasks import Prompted
+from ..tasks.languages import words
+from ..tasks.measures import interval
+from ..tasks.prompted import Case
 
-
-@dataclass(frozen=True)
-class Case:
-    """One prompt of a record with its answer.
-
-    Attributes:
-        prompt: its tokens.
-        texts: what the prompt holds of the record, in order; of a chat also the replies before the last.
-        answer: what the record answers.
-    """
-
-    prompt: list[int]
-    texts: list[str]
-    answer: str
+MOST_TOKENS = 256  # of an answer
+SHOWN, SHOWN_CHARS = 5, 600  # of the worst answers, and characters of each text that is shown
+SLICES = ("short", "middle", "long")
 
 
 def stored_cases(rows: PromptRows, tokenizer: Tokenizer, most: int, seed: int) -> list[Case]:
-    """Rows of a split as cases: all of them, or as many as are wanted, drawn from all over it.
-
-    Of a row with several answers, as chats have, the last is asked for.
-    """
+    """Rows of a split as cases: all of them, or as many as are wanted, drawn from all over it."""
     count = min(most, rows.count)
     chosen = at_step(0, count, rows.count, seed) if count < rows.count else np.arange(count)
-    return [_case(*rows.row(number), tokenizer) for number in chosen.tolist()]
+    return [_stored(*rows.row(number), tokenizer) for number in chosen.tolist()]
 
 
-def _case(ids: Tokens, roles: NDArray[np.uint8], tokenizer: Tokenizer) -> Case:
+def _stored(ids: Tokens, roles: NDArray[np.uint8], tokenizer: Tokenizer) -> Case:
+    """A row as a case; of one with several answers, as chats have, the last is asked for."""
     given = np.flatnonzero(~(roles & LEARNED).astype(bool))
     start = int(given[-1]) + 1  # the last answer is learned up to the row's end
-    own = [(role, tokens) for role, tokens in pieces_of(ids.tolist(), roles.tolist()) if role & OWN]
-    texts = [tokenizer.decode(tokens) for _, tokens in own]
-    place = max(place for place, (role, _) in enumerate(own) if role & LEARNED)
-    return Case(ids[:start].tolist(), texts[:place], texts[place])
+    pieces = pieces_of(ids.tolist(), roles.tolist())
+    own = [place for place, (role, _) in enumerate(pieces) if role & OWN]
+    texts = [tokenizer.decode(pieces[place][1]) for place in own]
+    place = max(number for number, place in enumerate(own) if pieces[place][0] & LEARNED)
+    asks = tokenizer.decode([token for _, tokens in pieces[: own[0]] for token in tokens])
+    return Case(ids[:start].tolist(), texts[:place], asks, [texts[place]])
 
 
-def predicted(
-    cases: Sequence[Case], predictor: Predictor, max_tokens: int, split: str, progress: Progress
-) -> list[str]:
-    """The likeliest answer to each prompt, token by token."""
+def judged(
+    cases: Sequence[Case],
+    predictor: Predictor,
+    training: Sequence[Case],
+    split: str,
+    progress: Progress,
+) -> tuple[dict[str, float], dict[str, Any], list[dict[str, Any]]]:
+    """The model's likeliest answers, scored.
+
+    Args:
+        cases: the prompts.
+        predictor: answers them.
+        training: what baselines may look at.
+        split: its name.
+        progress: shows the prompts done.
+
+    Returns:
+        (scores, what stands behind them as JSON can hold it, and each answer: {prompt, answer, right, score}).
+    """
+    task = predictor.task
+    longest = max(len(predictor.encode(right)) for case in cases for right in case.right)
     with progress.stage(f"answer on {split}", len(cases), "prompts") as stage:
-        return predictor.answers(
-            [case.prompt for case in cases], max_tokens=max_tokens, done=lambda _: stage.advance()
+        answers = predictor.answers(
+            [case.prompt for case in cases],
+            max_tokens=min(MOST_TOKENS, 2 * longest + 8),
+            done=lambda _: stage.advance(),
         )
+    scores = {"answers": float(len(cases))} | task.scores(cases, answers)
+    for name, guesses in task.baselines(cases, training).items():
+        found = task.scores(cases, guesses)
+        scores |= {
+            f"baseline_{name}_{metric}": value
+            for metric, value in found.items()
+            if not metric.endswith(("_low", "_high"))
+        }
+    told = [_told(case, answer, task) for case, answer in zip(cases, answers, strict=True)]
+    worst = sorted(told, key=lambda each: each["score"])[:SHOWN]
+    return scores, {"measure": task.measure, "worst": worst, "slices": _slices(cases, told)}, told
+
+
+def _told(case: Case, answer: str, task: Prompted) -> dict[str, Any]:
+    return {
+        "prompt": "\n".join(text[:SHOWN_CHARS] for text in case.texts),
+        "answer": answer[:SHOWN_CHARS],
+        "right": case.right[0][:SHOWN_CHARS],
+        "score": task.score(answer, case.right),
+    }
+
+
+def _slices(cases: Sequence[Case], told: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The measure over prompts by their length in words, a third of them each."""
+    lengths = np.array([sum(len(words(text)) for text in case.texts) for case in cases])
+    order = np.argsort(lengths, kind="stable")
+    found = []
+    for name, part in zip(SLICES, np.array_split(order, len(SLICES)), strict=True):
+        if len(part):
+            mean, low, high = interval([told[number]["score"] for number in part.tolist()])
+            spread = {"from": int(lengths[part].min()), "to": int(lengths[part].max())}
+            found.append({"slice": name, **spread, "records": len(part), "mean": mean, "low": low, "high": high})
+    return found

@@ -19,15 +19,17 @@ from ..vault import Store
 from .bigram import Bigram
 from .labels import label_samples, score_labels
 from .losses import mean_loss
-from .prompted import prompted_samples
+from .prompted import score_answers
 
 SCORES_FILE = "scores.json"
 SAMPLES_FILE = "samples.json"
 LABELS_FILE = "labels.json"  # of tasks with labels: what stands behind their scores
+ANSWERS_FILE = "answers.json"  # of tasks with prompts: the same
 AUDIT_FILE = "audit.json"
 ORIGINAL = "original"  # the variant that nothing was done to
 COUNTED_TOKENS = 1 << 19  # that the bigram counts at once; more take longer, and memory
 SAMPLES = 3
+WRITTEN, SAMPLE_TOKENS, TEMPERATURE = 16, 120, 0.8  # texts that are written to see how much they repeat
 MOST_LAST = 16_384  # windows that a model is scored on which predicts one token of each
 PROMPT_TOKENS = 8  # a record shorter than this gives no prompt
 
@@ -37,7 +39,8 @@ def evaluate(recipe: Recipe, store: Store, manifest: Manifest, progress: Progres
 
     Args:
         recipe: as resolved; its precision is the one that scores are computed in.
-        store: the run's files; scores.json and samples.json are written, and labels.json for tasks with labels.
+        store: the run's files; scores.json and samples.json are written, labels.json for tasks with labels, and answers.json for
+            those with prompts.
         manifest: what was prepared.
 
     Returns:
@@ -55,8 +58,12 @@ def evaluate(recipe: Recipe, store: Store, manifest: Manifest, progress: Progres
         samples = label_samples(recipe, store, manifest, model)
     else:
         metrics = _score_tokens(recipe, store, manifest, model, progress)
-        write = _samples if not manifest.prompted else prompted_samples
-        samples = write(recipe, store, manifest, model, progress)
+        if manifest.prompted:
+            found, details, samples = score_answers(recipe, store, manifest, model, progress)
+            store.write_json(ANSWERS_FILE, {ORIGINAL: details})
+        else:
+            found, samples = _samples(recipe, store, manifest, model, progress)
+        metrics |= found
     scores: dict[str, Any] = {recipe.task: {ORIGINAL: metrics}}
     store.write_json(SCORES_FILE, scores)
     store.write_json(SAMPLES_FILE, samples)
@@ -116,25 +123,32 @@ def _fit_bigram(recipe: Recipe, store: Store, manifest: Manifest, progress: Prog
 
 def _samples(
     recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork, progress: Progress
-) -> list[dict[str, Any]]:
-    """Three continuations of the first words of held-out windows."""
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Scores of continuations of the first words of held-out windows, and three of them."""
     tokenizer = load_tokenizer(store)
     engine = Engine(model, tokenizer, progress=progress)
     split = "validation" if "validation" in manifest.splits else "train"
     windows = Windows(store, manifest, split, recipe.model.context)
-    samples = []
-    with progress.stage("write samples", SAMPLES, "samples") as stage:
-        for number, prompt in enumerate(_prompts(windows, tokenizer, recipe.seed)):
-            seed, temperature = recipe.seed + number, 0.8
-            text = "".join(engine.generate(prompt, max_tokens=120, temperature=temperature, seed=seed))
-            samples.append({"prompt": prompt, "text": text, "seed": seed, "temperature": temperature})
-            stage.advance()
-    return samples
+    prompts = _prompts(windows, tokenizer, recipe.seed)
+    with progress.stage("write samples", len(prompts), "samples") as stage:
+        texts = engine.generate_all(
+            prompts,
+            max_tokens=SAMPLE_TOKENS,
+            temperature=TEMPERATURE,
+            seed=recipe.seed,
+            done=lambda _: stage.advance(),
+        )
+    samples = [
+        {"prompt": prompt, "text": text, "seed": recipe.seed + number, "temperature": TEMPERATURE}
+        for number, (prompt, text) in enumerate(zip(prompts[:SAMPLES], texts, strict=False))
+    ]
+    scores = task_named(recipe.task).text_scores(texts)
+    return {f"{split}.{name}": value for name, value in scores.items()}, samples
 
 
 def _prompts(windows: Windows, tokenizer: Tokenizer, seed: int) -> list[str]:
     """Openings of held-out text: of a record where one begins in the window, else of the window."""
-    inputs, _ = windows.batch(0, SAMPLES, seed)
+    inputs, _ = windows.batch(0, max(SAMPLES, min(WRITTEN, windows.count)), seed)
     return [_opening(tokenizer.decode(_first_record(row, tokenizer.end_id).tolist())) for row in inputs]
 
 

@@ -41,6 +41,10 @@ class Predictor:
         assert ending is not None
         self.end_id = ending.ids[-1]
 
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text."""
+        return self._tokenizer.encode(text)
+
     def fits(self, prompt: Prompt, max_tokens: int) -> bool:
         """Whether a prompt leaves room for an answer without being shortened."""
         whole = laid_out([Example(tuple(prompt))], self._tokenizer, 2**62)[0]

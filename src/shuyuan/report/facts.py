@@ -153,7 +153,7 @@ def public_scores(store: Store, recipe: Recipe, there: bool) -> dict[str, dict[s
 
 
 def _is_baseline(name: str) -> bool:
-    return name.partition(".")[2].startswith(("bigram_", "majority_"))
+    return name.partition(".")[2].startswith(("bigram_", "majority_", "baseline_"))
 
 
 def valid_lines(lines: Iterable[Line]) -> list[Line]:

@@ -125,6 +125,17 @@ class Task(ABC):
             DataError: a column is missing or holds the wrong type.
         """
 
+    def check_installed(self) -> None:
+        """Says that a library that the scores need is missing, before any work.
+
+        Raises:
+            MachineError: names the extra.
+        """
+
+    def text_scores(self, texts: Sequence[str]) -> dict[str, float]:
+        """Scores of what a model writes of its own, beside nothing."""
+        return {}
+
     def metrics(self, loss: float, tokens: int, text_bytes: int) -> dict[str, float]:
         """Scores of a split from its mean loss (nats a token), token count and bytes of text."""
         raise NotImplementedError(f"{self.name} outputs {self.output}")

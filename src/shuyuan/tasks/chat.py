@@ -8,8 +8,9 @@ from typing import Any
 
 from ..errors import DataError
 from .base import TASKS, Example, Piece, Setting
+from .measures import check_installed, chrf, chrf_of, distinct, with_interval
 from .messages import Message, checked, messages_in
-from .prompted import Prompted
+from .prompted import Case, Prompted, memory_of
 from .template import END_MARK, Template
 
 
@@ -24,6 +25,7 @@ class Chat(Prompted):
     name = "chat"
     templated = True
     needs = ("messages",)
+    measure = "chrf"
 
     def __init__(self, template: Template | None = None) -> None:
         self.template = template or Template()
@@ -44,6 +46,21 @@ class Chat(Prompted):
         chat = checked(messages, "messages", replied=False)
         roles = tuple(message.role for message in chat)
         return tuple(self._given(chat, self.template.around(roles, reply=True)))
+
+    def check_installed(self) -> None:
+        check_installed("chrF", "sacrebleu")
+
+    def score(self, answer: str, right: Sequence[str]) -> float:
+        return max(chrf_of(answer, each) for each in right)
+
+    def scores(self, cases: Sequence[Case], answers: Sequence[str]) -> dict[str, float]:
+        """chrF beside what was replied, and how many of the replies' words and pairs of words are different ones."""
+        told = with_interval("chrf", chrf(answers, [case.right[0] for case in cases]))
+        return told | {f"distinct_{size}": distinct(answers, size) for size in (1, 2)}
+
+    def baselines(self, cases: Sequence[Case], training: Sequence[Case]) -> dict[str, list[str]]:
+        """What was replied to the most similar message of the training records."""
+        return {"memory": memory_of(cases, training)} if training else {}
 
     @property
     def ending(self) -> tuple[Piece, ...]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import DataError
 from .base import TASKS, Example, Piece
+from .extractive import nearest_sentence
 from .languages import by_language, filled
-from .prompted import START, Asking, Fits, Prompted, answered, field, given, markup
+from .measures import best, exact, interval, overlap, with_interval
+from .prompted import START, Asking, Case, Fits, Prompted, answered, field, given, markup, memory_of
 
 NOWHERE = ("not in the text", "文中没有答案")  # the answer where there is none, in English and Chinese
 
@@ -23,6 +25,7 @@ class QuestionAnswering(Prompted):
 
     name = "question-answering"
     needs = ("question", "answer")
+    measure = "f1"
     near_repeats = False  # questions about one text share nearly all their words
 
     def columns(self, fields: Mapping[str, str]) -> list[str]:
@@ -58,6 +61,29 @@ class QuestionAnswering(Prompted):
         answer = nowhere(question) if impossible else field(row, fields, "answer", where)
         keep = _place(context or "", answer)
         return answered(self.prompt(question, context, keep), answer)
+
+    def right(self, row: Mapping[str, Any], example: Example) -> list[str]:
+        others = row.get("answers")
+        texts = others.get("text") if isinstance(others, dict) else others
+        told = [each.get("text") if isinstance(each, dict) else each for each in texts or []]
+        return [*super().right(row, example), *(each for each in told if isinstance(each, str))]
+
+    def score(self, answer: str, right: Sequence[str]) -> float:
+        return best(overlap, answer, right)
+
+    def scores(self, cases: Sequence[Case], answers: Sequence[str]) -> dict[str, float]:
+        """Exact match and F1 of words, as SQuAD has them, from 0 to 1; of Chinese by character."""
+        pairs = list(zip(answers, cases, strict=True))
+        told: dict[str, float] = {}
+        for name, measure in (("exact_match", exact), ("f1", overlap)):
+            told |= with_interval(name, interval([best(measure, said, case.right) for said, case in pairs]))
+        return told
+
+    def baselines(self, cases: Sequence[Case], training: Sequence[Case]) -> dict[str, list[str]]:
+        """The sentence of the context that shares most words with the question; of pairs the answer to the most similar one."""
+        if all(len(case.texts) > 1 for case in cases):
+            return {"sentence": [nearest_sentence(case.texts[0], case.texts[-1]) for case in cases]}
+        return {"memory": memory_of(cases, training)} if training else {}
 
     def asking(self, question: str, fits: Fits, context: str | None = None) -> Asking[Answer]:
         """The answer from a context of any length: of a long one each part is asked, and the first answer that stands in its part
@@ -133,7 +159,7 @@ def _of_article(
             found = {"question": _value(each, "question", at), "context": context}
             impossible = each.get("is_impossible") is True
             answer = None if impossible else _first(_value(each, "answers", at), at)
-            found |= {"answer": answer, "is_impossible": answer is None}
+            found |= {"answer": answer, "answers": each.get("answers"), "is_impossible": answer is None}
             yield others | {fields.get(name, name): value for name, value in found.items()}, at
 
 

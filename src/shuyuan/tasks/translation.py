@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import ShuyuanError
 from .base import TASKS, Example, Piece, Setting
 from .languages import CHINESE, ENGLISH, filled, joined, language_of, sentences
-from .prompted import START, Asking, Fits, Prompted, answered, field, given, markup
+from .measures import bleu, check_installed, chrf, chrf_of, with_interval
+from .prompted import START, Asking, Case, Fits, Prompted, answered, field, given, markup, memory_of
 
 
 class Translation(Prompted):
@@ -23,6 +24,7 @@ class Translation(Prompted):
 
     name = "translation"
     needs = ("source_text", "target")
+    measure = "chrf"
 
     def __init__(self, languages: tuple[str, str] | None = None) -> None:
         self._languages = languages
@@ -61,6 +63,38 @@ class Translation(Prompted):
                 mend=f"Ask for {' or '.join(self.languages)}.",
             )
         return START, markup(f"{self._other(to)}>{to}: "), given(text), markup("\n")
+
+    def check_installed(self) -> None:
+        check_installed("BLEU and chrF", "sacrebleu")
+
+    def score(self, answer: str, right: Sequence[str]) -> float:
+        return max(chrf_of(answer, each) for each in right)
+
+    def scores(self, cases: Sequence[Case], answers: Sequence[str]) -> dict[str, float]:
+        """BLEU and chrF of each direction, such as bleu_en_zh."""
+        told: dict[str, float] = {}
+        for direction in sorted({case.asks for case in cases}):
+            pairs = [
+                (answer, case.right[0])
+                for case, answer in zip(cases, answers, strict=True)
+                if case.asks == direction
+            ]
+            said, right = zip(*pairs, strict=True)
+            source, to = direction.removesuffix(": ").split(">")
+            name = f"{source}_{to}".lower().replace("-", "_")
+            told |= with_interval(f"bleu_{name}", bleu(said, right, to))
+            told |= with_interval(f"chrf_{name}", chrf(said, right))
+        return told
+
+    def baselines(self, cases: Sequence[Case], training: Sequence[Case]) -> dict[str, list[str]]:
+        """A translation memory: what stands beside the most similar text of the training records."""
+        found: dict[int, str] = {}
+        for direction in {case.asks for case in cases}:
+            there = [case for case in training if case.asks == direction]
+            asked = [number for number, case in enumerate(cases) if case.asks == direction]
+            if there:
+                found |= zip(asked, memory_of([cases[number] for number in asked], there), strict=True)
+        return {"memory": [found[number] for number in range(len(cases))]} if len(found) == len(cases) else {}
 
     def asking(self, text: str, fits: Fits, to: str) -> Asking[str]:
         """The translation of a text of any length, sentence by sentence; empty lines and line ends stay."""
