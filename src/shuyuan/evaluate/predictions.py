@@ -101,5 +101,7 @@ def _slices(cases: Sequence[Case], told: Sequence[dict[str, Any]]) -> list[dict[
         if len(part):
             mean, low, high = interval([told[number]["score"] for number in part.tolist()])
             spread = {"from": int(lengths[part].min()), "to": int(lengths[part].max())}
-            found.append({"slice": name, **spread, "records": len(part), "mean": mean, "low": low, "high": high})
+            found.append(
+                {"slice": name, **spread, "records": len(part), "mean": mean, "low": low, "high": high}
+            )
     return found

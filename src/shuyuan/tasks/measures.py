@@ -74,7 +74,9 @@ def _corpus(metric: Any, answers: Sequence[str], right: Sequence[str]) -> tuple[
     counts_NS = np.array(metric._extract_corpus_statistics(list(answers), [list(right)]), np.float64)
     score = metric.corpus_score(list(answers), [list(right)]).score
     drawn = np.random.default_rng(0).integers(0, len(counts_NS), (RESAMPLES, len(counts_NS)))
-    scores = [float(metric._compute_score_from_stats(counts_NS[each].sum(0).tolist()).score) for each in drawn]
+    scores = [
+        float(metric._compute_score_from_stats(counts_NS[each].sum(0).tolist()).score) for each in drawn
+    ]
     low, high = np.quantile(scores, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(score), float(low), float(high)
 

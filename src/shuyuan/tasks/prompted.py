@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from itertools import takewhile
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from .base import Example, Piece, Task, text_field
