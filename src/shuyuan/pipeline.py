@@ -25,6 +25,7 @@ from .progress import Progress, Stop
 from .recipe import Recipe
 from .runs import LOCK_FILE, RECIPE_FILE, Run, not_prepared, not_trained
 from .tasks import Answer, Chat, Prompted, QuestionAnswering, Summarization, Translation, task_named
+from .tasks.measures import check_installed as check_scores
 from .train.memory import forget_peak, give_back, peak_memory
 from .train.training import METRICS_FILE
 
@@ -242,7 +243,7 @@ def make_plan(job: Job) -> dict[str, Any]:
     """
     if job.recipe.model.family == "rnn":
         check_installed()
-    task_named(job.recipe.task).check_installed()
+    check_scores(task_named(job.recipe.task))
     if job.store.exists(PLAN_FILE):
         plan: dict[str, Any] = job.store.read_json(PLAN_FILE)
     else:
@@ -376,6 +377,27 @@ def evaluate_model(job: Job, *, again: bool = False) -> dict[str, Any]:
     scores = evaluate.evaluate(job.recipe, job.store, _prepared(job), job.progress)
     _measured_peak(job)
     return scores
+
+
+def evaluate_file(
+    target: str | Path,
+    file: str | Path,
+    *,
+    key: str | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Scores a run's model on a file of one's own, as `shuyuan evaluate RUN --data FILE --json` prints it.
+
+    Args:
+        target: the run folder.
+        file: as a recipe's `data.source`.
+        key: where the vault's key is, instead of where the recipe says.
+        progress: shows the records done.
+        options: task, columns and limit, as of `evaluate.evaluate_file`.
+    """
+    with look(target, key) as job:
+        return evaluate.evaluate_file(job.recipe, job.store, file, progress or Progress(), **options)
 
 
 def audit_model(job: Job, *, white_box: bool = False) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shuyuan.tasks import Piece, QuestionAnswering, Summarization, Translation
@@ -33,6 +33,7 @@ def within(size: int) -> Callable[[Prompt], bool]:
     return lambda prompt: len(text_of(prompt)) <= size
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab ,.!\n好。，", max_size=80), st.integers(1, 20))
 def test_parts_fit_and_lose_nothing_but_space(text: str, size: int) -> None:
     parts = filled(text, lambda part: len(part) <= size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shuyuan.tasks.languages import language_of, sentences, words
@@ -24,6 +24,7 @@ def test_languages(text: str, language: str) -> None:
     assert language_of(text) == language
 
 
+@settings(deadline=None)
 @given(st.text(alphabet='aB .!?。！？\n"”你好3'))
 def test_sentences_are_the_text_again(text: str) -> None:
     parts = sentences(text)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shuyuan.errors import MachineError
@@ -61,7 +61,7 @@ def test_rouge_counts_words_and_characters_of_chinese() -> None:
     ("task", "library"), [(Translation, "sacrebleu"), (Chat, "sacrebleu"), (Summarization, "rouge_score")]
 )
 def test_a_missing_library_names_its_extra(task: Any, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    task().check_installed()
+    measures.check_installed(task())
     real = importlib.util.find_spec
 
     def without(name: str) -> ModuleSpec | None:
@@ -69,8 +69,8 @@ def test_a_missing_library_names_its_extra(task: Any, library: str, monkeypatch:
 
     monkeypatch.setattr(measures, "find_spec", without)
     with pytest.raises(MachineError, match=r"shuyuan\[tasks\].*machine\.missing-extra"):
-        task().check_installed()
-    QuestionAnswering().check_installed()
+        measures.check_installed(task())
+    measures.check_installed(QuestionAnswering())
 
 
 # ---- by hand -------------------------------------------------------------------------------------------------------
@@ -92,6 +92,7 @@ def test_exact_match_and_f1(said: str, right: str, same: float, f1: float) -> No
     assert (exact(said, right), overlap(said, right)) == (same, pytest.approx(f1))
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab 李白.", max_size=12), st.text(alphabet="ab 李白.", max_size=12))
 def test_f1_is_a_share_that_does_not_care_who_is_right(one: str, other: str) -> None:
     assert 0 <= overlap(one, other) == overlap(other, one) <= 1
@@ -99,6 +100,7 @@ def test_f1_is_a_share_that_does_not_care_who_is_right(one: str, other: str) -> 
     assert exact(one, other) <= overlap(one, other)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
 def test_an_interval_holds_its_mean(values: list[float]) -> None:
     mean, low, high = interval(values)

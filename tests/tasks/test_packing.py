@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shuyuan.data.clean import clean
@@ -25,11 +25,13 @@ EXAMPLES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(EXAMPLES)
 def test_what_is_packed_comes_out_again(examples: list[Example]) -> None:
     assert unpacked(packed(examples)) == examples
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_clean_text_passes_for_a_packed_one(text: str) -> None:
     cleaned = clean(MARK + text)

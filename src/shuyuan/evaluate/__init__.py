@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .bigram import Bigram
+from .file import evaluate_file
 from .scores import ANSWERS_FILE, AUDIT_FILE, LABELS_FILE, ORIGINAL, SAMPLES_FILE, SCORES_FILE, evaluate
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = [
     "Bigram",
     "audit",
     "evaluate",
+    "evaluate_file",
 ]
 
 

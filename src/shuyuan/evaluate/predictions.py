@@ -80,7 +80,9 @@ def judged(
         }
     told = [_told(case, answer, task) for case, answer in zip(cases, answers, strict=True)]
     worst = sorted(told, key=lambda each: each["score"])[:SHOWN]
-    return scores, {"measure": task.measure, "worst": worst, "slices": _slices(cases, told)}, told
+    lengths = [sum(len(words(text)) for text in case.texts) for case in cases]
+    slices = by_length(lengths, [each["score"] for each in told])
+    return scores, {"measure": task.measure, "worst": worst, "slices": slices}, told
 
 
 def _told(case: Case, answer: str, task: Prompted) -> dict[str, Any]:
@@ -92,15 +94,20 @@ def _told(case: Case, answer: str, task: Prompted) -> dict[str, Any]:
     }
 
 
-def _slices(cases: Sequence[Case], told: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The measure over prompts by their length in words, a third of them each."""
-    lengths = np.array([sum(len(words(text)) for text in case.texts) for case in cases])
-    order = np.argsort(lengths, kind="stable")
+def by_length(lengths: Sequence[int], values: Sequence[float]) -> list[dict[str, Any]]:
+    """The mean of records' scores by the length of their texts in words, a third of the records each.
+
+    Returns:
+        [{slice, from, to, records, mean, low, high}].
+    """
+    length_N = np.array(lengths)
     found = []
-    for name, part in zip(SLICES, np.array_split(order, len(SLICES)), strict=True):
+    for name, part in zip(
+        SLICES, np.array_split(np.argsort(length_N, kind="stable"), len(SLICES)), strict=True
+    ):
         if len(part):
-            mean, low, high = interval([told[number]["score"] for number in part.tolist()])
-            spread = {"from": int(lengths[part].min()), "to": int(lengths[part].max())}
+            mean, low, high = interval([values[number] for number in part.tolist()])
+            spread = {"from": int(length_N[part].min()), "to": int(length_N[part].max())}
             found.append(
                 {"slice": name, **spread, "records": len(part), "mean": mean, "low": low, "high": high}
             )

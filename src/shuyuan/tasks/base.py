@@ -80,6 +80,7 @@ class Task(ABC):
         target: what one prediction is of, and so what the loss is a mean over: a token, or a record.
         prompted: whether records are prompts and answers: each has rows of its own, of which answers alone are learned.
         templated: whether a template of the model to start from shapes the prompt.
+        libraries: of the extra `tasks`, that its scores need.
         near_repeats: whether a record that shares most of its words with another repeats it.
     """
 
@@ -88,6 +89,7 @@ class Task(ABC):
     target: ClassVar[Literal["token", "record"]] = "token"
     prompted: ClassVar[bool] = False
     templated: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ()
     near_repeats: ClassVar[bool] = True
 
     def configured(self, setting: Setting) -> Task:
@@ -123,13 +125,6 @@ class Task(ABC):
 
         Raises:
             DataError: a column is missing or holds the wrong type.
-        """
-
-    def check_installed(self) -> None:
-        """Says that a library that the scores need is missing, before any work.
-
-        Raises:
-            MachineError: names the extra.
         """
 
     def text_scores(self, texts: Sequence[str]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import DataError
 from .base import TASKS, Example, Piece, Setting
-from .measures import check_installed, chrf, chrf_of, distinct, with_interval
+from .measures import chrf, chrf_of, distinct, with_interval
 from .messages import Message, checked, messages_in
 from .prompted import Case, Prompted, memory_of
 from .template import END_MARK, Template
@@ -26,6 +26,7 @@ class Chat(Prompted):
     templated = True
     needs = ("messages",)
     measure = "chrf"
+    libraries = ("sacrebleu",)
 
     def __init__(self, template: Template | None = None) -> None:
         self.template = template or Template()
@@ -46,9 +47,6 @@ class Chat(Prompted):
         chat = checked(messages, "messages", replied=False)
         roles = tuple(message.role for message in chat)
         return tuple(self._given(chat, self.template.around(roles, reply=True)))
-
-    def check_installed(self) -> None:
-        check_installed("chrF", "sacrebleu")
 
     def score(self, answer: str, right: Sequence[str]) -> float:
         return max(chrf_of(answer, each) for each in right)

@@ -16,22 +16,22 @@ from typing import Any
 import numpy as np
 
 from ..errors import missing_extra
+from .base import Task
 from .languages import CHINESE, words
 
 RESAMPLES = 1000  # of an interval
 CONFIDENCE = 0.95
 ROUGE = {"rouge1": "rouge_1", "rouge2": "rouge_2", "rougeL": "rouge_l"}
-LIBRARIES = ("sacrebleu", "rouge_score")
 
 
-def check_installed(feature: str, *libraries: str) -> None:
-    """Says before any work that an extra is missing.
+def check_installed(task: Task) -> None:
+    """Says before any work that a library is missing that the task's scores need.
 
     Raises:
-        MachineError: it is.
+        MachineError: names the extra.
     """
-    if any(find_spec(name) is None for name in libraries):
-        raise missing_extra(feature, "tasks")
+    if any(find_spec(name) is None for name in task.libraries):
+        raise missing_extra(f"Scoring {task.name}", "tasks")
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:

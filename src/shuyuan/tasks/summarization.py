@@ -8,7 +8,7 @@ from typing import Any
 from .base import TASKS, Example, Piece
 from .extractive import lead, text_rank
 from .languages import by_language, filled, joined
-from .measures import check_installed, interval, rouge, with_interval
+from .measures import interval, rouge, with_interval
 from .prompted import START, Asking, Case, Fits, Prompted, answered, field, given, markup
 
 
@@ -18,6 +18,7 @@ class Summarization(Prompted):
     name = "summarization"
     needs = ("text", "summary")
     measure = "rouge_l"
+    libraries = ("rouge_score",)
 
     def example(self, row: Mapping[str, Any], fields: Mapping[str, str], where: str) -> Example:
         text = field(row, fields, "text", where)
@@ -26,9 +27,6 @@ class Summarization(Prompted):
     def prompt(self, text: str) -> tuple[Piece, ...]:
         """What the model is given to summarize a text."""
         return START, given(text, cut="end"), markup(by_language(text, "\n\nSummary: ", "\n\n摘要："))
-
-    def check_installed(self) -> None:
-        check_installed("ROUGE", "rouge_score")
 
     def score(self, answer: str, right: Sequence[str]) -> float:
         return max(rouge(answer, each)["rouge_l"] for each in right)

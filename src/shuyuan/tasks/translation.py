@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import ShuyuanError
 from .base import TASKS, Example, Piece, Setting
 from .languages import CHINESE, ENGLISH, filled, joined, language_of, sentences
-from .measures import bleu, check_installed, chrf, chrf_of, with_interval
+from .measures import bleu, chrf, chrf_of, with_interval
 from .prompted import START, Asking, Case, Fits, Prompted, answered, field, given, markup, memory_of
 
 
@@ -25,6 +25,7 @@ class Translation(Prompted):
     name = "translation"
     needs = ("source_text", "target")
     measure = "chrf"
+    libraries = ("sacrebleu",)
 
     def __init__(self, languages: tuple[str, str] | None = None) -> None:
         self._languages = languages
@@ -63,9 +64,6 @@ class Translation(Prompted):
                 mend=f"Ask for {' or '.join(self.languages)}.",
             )
         return START, markup(f"{self._other(to)}>{to}: "), given(text), markup("\n")
-
-    def check_installed(self) -> None:
-        check_installed("BLEU and chrF", "sacrebleu")
 
     def score(self, answer: str, right: Sequence[str]) -> float:
         return max(chrf_of(answer, each) for each in right)
