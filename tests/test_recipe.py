@@ -47,7 +47,7 @@ def refusal(table: dict[str, Any], *changes: str) -> RecipeError:
         ),
         ({**SMALL, "train": {"learning_rate": float("nan")}}, "recipe.bad-value", "learning_rate", "above 0"),
         ({**SMALL, "vault": {"key": "hunter2"}}, "recipe.bad-value", "vault.key", "never the key itself"),
-        ({**SMALL, "task": "chat"}, "recipe.bad-value", "task", "generation"),
+        ({**SMALL, "task": "chatting"}, "recipe.bad-value", "task", "generation"),
         (
             {"data": {"source": "a", "validation": 5.0}},
             "recipe.bad-value",

@@ -26,6 +26,7 @@ EXTRAS = {  # extra: (modules that it brings, what they are for)
     "zstd": (("zstandard",), ".zst sources"),
     "presidio": (("presidio_analyzer",), "masking of names"),
     "images": (("sklearn",), "the built-in source digits"),
+    "tasks": (("rouge_score", "sacrebleu"), "scores of translations, summaries and chats"),
     "tensorflow": (("keras", "tensorflow"), "the family rnn"),
 }
 OLDEST_TORCH = (2, 10)

@@ -8,21 +8,22 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from glob import glob
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import __version__, compress, data, evaluate, hardware, planning, report, train, vault
 from . import recipe as recipes
 from .errors import MachineError, PrivacyError, RecipeError, RunError, ShuyuanError, VaultError
-from .inference import Engine, Labeller
+from .inference import Engine, Labeller, Predictor
 from .models import load_network, rnn_folder
 from .models.keras_library import check_installed
 from .privacy.data_sets import DataSetLedger, data_set_id, together
 from .privacy.ledger import LEDGER_FILE, spent
 from .progress import Progress, Stop
 from .recipe import Recipe
+from .retrieval import Span
 from .runs import (
     LOCK_FILE,
     ORIGINAL,
@@ -33,6 +34,8 @@ from .runs import (
     variant_folder,
     variants_in,
 )
+from .tasks import Answer, Chat, Prompted, QuestionAnswering, Summarization, Translation, task_named
+from .tasks.measures import check_installed as check_scores
 from .train.memory import forget_peak, give_back, peak_memory
 from .train.training import METRICS_FILE
 
@@ -40,11 +43,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .planning import scaling
+    from .retrieval import Reader
 
 PLAN_FILE = "plan.json"
 RUNS = Path("runs")
 RECIPES = Path(__file__).parent / "recipes"  # `shuyuan run NAME` finds them by name
 VERSIONED = ("torch", "tokenizers", "numpy", "cryptography", "safetensors")
+# What answers for a run of each task.
+VERBS = {
+    "generation": "generate",
+    "chat": "chat",
+    "translation": "translate",
+    "question-answering": "answer",
+    "summarization": "summarize",
+    "sentiment": "classify",
+    "classification": "classify",
+}
+Asked = TypeVar("Asked", bound=Prompted)
 Target = str | Path | Recipe | dict[str, Any]
 
 
@@ -240,6 +255,7 @@ def make_plan(job: Job) -> dict[str, Any]:
     """
     if job.recipe.model.family == "rnn":
         check_installed()
+    check_scores(task_named(job.recipe.task))
     if job.store.exists(PLAN_FILE):
         plan: dict[str, Any] = job.store.read_json(PLAN_FILE)
     else:
@@ -422,6 +438,27 @@ def evaluate_model(job: Job, *, again: bool = False) -> dict[str, Any]:
     return scores
 
 
+def evaluate_file(
+    target: str | Path,
+    file: str | Path,
+    *,
+    key: str | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Scores a run's model on a file of one's own, as `shuyuan evaluate RUN --data FILE --json` prints it.
+
+    Args:
+        target: the run folder.
+        file: as a recipe's `data.source`.
+        key: where the vault's key is, instead of where the recipe says.
+        progress: shows the records done.
+        options: task, columns and limit, as of `evaluate.evaluate_file`.
+    """
+    with look(target, key) as job:
+        return evaluate.evaluate_file(job.recipe, job.store, file, progress or Progress(), **options)
+
+
 def audit_model(job: Job, *, white_box: bool = False) -> dict[str, Any]:
     """What planted canaries prove about ε, as `shuyuan audit --json` prints it."""
     give_back()
@@ -550,6 +587,7 @@ class LoadedRun:
             self._image = _prepared(job).image
             self._model = load_network(job.store, variant_folder(variant))
             self._tokenizer = None if self._image else data.load_tokenizer(job.store)
+            self.task = data.load_task(job.recipe, job.store)
             self._progress = progress
 
     @cached_property
@@ -569,6 +607,119 @@ class LoadedRun:
     def generate(self, prompt: str, **settings: Any) -> str:
         """The continuation as one string; the same seed gives the same text."""
         return "".join(self.stream(prompt, **settings))
+
+    @cached_property
+    def _predictor(self) -> Predictor:
+        assert isinstance(self.task, Prompted) and self._tokenizer is not None
+        return Predictor(self._model, self._tokenizer, self.task, self._progress)
+
+    def _as(self, kind: type[Asked]) -> Asked:
+        """The run's task, which must be of that kind."""
+        if isinstance(self.task, kind):
+            return self.task
+        raise RunError(
+            "run.other-task",
+            f"The run is for {self.recipe.task}, not for {kind.name}.",
+            where=f"task {self.recipe.task}",
+            mend=f'Use `shuyuan {VERBS[self.recipe.task]}`, or train with task = "{kind.name}".',
+        )
+
+    def translate(self, text: str, to: str, **settings: Any) -> str:
+        """A text in the other language; `settings` as of `translations`."""
+        return next(self.translations([text], to, **settings))
+
+    def translations(
+        self,
+        texts: Sequence[str],
+        to: str,
+        *,
+        beams: int = 4,
+        length_penalty: float = 1.0,
+        max_tokens: int = 256,
+    ) -> Iterator[str]:
+        """The translation of each text; a long one is translated sentence by sentence.
+
+        Args:
+            texts: in the other of the run's two languages.
+            to: the language wanted, such as "zh".
+            beams, length_penalty: as of `inference.beam_search`; one beam takes the likeliest token always.
+            max_tokens: of a sentence's translation.
+
+        Raises:
+            RunError: the run is for another task.
+            ShuyuanError: it knows another language.
+        """
+        asking = self._as(Translation).asking
+        return self._predictor.results(
+            [partial(asking, text, to=to) for text in texts],
+            beams=beams, length_penalty=length_penalty, max_tokens=max_tokens,
+        )  # fmt: skip
+
+    def summarize(self, text: str, **settings: Any) -> str:
+        """What matters of a text; `settings` as of `summaries`."""
+        return next(self.summaries([text], **settings))
+
+    def summaries(
+        self, texts: Sequence[str], *, beams: int = 1, length_penalty: float = 1.0, max_tokens: int = 200
+    ) -> Iterator[str]:
+        """The summary of each text; of a long one its parts are summarized first. Settings as of `translations`."""
+        asking = self._as(Summarization).asking
+        return self._predictor.results(
+            [partial(asking, text) for text in texts],
+            beams=beams, length_penalty=length_penalty, max_tokens=max_tokens,
+        )  # fmt: skip
+
+    def answer(self, question: str, context: str | None = None, *, max_tokens: int = 100) -> Answer:
+        """The answer to a question from a text, with its place in it; or that it is not there.
+
+        Args:
+            question: the question.
+            context: a text of any length; None: the model answers by what it learned.
+            max_tokens: of the answer.
+        """
+        asking = self._as(QuestionAnswering).asking
+        return next(
+            self._predictor.results([partial(asking, question, context=context)], max_tokens=max_tokens)
+        )
+
+    def reader(self) -> Reader:
+        """The model as a reader of an index's passages, for `retrieval.answer`: of its answers, the first that stands in one."""
+
+        def read(question: str, contexts: Sequence[str]) -> Span | None:
+            for number, context in enumerate(contexts):
+                found = self.answer(question, context)
+                if found.start is not None:
+                    return Span(number, found.start, found.start + len(found.text), 1.0)
+            return None
+
+        self._as(QuestionAnswering)
+        return read
+
+    def reply(
+        self,
+        messages: Sequence[dict[str, str]],
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.8,
+        **settings: Any,
+    ) -> Iterator[str]:
+        """The next reply of a chat, piece by piece.
+
+        Args:
+            messages: [{"role": "user", "content": …}], the last of them the user's; where they become too long for the model, the
+                oldest turns are left out, never a system message.
+            max_tokens: of the reply.
+            temperature, settings: as of `inference.Engine.generate`.
+
+        Raises:
+            DataError: the messages are not in order.
+        """
+        prompt = self._as(Chat).prompt(messages)
+        return self._predictor.stream(prompt, max_tokens=max_tokens, temperature=temperature, **settings)
+
+    def chat(self, messages: Sequence[dict[str, str]], **settings: Any) -> str:
+        """The next reply of a chat as one string; arguments as of `reply`."""
+        return self._as(Chat).parse("".join(self.reply(messages, **settings)))
 
     def classify(self, records: Sequence[str | Path | NDArray[Any]]) -> Iterator[dict[str, float]]:
         """For each record the probability of every label, the likeliest first.

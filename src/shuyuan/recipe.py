@@ -41,7 +41,21 @@ RNN_SHAPE = (
     "predict",
 )  # what a model to start from says itself
 
+# The columns that each task reads, as keys of [data], and those that are filled in where they are left out. The text of a task
+# that continues texts, or tells their labels, has a default of its own.
+TASK_FIELDS: dict[str, dict[str, str | None]] = {
+    "generation": {},
+    "sentiment": {"label": "label"},
+    "classification": {"label": "label"},
+    "summarization": {"summary": "summary"},
+    "translation": {"source_text": "source", "target": "target", "languages": None},
+    "question-answering": {"question": "question", "context": None, "answer": "answer"},
+    "chat": {"messages": "messages"},
+}
+WITHOUT_TEXT = ("translation", "question-answering", "chat")  # they read no column `text`
 LABELLED_TASKS = ("sentiment", "classification")
+PROMPTED_TASKS = ("summarization", *WITHOUT_TEXT)
+LANGUAGE = r"[a-z]{2,3}(-[A-Za-z]{2,8})?"
 DATA_SET_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 IMAGE_FAMILIES = ("cnn",)
 MOST_LABELS = 65_536
@@ -108,7 +122,42 @@ class Data(Section):
         description="The data set's name, under which the costs of all private runs on it add up. Left out: it follows from the "
         "real path of `source`, and is filled in; name it yourself where the same records, or the same people's, lie in several places.",
     )
-    text: str = Field("text", description="The column (or JSON field) that holds the text of a record.")
+    text: str = Field(
+        "text",
+        description="The column (or JSON field) that holds the text of a record. A number counts the columns of a table without a "
+        'header: "1" is the first; so for all columns.',
+    )
+    summary: str | None = Field(
+        None, description="The column of the summary, for summarization. Left out there: summary."
+    )
+    source_text: str | None = Field(
+        None, description="The column of the text to translate, for translation. Left out there: source."
+    )
+    target: str | None = Field(
+        None, description="The column of its translation, for translation. Left out there: target."
+    )
+    languages: list[str] | None = Field(
+        None,
+        description='The languages of `source_text` and `target`: ["en", "zh"]. Left out: English and Chinese, told from each text.',
+    )
+    question: str | None = Field(
+        None, description="The column of the question, for question answering. Left out there: question."
+    )
+    context: str | None = Field(
+        None,
+        description="The column of the text that holds the answer, for question answering. Left out there: context where there is "
+        "such a column; records without are pairs of question and answer.",
+    )
+    answer: str | None = Field(
+        None,
+        description="The column of the answer, for question answering. Left out there: answer. Files in SQuAD's format need none of "
+        "these.",
+    )
+    messages: str | None = Field(
+        None,
+        description="The column of the messages, for chat: a list of {role, content}, or ShareGPT's {from, value}. Left out there: "
+        "messages, or ShareGPT's conversations, or Alpaca's instruction, input and output.",
+    )
     label: str | None = Field(
         None,
         description="The column that holds the label of a record, for tasks that have labels. Left out there: label.",
@@ -182,6 +231,17 @@ class Data(Section):
         if len(set(labels)) < len(labels) or not all(label.strip() for label in labels):
             raise ValueError("must be labels that differ, none of them empty")
         return labels
+
+    @field_validator("languages")
+    @classmethod
+    def _two(cls, languages: list[str] | None) -> list[str] | None:
+        if languages is not None and (
+            len(set(languages)) != 2
+            or len(languages) != 2
+            or not all(re.fullmatch(LANGUAGE, each) for each in languages)
+        ):
+            raise ValueError('must be two languages by their codes, such as ["en", "zh"]')
+        return languages
 
     @field_validator("image_size")
     @classmethod
@@ -598,9 +658,18 @@ class Recipe(Section):
         pattern=f"^{DATA_SET_NAME}$",
         description="The run's name; its folder is runs/NAME.",
     )
-    task: Literal["generation", "sentiment", "classification"] = Field(
+    task: Literal[
         "generation",
-        description="What the model is for: generation, or telling the label of a text (sentiment, classification) or of an image (classification).",
+        "chat",
+        "translation",
+        "question-answering",
+        "summarization",
+        "sentiment",
+        "classification",
+    ] = Field(
+        "generation",
+        description="What the model is for: continuing texts (generation), replying (chat), translation, question answering, "
+        "summarization, or telling the label of a text (sentiment, classification) or of an image (classification).",
     )
     seed: int = Field(1, ge=0, lt=2**63, description="Start of every random choice.")
     data: Data = Field(description=Data.__doc__)
@@ -660,6 +729,38 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _fields(self) -> Recipe:
+        """Columns that the task reads, each another one."""
+        own = TASK_FIELDS[self.task]
+        for fields in TASK_FIELDS.values():
+            for key in fields:
+                if key not in own and getattr(self.data, key) is not None:
+                    raise ValueError(f"data.{key}: is set, and the task {self.task} reads no such column")
+        if self.task in WITHOUT_TEXT and self.data.text != Data.model_fields["text"].default:
+            raise ValueError(f"data.text: is set, and the task {self.task} reads {', '.join(own)} instead")
+        if self.task not in PROMPTED_TASKS:
+            return self
+        columns = list(self.columns.values())
+        if len(set(columns)) < len(columns):
+            raise ValueError(f"data.{list(own)[-1]}: names a column that is named for another field too")
+        if self.data.record is not None:
+            raise ValueError(
+                f"data.record: is set, and the task {self.task} reads tables (.csv, .tsv, .jsonl, .json, .parquet)"
+            )
+        if self.audit.canaries:
+            raise ValueError(
+                f"audit.canaries: planted canaries are texts to continue, which the task {self.task} has none of yet"
+            )
+        return self
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns that the task reads, by field."""
+        fields = [key for key in TASK_FIELDS[self.task] if key not in ("languages",)]
+        fields = fields if self.task in WITHOUT_TEXT else ["text", *fields]
+        return {key: column for key in fields if (column := getattr(self.data, key)) is not None}
+
+    @model_validator(mode="after")
     def _recurrent(self) -> Recipe:
         """What the rnn family does not do, or not with this task."""
         if self.model.family != "rnn":
@@ -668,8 +769,10 @@ class Recipe(Section):
         refused = {
             "model.bidirectional": self.model.bidirectional and not labelled
             and "would see the tokens that it shall predict; it is for tasks with labels",
-            "model.predict": self.model.predict is not None and labelled
-            and f"the task {self.task} predicts labels, and no tokens",
+            "model.predict": (self.model.predict is not None and labelled
+            and f"the task {self.task} predicts labels, and no tokens")
+            or (self.model.predict == "last" and self.task in PROMPTED_TASKS
+            and f'is "last", and the task {self.task} learns whole answers; use "every"'),
             "train.lora": train.lora is not None and "adapts matrices of transformers alone",
             "train.precision": train.precision == "fp16" and "fp16 is not offered for the family rnn; use bf16 or fp32",
             "train.optimizer": train.optimizer == "muon"
@@ -808,8 +911,10 @@ def check(table: dict[str, Any], *, where: str) -> Recipe:
         and _get(table, "model.family") not in IMAGE_FAMILIES
     ):
         table = table | {"tokenizer": {"from": start}}
-    if table.get("task") in LABELLED_TASKS and isinstance(table.get("data"), dict):
-        table = table | {"data": {"label": "label"} | table["data"]}
+    task, named = table.get("task"), table.get("data")
+    if isinstance(task, str) and task in TASK_FIELDS and isinstance(named, dict):
+        left_out = {key: column for key, column in TASK_FIELDS[task].items() if column is not None}
+        table = table | {"data": left_out | named}
     if _get(table, "model.family") in IMAGE_FAMILIES and isinstance(table.get("data"), dict):
         table = table | {"data": {"image": "image"} | table["data"]}
     try:

@@ -104,6 +104,13 @@ def test_text_is_continued_as_transformers_continues_it(tmp_path: Path, kind: st
         logits = slots.decode({slot: said[-1], other: 5})[slot]
     assert said == expected.tolist()
     slots.free(other)
+    copy = slots.fork(slot)
+    found = slots.decode({slot: 7, copy: 9})
+    again = slots.decode({slot: 1, copy: 1})
+    assert not torch.equal(found[slot], found[copy])
+    alone = open_slots(ours, 1, 64).prefill([*prompt[0].tolist(), *said, 9, 1])[1]
+    torch.testing.assert_close(again[copy], alone, rtol=1e-4, atol=1e-4)
+    slots.free(copy)
     assert slots.idle == 1
     texts = Engine(ours, byte_tokenizer()).generate_all(["ab", "c"], max_tokens=9, seed=1)
     alone = [

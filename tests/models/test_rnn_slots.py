@@ -91,3 +91,15 @@ def test_the_engine_continues_texts_with_them() -> None:
     assert engine.generate_all(["abc", "f"], max_tokens=8, temperature=0)[0] == "".join(
         engine.generate("abc", max_tokens=8, temperature=0)
     )
+
+
+@pytest.mark.parametrize("kind", [RnnSlots, RereadSlots])
+def test_a_forked_sequence_goes_its_own_way(kind: Any) -> None:
+    network = model("lstm")
+    slots = kind(network, 2)
+    first, _ = slots.prefill([1, 5, 7])
+    copy = slots.fork(first)
+    found = slots.decode({first: 4, copy: 8})
+    for slot, last in ((first, 4), (copy, 8)):
+        alone = kind(network, 1).prefill([1, 5, 7, last])[1]
+        np.testing.assert_allclose(found[slot], alone, rtol=1e-4, atol=1e-5)

@@ -7,6 +7,7 @@ import typer
 from . import (
     answer,
     audit,
+    chat,
     classify,
     compress,
     doctor,
@@ -21,7 +22,9 @@ from . import (
     prepare,
     report,
     run,
+    summarize,
     train,
+    translate,
     verify,
 )
 from .frame import take_any_text
@@ -45,9 +48,12 @@ for verb in (
     audit,
     report,
     generate,
+    chat,
+    translate,
+    summarize,
+    answer,
     classify,
     index,
-    answer,
     export,
     verify,
     info,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from .frame import AsJson, Debug, Folder, Key, Variant, frame
+from .inputs import Column, File, column_of, one_line, two_inputs
 from .run import visible
 
 
@@ -20,6 +22,8 @@ def classify(
             help="Texts, or the paths of images where the run reads images; - or left out: stdin, one a line.",
         ),
     ] = None,
+    file: File = None,
+    column: Column = "text",
     variant: Variant = "original",
     key: Key = None,
     as_json: AsJson = False,
@@ -30,22 +34,36 @@ def classify(
         from .. import pipeline
 
         loaded = pipeline.LoadedRun(run, key, answer.screen, variant)
-        given = sys.stdin.read().splitlines() if not records or records == ["-"] else records
+        given = _given(records, file, column)
         kind = "image" if loaded.recipe.images else "text"
-        told = [
+        with answer.screen.stage("classify", len(given), f"{kind}s") as stage:
+            found = []
+            for each in loaded.classify(given):
+                found.append(each)
+                stage.advance()
+        told: list[dict[str, Any]] = [
             {
                 kind: record,
                 "label": next(iter(each)),
                 "probability": max(each.values()),
                 "probabilities": each,
             }
-            for record, each in zip(given, loaded.classify(given), strict=True)
+            for record, each in zip(given, found, strict=True)
         ]
 
         def show() -> None:
             for each in told:
                 sys.stdout.write(
-                    f"{visible(each['label'])}\t{each['probability']:.3f}\t{visible(each[kind])}\n"
+                    f"{visible(each['label'])}\t{each['probability']:.3f}\t{one_line(each[kind])}\n"
                 )
 
         answer.give({f"{kind}s": told}, show)
+
+
+def _given(records: list[str] | None, file: Path | None, column: str) -> list[str]:
+    """Texts or paths: the arguments, the lines of stdin, or a column of a file."""
+    if file is not None and records:
+        raise two_inputs()
+    if file is not None:
+        return column_of(file, column)
+    return sys.stdin.read().splitlines() if not records or records == ["-"] else records

@@ -16,6 +16,8 @@ from .frame import AsJson, Changes, Debug, Key, Out, frame
 if TYPE_CHECKING:
     from ..pipeline import Job
 
+# What the verb of a task wants beside a text.
+MORE = {"translation": " --to LANGUAGE", "question-answering": " --context FILE"}
 DEMO = Path(__file__).parents[1] / "recipes" / "demo.toml"
 
 
@@ -76,6 +78,7 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from ..pipeline import VERBS
     from ..tasks import task_named
     from .screen import duration, promise, quantity
 
@@ -131,9 +134,9 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
     out.print()
     words = shlex.quote(" ".join(facts["samples"][0]["prompt"].split()[:3])) if facts["samples"] else ""
     words = "PICTURE" if manifest.image else words
-    verb = "classify" if manifest.labels else "generate"
+    verb, more = VERBS[summary["task"]], MORE.get(summary["task"], "")
     out.print(
-        Text("next: ", style="cyan") + Text(f"{_command()} {verb} {facts['folder']} {words}"),
+        Text("next: ", style="cyan") + Text(f"{_command()} {verb} {facts['folder']} {words}{more}"),
         soft_wrap=True,
     )
 

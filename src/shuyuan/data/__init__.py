@@ -1,6 +1,6 @@
 """From the recipe's source to shards of tokens: read, clean, mask, remove duplicates, split by owner, encode.
 
-Other rooms use `prepare`, `load_manifest`, `load_tokenizer`, `open_split`, `Windows`, `Sliding`, `Rows`, `Images`, `row_of`, `filled`, `UnitRows`, `read_image`,
+Other rooms use `prepare`, `load_task` (the task of a run) and `template_file`, `laid_out` and `PromptRows` for prompts, `load_manifest`, `load_tokenizer`, `open_split`, `Windows`, `Sliding`, `Rows`, `Images`, `row_of`, `filled`, `UnitRows`, `read_image`,
 `local_folder` and `pinned` for what a recipe's `from` names, `has_owners` and `owner_records` to find one
 owner, `open_source` with `Wanted`, `Row`, `Source`, `Skipped` and `is_table` to read texts that are not to be trained on, and the types `Manifest`, `Split`, `ShardFacts`, `ImageFacts`, `AnyBatch` and `Tokenizer`.
 """
@@ -21,10 +21,13 @@ from .masking import Masker
 from .owners import has_owners, owner_records
 from .pixels import read_image
 from .prepare import load_tokenizer, prepare
+from .prompt_rows import PromptRows
+from .prompts import Laid, laid_out
 from .reading import open_split
 from .rows import FILL, Rows, filled, row_of
 from .snapshot import local_folder, pinned
 from .sources import ImageFacts, Row, Skipped, Source, Wanted, is_table, open_source
+from .templates import load_task, template_file
 from .tokenizer import Tokenizer, byte_tokenizer, char_tokenizer, learn_bpe
 from .units import UnitRows
 
@@ -37,8 +40,10 @@ __all__ = [
     "Canaries",
     "ImageFacts",
     "Images",
+    "Laid",
     "Manifest",
     "Masker",
+    "PromptRows",
     "Row",
     "Rows",
     "ShardFacts",
@@ -56,9 +61,11 @@ __all__ = [
     "filled",
     "has_owners",
     "is_table",
+    "laid_out",
     "learn_bpe",
     "load_canaries",
     "load_manifest",
+    "load_task",
     "load_tokenizer",
     "local_folder",
     "open_source",
@@ -68,4 +75,5 @@ __all__ = [
     "prepare",
     "read_image",
     "row_of",
+    "template_file",
 ]

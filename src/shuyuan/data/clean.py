@@ -6,6 +6,9 @@ import re
 import unicodedata
 from collections import Counter
 
+from ..tasks import Example
+from ..tasks.packing import changed
+
 # Line and page ends other than the line feed become one; the other controls (C0 without tab, C1, the byte order mark)
 # go; half of a surrogate pair, which JSON can spell and UTF-8 cannot, becomes the replacement character.
 _ODD = re.compile("\r\n?|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
@@ -49,13 +52,24 @@ class Cleaner:
         """The clean text, or None after counting in `skipped` why there is none."""
         cleaned = clean(text)
         self.changed += cleaned != text
-        if not cleaned or cleaned.isspace():
+        return cleaned if self._passes([cleaned], skipped) else None
+
+    def examples(self, examples: list[Example], skipped: Counter[str]) -> list[Example] | None:
+        """The same of the rows of one record with prompts, none of whose texts may be empty."""
+        cleaned = [changed(clean, example) for example in examples]
+        self.changed += cleaned != examples
+        texts = [piece.text for piece in cleaned[0].pieces if piece.kind == "text"]
+        return cleaned if self._passes(texts, skipped) else None
+
+    def _passes(self, texts: list[str], skipped: Counter[str]) -> bool:
+        """Whether a record of these texts is kept."""
+        chars = sum(map(len, texts))
+        if any(not text or text.isspace() for text in texts):
             skipped["empty records"] += 1
-            return None
-        if len(cleaned) < self._min:
+        elif chars < self._min:
             skipped[f"records under {self._min:,} characters"] += 1
-            return None
-        if self._max is not None and len(cleaned) > self._max:
+        elif self._max is not None and chars > self._max:
             skipped[f"records over {self._max:,} characters"] += 1
-            return None
-        return cleaned
+        else:
+            return True
+        return False

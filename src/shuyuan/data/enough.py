@@ -6,12 +6,14 @@ import numpy as np
 
 from ..errors import DataError
 from ..recipe import Recipe
+from ..tasks import task_named
 from .manifest import Split
 from .records import empty
 from .split import SPLITS, TRAIN
 from .survey import Survey
 
 _MEND = "Add records, or hold out another share."
+_MEND_CONTEXT = "Raise `model.context`, or choose a tokenizer with fewer tokens a text, such as bpe."
 _MEND_WINDOW = "Add records, hold out another share, cut text into smaller records (`data.record`), or lower `model.context`."
 
 
@@ -29,7 +31,7 @@ def check_enough(recipe: Recipe, survey: Survey) -> None:
         here_R = (survey.split_R == number) & survey.kept_R
         if name not in _asked(recipe):
             continue
-        if len(survey.labels_R):
+        if _in_rows(recipe, survey):
             if not here_R.any():
                 raise _too_little(name, f"The {name} split has no record. {more}", _MEND)
             continue
@@ -44,12 +46,23 @@ def check_written(recipe: Recipe, survey: Survey, splits: dict[str, Split]) -> N
     """Looks again when tokens are counted.
 
     Raises:
-        DataError: a split does not fill one window.
+        DataError: a split does not fill one window, or none of its answers fit into one.
     """
-    for name in [] if survey.labels else _asked(recipe):
+    for name in _asked(recipe):
+        if _in_rows(recipe, survey):
+            if name not in splits or not splits[name].records:
+                raise _too_little(
+                    name, f"No record of the {name} split fits into model.context.", _MEND_CONTEXT
+                )
+            continue
         if splits[name].tokens < recipe.model.context:
             what = _short(name, f"{splits[name].tokens:,}", recipe)
             raise _too_little(name, f"{what} It has {splits[name].records:,} records.")
+
+
+def _in_rows(recipe: Recipe, survey: Survey) -> bool:
+    """Whether each record has rows of its own, so that one is enough."""
+    return len(survey.labels_R) > 0 or task_named(recipe.task).prompted
 
 
 def _check_labels(survey: Survey) -> None:

@@ -26,7 +26,9 @@ class ShardFacts:
 class Split:
     """One split: tokens include the end token of each record; text_bytes is UTF-8 after cleaning and masking.
 
-    Of images, tokens is the number of records, since each has one target, and text_bytes is 0.
+    Of images, tokens is the number of records, since each has one target, and text_bytes is 0. Of tasks with prompts, text_bytes is
+    that of the answers, rows is the number of rows, learned that of the tokens that are learned in them, and longest the
+    tokens of the longest one; 0 elsewhere.
     """
 
     records: int
@@ -34,6 +36,9 @@ class Split:
     tokens: int
     text_bytes: int
     shards: list[ShardFacts]
+    rows: int = 0
+    learned: int = 0
+    longest: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,11 @@ class Manifest:
         """The tokenizer's facts, of a run that has text."""
         assert self.tokenizer is not None, "images have no tokenizer"
         return self.tokenizer
+
+    @property
+    def prompted(self) -> bool:
+        """Whether records are prompts with answers, in rows of their own."""
+        return any(split.rows for split in self.splits.values())
 
     @property
     def text_bytes(self) -> int:

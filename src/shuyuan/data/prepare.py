@@ -26,6 +26,7 @@ from .records import Records, open_records
 from .rows import Rows
 from .sources import ImageFacts
 from .survey import Survey, changed_meanwhile
+from .templates import keep_template, load_task
 from .tokenizer import Tokenizer
 from .vocabulary import choose_tokenizer
 from .writing import write_images, write_texts
@@ -102,6 +103,7 @@ def _texts(masker: Masker, recipe: Recipe, survey: Survey, store: Store, progres
     masker.counts.clear()
     splits = write_texts(recipe, survey, tokenizer, masker, store, progress)
     check_written(recipe, survey, splits)
+    keep_template(load_task(recipe), recipe, store)
     facts = TokenizerFacts(
         tokenizer.kind,
         hashlib.sha256(tokenizer.to_json().encode()).hexdigest(),
@@ -171,10 +173,16 @@ def _first_change(done: Manifest, records: Records) -> str:
 def _settings(recipe: Recipe) -> str:
     table = recipe.model_dump(mode="json", include={"task", "seed", "data", "tokenizer", "audit"})
     # Left out where they are, so that runs from before these keys are still what they were.
-    for key in ("id", "label", "labels", "image", "image_size", "channels"):
+    for key in _LATER_KEYS:
         if table["data"][key] is None:
             del table["data"][key]
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
+
+
+_LATER_KEYS = (
+    "id", "label", "labels", "image", "image_size", "channels", "summary", "source_text", "target", "languages", "question",
+    "context", "answer", "messages",
+)  # fmt: skip
 
 
 # ---- what is said --------------------------------------------------------------------------------------------------

@@ -6,13 +6,14 @@ from ..vault import Store
 from .batches import Sliding, Windows
 from .images import Images
 from .manifest import Manifest
+from .prompt_rows import PromptRows
 from .rows import Rows
 
 
 def open_split(
     store: Store, manifest: Manifest, split: str, context: int, *, last: bool = False
-) -> Windows | Rows | Images:
-    """A split as it is trained on: images, rows of labelled records, or windows of the token stream.
+) -> Windows | Rows | PromptRows | Images:
+    """A split as it is trained on: images, rows of labelled records or of prompts and answers, or windows of the token stream.
 
     Args:
         store: the run's files.
@@ -23,5 +24,7 @@ def open_split(
     """
     if manifest.image is not None:
         return Images(store, manifest, split)
+    if manifest.prompted:
+        return PromptRows(store, manifest, split, context)
     kind = Rows if manifest.labels else Sliding if last else Windows
     return kind(store, manifest, split, context)

@@ -9,18 +9,20 @@ from typing import Any, NamedTuple
 
 from ..errors import DataError, PrivacyError
 from ..recipe import Recipe
-from ..tasks import label_field, task_named
+from ..tasks import label_field
+from ..tasks.packing import packed
 from .clean import Cleaner
 from .pixels import Fitter, image_field, shape_of
 from .sources import Fact, ImageFacts, Row, Skipped, Source, Wanted, WantedImages, open_source
 from .split import TEST, TRAIN, VALIDATION
+from .templates import load_task
 
 
 class Record(NamedTuple):
     """A clean record.
 
     Attributes:
-        content: its text, or the pixels of its image.
+        content: its text, packed where it has a prompt (tasks.packing), or the pixels of its image.
         owner: whom it is about; None: itself.
         part: which of the recipe's sources it comes from.
         label: its label, as it stands there; None for a task without labels.
@@ -75,6 +77,10 @@ class Records(ABC):
     def _cleaner(self, source: Source) -> Cleaner | Fitter:
         """What brings each record of a source into the form that is stored, and counts those that it changed."""
 
+    def _rows(self, source: Source, skipped: Skipped) -> Iterator[Row]:
+        """The rows of a source, one a record."""
+        return source.rows(skipped)
+
     @abstractmethod
     def _content(self, row: Row, cleaner: Any, skipped: Skipped) -> tuple[str | bytes, str | None] | None:
         """(content, label) of a row; None after counting in `skipped` why there is none."""
@@ -116,7 +122,7 @@ class Records(ABC):
         self.changed = 0
         for part, source in self._parts.items():
             cleaner = self._cleaner(source)
-            for row in source.rows(skipped):
+            for row in self._rows(source, skipped):
                 found = self._content(row, cleaner, skipped)
                 if found is not None:
                     content, label = found
@@ -154,11 +160,18 @@ class TextRecords(Records):
 
     def __init__(self, recipe: Recipe) -> None:
         data = recipe.data
-        self._task = task_named(recipe.task)
-        self._fields = {"text": data.text} | ({"label": data.label} if data.label else {})
+        self._task = load_task(recipe)
+        self._fields = recipe.columns
         self._limits = (data.min_chars, data.max_chars)
         columns = [*self._task.columns(self._fields), *([data.owner] if data.owner else [])]
         super().__init__(recipe, Wanted(data.text, tuple(dict.fromkeys(columns)), data.record))
+        if self.contiguous and self._task.prompted:
+            raise DataError(
+                "data.no-table",
+                f"The task {recipe.task} reads a table, and this is a single text.",
+                where="data.source",
+                mend=f"Name a .csv, .tsv, .jsonl, .json or .parquet file with {' and '.join(self._fields.values())}.",
+            )
         if self.contiguous and data.owner:
             raise DataError(
                 "data.one-text-no-owners",
@@ -171,10 +184,20 @@ class TextRecords(Records):
         # Blocks of one text are no records of their own, so the limits on a record's length do not apply to them.
         return Cleaner(1, None) if source.contiguous else Cleaner(*self._limits)
 
+    def _rows(self, source: Source, skipped: Skipped) -> Iterator[Row]:
+        for values, where in source.rows(skipped):
+            for record, place in self._task.records(values, self._fields, where):
+                yield Row(record, place)
+
     def _content(self, row: Row, cleaner: Cleaner, skipped: Skipped) -> tuple[str, str | None] | None:
-        if row.values.get(self._fields["text"], "") is None:
-            skipped["records without text"] += 1
+        lacking = self._task.lacking(row.values, self._fields)
+        if lacking is not None:
+            skipped[f"records without {lacking}"] += 1
             return None
+        if self._task.prompted:
+            rows = self._task.examples(row.values, self._fields, row.where)
+            examples = cleaner.examples(rows, skipped)
+            return None if examples is None else (packed(examples), None)
         example = self._task.example(row.values, self._fields, row.where)
         if example.label == "":
             skipped["records without a label"] += 1

@@ -1,8 +1,8 @@
 """Shards: files of prepared records in the safetensors layout, read at random without loading them.
 
 Tensors of a shard of text: `tokens` (U16, or U32 for vocabularies over 65,536), `offsets` (U64, where each record begins, and
-the end of the last), `owners` (U64, a keyed hash of each record's owner), and for tasks with labels `labels` (U16, the class
-of each record). Of a shard of images: `pixels` (U8, all of one size, each channel after the other, row by row), `owners` and
+the end of the last), `owners` (U64, a keyed hash of each record's owner), for tasks with labels `labels` (U16, the class
+of each record), and for tasks with prompts `roles` (U8, what each token is for: bits of `prompts.py`). Of a shard of images: `pixels` (U8, all of one size, each channel after the other, row by row), `owners` and
 `labels`. The header is read by a small strict parser of our own, because the library wants the whole file or a path, and a
 sealed shard is neither.
 """
@@ -32,8 +32,10 @@ _NAMES = {
     "offsets": ("U64",),
     "owners": ("U64",),
     "labels": ("U16",),
+    "roles": ("U8",),
 }
 _TEXT, _IMAGES = {"tokens", "offsets", "owners"}, {"pixels", "owners", "labels"}
+_KINDS = (_TEXT, _TEXT | {"labels"}, _TEXT | {"roles"}, _IMAGES)
 
 Tokens = NDArray[np.unsignedinteger[Any]]
 
@@ -50,6 +52,7 @@ def write_shard(
     offsets: NDArray[np.uint64],
     owners: NDArray[np.uint64],
     labels: NDArray[np.uint16] | None = None,
+    roles: NDArray[np.uint8] | None = None,
 ) -> ShardFacts:
     """Writes one shard, whole or not at all.
 
@@ -58,11 +61,14 @@ def write_shard(
         offsets: where each record begins in `tokens`, and the end of the last.
         owners: the owner's hash of each record.
         labels: the class of each record, for a task with labels.
+        roles: what each token is for, for a task with prompts.
     """
     # The wider type first keeps all aligned.
     arrays: dict[str, NDArray[Any]] = {"offsets": offsets, "owners": owners, "tokens": tokens}
     if labels is not None:
         arrays["labels"] = labels
+    if roles is not None:
+        arrays["roles"] = roles
     return ShardFacts(name, len(owners), len(tokens), _write(store, name, arrays))
 
 
@@ -169,6 +175,15 @@ class Shard:
             raise self._broken("its labels do not fit its records")
         return labels
 
+    def roles(self) -> NDArray[np.uint8]:
+        """What each token is for; none in a shard of a task without prompts."""
+        if "roles" not in self._places:
+            return np.zeros(0, np.uint8)
+        roles: NDArray[np.uint8] = self._whole("roles", np.uint8)
+        if len(roles) != self.tokens:
+            raise self._broken("its roles do not fit its tokens")
+        return roles
+
     def _whole(self, key: str, dtype: type[Any] = np.uint64) -> NDArray[Any]:
         start, stop = self._places[key]
         return np.frombuffer(self._reader.read_at(self._start + start, stop - start), dtype)
@@ -181,7 +196,7 @@ class Shard:
             header = json.loads(self._reader.read_at(8, size))
         except (ValueError, RecursionError):
             raise self._broken("its header is not JSON") from None
-        if not isinstance(header, dict) or header.keys() not in (_TEXT, _TEXT | {"labels"}, _IMAGES):
+        if not isinstance(header, dict) or header.keys() not in _KINDS:
             raise self._broken("it does not hold tokens, offsets and owners, nor pixels, owners and labels")
         spans = sorted(self._span(key, header[key]) for key in header)
         if [start for start, _ in spans] != [0, *(stop for _, stop in spans[:-1])]:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..vault import Store
 from .batches import CACHED_BYTES
@@ -29,6 +30,7 @@ class StoredRecords:
         length_R: tokens of each record, its end token among them; of images, bytes of pixels.
         owners_R: keyed hash of each record's owner.
         labels_R: class of each record; none for a task without labels.
+        count: R.
 
     Raises:
         DataError: a shard is not one.
@@ -46,6 +48,7 @@ class StoredRecords:
         self._start_R = np.concatenate([places[:-1] for places in offsets])
         self._shard_R = np.repeat(np.arange(len(offsets)), [len(places) - 1 for places in offsets])
         self.length_R = np.concatenate([np.diff(places) for places in offsets])
+        self.count = len(self.length_R)
         self.owners_R = np.concatenate([shard.owners() for shard in self._shards])
         classes = len(manifest.labels)
         self.labels_R = np.concatenate(
@@ -55,6 +58,28 @@ class StoredRecords:
     @cached_property
     def _cache(self) -> list[Tokens]:
         return [shard.read(0, shard.tokens) for shard in self._shards]
+
+    @cached_property
+    def _roles(self) -> list[NDArray[np.uint8]]:
+        return [shard.roles() for shard in self._shards]
+
+    def starts(self, bit: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """(record, start, stop) of each stretch that begins with a token whose role has that bit, over all records."""
+        records, starts, stops, before = [], [], [], 0
+        for shard, roles in zip(self._shards, self._roles, strict=True):
+            offsets = shard.offsets().astype(np.int64)
+            first = np.flatnonzero(roles & bit)
+            record = np.searchsorted(offsets, first, side="right") - 1
+            records.append(record + before)
+            starts.append(first - offsets[record])
+            stops.append(np.append(first[1:], shard.tokens) - offsets[record])
+            before += shard.records
+        return np.concatenate(records), np.concatenate(starts), np.concatenate(stops)
+
+    def roles(self, record: int, start: int, stop: int) -> NDArray[np.uint8]:
+        """What the tokens of a record from `start` up to `stop` are for, in a task with prompts."""
+        begin, shard = int(self._start_R[record]), int(self._shard_R[record])
+        return self._roles[shard][begin + start : begin + stop]
 
     def read(self, record: int, start: int, stop: int) -> Tokens:
         """Tokens or pixels of a record from `start` up to `stop`."""

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..progress import Progress
 from ..recipe import Data, Recipe
+from ..tasks import task_named
+from ..tasks.packing import texts_of
 from ..vault import Store
 from .duplicates import NEAR_LIMIT, Sketches, exact_repeats, forget_tables
 from .labels import Labels
@@ -61,6 +63,7 @@ class Survey:
         self.skipped: Skipped = Counter()
         self.duplicates: dict[str, int] = {}
         near = recipe.data.duplicates == "near" and not records.contiguous and not recipe.images
+        near = near and task_named(recipe.task).near_repeats
         self._sketches = Sketches() if near else None
         self._held: list[Any] | None = []
         self._held_bytes = 0
@@ -71,7 +74,7 @@ class Survey:
                     notes.add(record)
                 self._hold(batch)
                 if self._sketches is not None:
-                    self._sketches.add([str(record.content) for record in batch])
+                    self._sketches.add(["\n".join(texts_of(str(record.content))) for record in batch])
                 stage.advance(records.position - stage.done)
         self.changed = records.changed
         self.digests_R, self.owners_R = np.asarray(notes.digests), np.asarray(notes.owners)

@@ -78,6 +78,15 @@ class Tokenizer:
         """Token ids of a text; no end token is added."""
         return self.encode_batch([text])[0]
 
+    def encode_markup(self, text: str) -> list[int]:
+        """Token ids of a task's own words, which may spell special tokens; never use it for what a record holds."""
+        self._hub.encode_special_tokens = False
+        try:
+            ids: list[int] = self._hub.encode(text, add_special_tokens=False).ids
+        finally:
+            self._hub.encode_special_tokens = True
+        return ids
+
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text."""
         ids, ends = self.encode_flat(texts)

@@ -5,6 +5,7 @@ Legend: R records of the split, N rows of a batch, T tokens of a row.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,6 +15,8 @@ from ..vault import Store
 from .batches import NOTHING, AnyBatch, Batch
 from .images import stored_images
 from .manifest import Manifest
+from .prompt_rows import learned_rows
+from .prompts import FIRST
 from .rows import filled, stored_row
 from .shards import Tokens
 from .stored import StoredRecords
@@ -35,7 +38,7 @@ class UnitRows:
 
     A unit gives at most `records_per_unit` of its records, drawn anew each time; a record longer than a row gives a piece
     of it, drawn too. The pieces lie one after another in as few rows as they fill, and rows are filled up with end tokens
-    that nothing is learned from. Labelled records have a row each, which the context may cut, and its class as the target. So
+    that nothing is learned from. Records with prompts have rows of their own, all of them in the same step. Labelled records have a row each, which the context may cut, and its class as the target. So
     have images, whole.
 
     Args:
@@ -104,6 +107,8 @@ class UnitRows:
     def _rows_of(self, records: list[int], random: np.random.Generator) -> AnyBatch:
         if self._manifest.image is not None:
             return stored_images(self._records, records, self._manifest.image), self._labels_of(records)
+        if self._manifest.prompted:
+            return self._prompted(records)
         return self._labelled(records) if self._manifest.labels else self._packed(records, random)
 
     def _labels_of(self, records: list[int]) -> NDArray[np.int64]:
@@ -113,6 +118,17 @@ class UnitRows:
         """One record a row, as long as the context whatever it holds, and its class."""
         rows = [stored_row(self._records, record, self._manifest.marks, self._context) for record in records]
         return filled(rows, self._context), self._labels_of(records)
+
+    def _prompted(self, records: list[int]) -> Batch:
+        """The rows of each record, as long as the context whatever they hold."""
+        rows = []
+        for record in records:
+            length = int(self._records.length_R[record])
+            ids, roles = self._records.read(record, 0, length), self._records.roles(record, 0, length)
+            starts = np.flatnonzero(roles & FIRST).tolist()
+            borders = pairwise([*starts, length])
+            rows += [(ids[start:stop], roles[start:stop]) for start, stop in borders]
+        return learned_rows(rows, self._manifest.marks.end_id, self._context)
 
     def _packed(self, records: list[int], random: np.random.Generator) -> Batch:
         """Pieces of the records one after another in as few rows as they fill, and the next token at each place."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..progress import Progress
 from ..recipe import Recipe
+from ..tasks.packing import all_words, in_texts, texts_of
 from .masking import Masker
 from .split import TRAIN
 from .survey import Survey
@@ -43,7 +44,8 @@ def choose_tokenizer(recipe: Recipe, survey: Survey, masker: Masker, progress: P
         seen = np.zeros(0x110000, bool)
         with progress.stage("collect characters", int(survey.bytes_R[training_R].sum()), "bytes") as stage:
             for number, text in survey.contents(training_R):
-                seen[np.frombuffer(masker(text).encode("utf-32-le"), np.uint32)] = True
+                words = "".join(all_words(in_texts(masker, text)))
+                seen[np.frombuffer(words.encode("utf-32-le"), np.uint32)] = True
                 stage.advance(int(survey.bytes_R[number]))
         return char_tokenizer(map(chr, np.flatnonzero(seen).tolist()))
     sample_R = _sample(survey, training_R)
@@ -53,7 +55,7 @@ def choose_tokenizer(recipe: Recipe, survey: Survey, masker: Masker, progress: P
             total = int(survey.bytes_R[sample_R].sum())
             stage = now.enter_context(progress.stage("learn the tokenizer", total, "bytes"))
             for number, text in survey.contents(sample_R):
-                yield masker(text)
+                yield from all_words(in_texts(masker, text))
                 stage.advance(int(survey.bytes_R[number]))
             now.close()  # the library has all words, and says nothing while it merges their parts
             now.enter_context(progress.stage("merge tokens", None, "merges"))
@@ -78,7 +80,8 @@ def _checked(tokenizer: Tokenizer, survey: Survey, progress: Progress) -> Tokeni
     """Says so when a given tokenizer does not give back what it was given (it lowers case, or drops accents)."""
     first = np.zeros(len(survey.kept_R), bool)
     first[:100] = True
-    if any(tokenizer.decode(tokenizer.encode(text)) != text for _, text in survey.contents(first)):
+    texts = [text for _, content in survey.contents(first) for text in texts_of(content)]
+    if any(tokenizer.decode(tokenizer.encode(text)) != text for text in texts):
         progress.say(
             "data.lossy-tokenizer",
             "The given tokenizer changes text: decoding does not give back what was encoded, so scores by the byte compare "

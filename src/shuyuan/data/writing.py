@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,13 @@ from numpy.typing import NDArray
 
 from ..progress import Progress
 from ..recipe import Recipe
+from ..tasks import Example, task_named
+from ..tasks.packing import in_texts, unpacked
 from ..vault import Store
 from .canaries import Canaries, as_records, make_canaries
 from .manifest import ShardFacts, Split
 from .masking import Masker
+from .prompts import Laid, laid_out
 from .shards import SHARD_BYTES, token_type, write_image_shard, write_shard
 from .split import SPLITS, TRAIN
 from .survey import Survey
@@ -92,7 +97,7 @@ class TextWriter(SplitWriter):
         self._dtype = token_type(tokenizer.vocab_size)
         self._lengths: list[NDArray[np.int64]] = []
 
-    def _body(self, contents: list[str]) -> NDArray[Any]:
+    def _body(self, contents: list[Any]) -> NDArray[Any]:
         ids, ends = self._tokenizer.encode_flat(contents)
         self._lengths.append(np.diff(ends, prepend=0) + 1)
         self._text_bytes += sum(len(text) if text.isascii() else len(text.encode()) for text in contents)
@@ -115,7 +120,70 @@ class TextWriter(SplitWriter):
     ) -> ShardFacts:
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(self._lengths))]).astype(np.uint64)
         self._lengths = []
-        return write_shard(self._store, name, body, offsets, owners, labels)
+        return write_shard(self._store, name, body, offsets, owners, labels, self._shard_roles())
+
+    def _shard_roles(self) -> NDArray[np.uint8] | None:
+        """What each token of the shard is for, in a task with prompts."""
+        return None
+
+
+class PromptWriter(TextWriter):
+    """Writes records with prompts: the rows of each one after another, with what each token is for.
+
+    Args:
+        store: the run's files.
+        split: its name.
+        tokenizer: of the run.
+        context: tokens that the model sees at once.
+
+    Attributes:
+        left_out: records whose answer alone does not fit.
+    """
+
+    def __init__(self, store: Store, split: str, tokenizer: Tokenizer, context: int) -> None:
+        super().__init__(store, split, tokenizer)
+        self._context = context
+        self._roles: list[NDArray[np.uint8]] = []
+        self._rows = self._learned = self._longest = 0
+        self.left_out = 0
+
+    def add(
+        self, contents: list[str], owners: NDArray[np.uint64], labels: NDArray[np.uint16] | None = None
+    ) -> None:
+        records = [unpacked(content) for content in contents]
+        rows = iter(laid_out([row for rows in records for row in rows], self._tokenizer, self._context + 1))
+        laid = [[next(rows) for _ in record] for record in records]
+        fits = np.array([all(row is not None for row in record) for record in laid], bool)
+        self.left_out += int((~fits).sum())
+        whole = [[row for row in record if row is not None] for record in laid]
+        kept = [record for record, fit in zip(whole, fits, strict=True) if fit]
+        answers = [record for record, fit in zip(records, fits, strict=True) if fit]
+        self._text_bytes += sum(map(_answer_bytes, answers))
+        if kept:
+            super().add(kept, owners[fits])
+
+    def _body(self, contents: list[list[Laid]]) -> NDArray[Any]:
+        rows = [row for record in contents for row in record]
+        self._rows += len(rows)
+        self._learned += sum(row.learned for row in rows)
+        self._longest = max(self._longest, *(len(row.ids) for row in rows))
+        self._lengths.append(np.array([sum(len(row.ids) for row in record) for record in contents]))
+        self._roles.append(np.concatenate([np.array(row.roles, np.uint8) for row in rows]))
+        return np.concatenate([np.array(row.ids, self._dtype) for row in rows])
+
+    def _shard_roles(self) -> NDArray[np.uint8]:
+        roles, self._roles = np.concatenate(self._roles), []
+        return roles
+
+    def finish(self) -> Split:
+        facts = super().finish()
+        return replace(facts, rows=self._rows, learned=self._learned, longest=self._longest)
+
+
+def _answer_bytes(examples: list[Example]) -> int:
+    """Of what is learned of a record's own text, in UTF-8."""
+    learned = (piece.text for each in examples for piece in each.pieces if piece.learn)
+    return sum(len(text.encode()) for text in learned)
 
 
 class ImageWriter(SplitWriter):
@@ -143,6 +211,8 @@ def write_texts(
     Returns:
         What was written, by split: train, validation, and test where some record is in it.
     """
+    if task_named(recipe.task).prompted:
+        return _write_prompts(recipe, survey, tokenizer, masker, store, progress)
     writers = {name: TextWriter(store, name, tokenizer) for name in _splits(survey)}
     _pour(survey, writers, masker, progress)
     if recipe.audit.canaries:
@@ -150,6 +220,18 @@ def write_texts(
         canaries = make_canaries(count, tokenizer.vocab_size, tokenizer.end_id, context)
         canaries.save(store)
         writers[SPLITS[TRAIN]].add_canaries(canaries)
+    return {name: writer.finish() for name, writer in writers.items()}
+
+
+def _write_prompts(
+    recipe: Recipe, survey: Survey, tokenizer: Tokenizer, masker: Masker, store: Store, progress: Progress
+) -> dict[str, Split]:
+    """The same of records with prompts; those that do not fit are counted among what the survey skipped."""
+    context = recipe.model.context
+    writers = {name: PromptWriter(store, name, tokenizer, context) for name in _splits(survey)}
+    _pour(survey, writers, partial(in_texts, masker), progress)
+    if left_out := sum(writer.left_out for writer in writers.values()):
+        survey.skipped[f"records whose answer does not fit model.context = {context:,}"] += left_out
     return {name: writer.finish() for name, writer in writers.items()}
 
 

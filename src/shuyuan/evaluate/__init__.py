@@ -6,12 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .bigram import Bigram
-from .scores import AUDIT_FILE, LABELS_FILE, SAMPLES_FILE, SCORES_FILE, evaluate
+from .file import evaluate_file
+from .scores import ANSWERS_FILE, AUDIT_FILE, LABELS_FILE, SAMPLES_FILE, SCORES_FILE, evaluate
 
 if TYPE_CHECKING:
     from .auditing import audit
 
 __all__ = [
+    "ANSWERS_FILE",
     "AUDIT_FILE",
     "LABELS_FILE",
     "SAMPLES_FILE",
@@ -19,6 +21,7 @@ __all__ = [
     "Bigram",
     "audit",
     "evaluate",
+    "evaluate_file",
 ]
 
 

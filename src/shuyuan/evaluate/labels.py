@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import Images, Manifest, Rows, Windows, load_tokenizer, open_split
+from ..data import Images, Manifest, Rows, load_tokenizer, open_split
 from ..hardware import choose_precision, detect
 from ..inference import Labeller
 from ..models import AnyNetwork
@@ -57,7 +57,7 @@ def score_labels(
 
 
 def label_samples(
-    recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork, progress: Progress
+    recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork
 ) -> list[dict[str, Any]]:
     """A few held-out records: the text, or that it is an image, what the model says of it, and its label."""
     split = "validation" if "validation" in manifest.splits else "train"
@@ -76,7 +76,7 @@ def label_samples(
 
 def _records(recipe: Recipe, store: Store, manifest: Manifest, split: str) -> Rows | Images:
     records = open_split(store, manifest, split, recipe.model.context)
-    assert not isinstance(records, Windows)  # they have no labels
+    assert isinstance(records, Rows | Images)  # no others have labels
     return records
 
 

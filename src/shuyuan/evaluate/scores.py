@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import Manifest, Sliding, Tokenizer, Windows, load_tokenizer
+from ..data import Manifest, PromptRows, Sliding, Tokenizer, Windows, load_tokenizer, open_split
 from ..hardware import choose_precision, detect
 from ..inference import Engine
 from ..models import AnyNetwork, load_network
@@ -19,13 +19,16 @@ from ..vault import Store
 from .bigram import Bigram
 from .labels import label_samples, score_labels
 from .losses import mean_loss
+from .prompted import score_answers
 
 SCORES_FILE = "scores.json"
 SAMPLES_FILE = "samples.json"
 LABELS_FILE = "labels.json"  # of tasks with labels: what stands behind their scores
+ANSWERS_FILE = "answers.json"  # of tasks with prompts: the same
 AUDIT_FILE = "audit.json"
 COUNTED_TOKENS = 1 << 19  # that the bigram counts at once; more take longer, and memory
 SAMPLES = 3
+WRITTEN, SAMPLE_TOKENS, TEMPERATURE = 16, 120, 0.8  # texts that are written to see how much they repeat
 MOST_LAST = 16_384  # windows that a model is scored on which predicts one token of each
 PROMPT_TOKENS = 8  # a record shorter than this gives no prompt
 
@@ -37,7 +40,8 @@ def evaluate(
 
     Args:
         recipe: as resolved; its precision is the one that scores are computed in.
-        store: the run's files; scores.json and samples.json are written, and labels.json for tasks with labels.
+        store: the run's files; scores.json and samples.json are written, labels.json for tasks with labels, and answers.json for
+            those with prompts.
         manifest: what was prepared.
         progress: shows it.
         again: also what was scored before.
@@ -51,25 +55,39 @@ def evaluate(
     variants = variants_in(store.names())
     if not variants:
         raise not_trained(store.path)
+    behind = LABELS_FILE if manifest.labels else ANSWERS_FILE if manifest.prompted else None
     metrics: dict[str, Any] = {} if again else _before(store, SCORES_FILE).get(recipe.task, {})
-    details: dict[str, Any] = {} if again else _before(store, LABELS_FILE)
+    details: dict[str, Any] = {} if again or behind is None else _before(store, behind)
     for variant in variants:
-        is_original = variant == ORIGINAL
-        if variant in metrics and not (is_original and not store.exists(SAMPLES_FILE)):
+        if variant in metrics and (variant != ORIGINAL or store.exists(SAMPLES_FILE)):
             continue
         model = load_network(store, variant_folder(variant))
-        if manifest.labels:
-            metrics[variant], details[variant] = score_labels(recipe, store, manifest, model, progress)
-        else:
-            metrics[variant] = _score_tokens(recipe, store, manifest, model, progress, beside=is_original)
-        if is_original:
-            write = label_samples if manifest.labels else _samples
-            store.write_json(SAMPLES_FILE, write(recipe, store, manifest, model, progress))
-    if manifest.labels:
-        store.write_json(LABELS_FILE, details)
+        found = _score(recipe, store, manifest, model, progress, variant == ORIGINAL)
+        metrics[variant], details[variant], samples = found
+        if variant == ORIGINAL:
+            store.write_json(SAMPLES_FILE, samples)
+    if behind is not None:
+        store.write_json(behind, details)
     scores: dict[str, Any] = {recipe.task: {variant: metrics[variant] for variant in variants}}
     store.write_json(SCORES_FILE, scores)
     return scores
+
+
+def _score(
+    recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork, progress: Progress, is_original: bool
+) -> tuple[dict[str, float], dict[str, Any], list[dict[str, Any]]]:
+    """({"SPLIT.METRIC": value}, what stands behind them, samples) of one variant; how it writes is looked at in the original alone."""
+    if manifest.labels:
+        metrics, details = score_labels(recipe, store, manifest, model, progress)
+        return metrics, details, label_samples(recipe, store, manifest, model)
+    metrics = _score_tokens(recipe, store, manifest, model, progress, beside=is_original)
+    if manifest.prompted:
+        found, details, samples = score_answers(recipe, store, manifest, model, progress)
+        return metrics | found, details, samples
+    if not is_original:
+        return metrics, {}, []
+    found, samples = _samples(recipe, store, manifest, model, progress)
+    return metrics | found, {}, samples
 
 
 def _before(store: Store, file: str) -> dict[str, Any]:
@@ -91,13 +109,14 @@ def _score_tokens(
     for split in ("validation", "test"):
         if split not in manifest.splits or not manifest.splits[split].tokens:
             continue
-        windows = Windows(store, manifest, split, recipe.model.context)
+        windows = open_split(store, manifest, split, recipe.model.context)
+        assert isinstance(windows, Windows | PromptRows)  # of tokens
         scored = windows
         if model.config.head[0] == 1:
             scored = _spread(Sliding(store, manifest, split, recipe.model.context), progress)
         loss = mean_loss(model, scored, at_once, precision, progress, split)
         facts = manifest.splits[split]
-        scores = task.metrics(loss, facts.tokens, facts.text_bytes)
+        scores = task.metrics(loss, windows.tokens, facts.text_bytes)
         if bigram is not None:
             scores["bigram_loss"] = bigram.loss(windows.in_order(at_once))
         metrics |= {f"{split}.{name}": value for name, value in scores.items()}
@@ -117,7 +136,7 @@ def _spread(windows: Sliding, progress: Progress) -> Sliding:
 
 def _fit_bigram(recipe: Recipe, store: Store, manifest: Manifest, progress: Progress) -> Bigram:
     bigram = Bigram(manifest.vocab_size)
-    windows = Windows(store, manifest, "train", recipe.model.context)
+    windows = open_split(store, manifest, "train", recipe.model.context)
     with progress.stage("fit the bigram baseline", windows.count, "windows") as stage:
 
         def counted() -> Any:
@@ -131,25 +150,32 @@ def _fit_bigram(recipe: Recipe, store: Store, manifest: Manifest, progress: Prog
 
 def _samples(
     recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork, progress: Progress
-) -> list[dict[str, Any]]:
-    """Three continuations of the first words of held-out windows."""
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Scores of continuations of the first words of held-out windows, and three of them."""
     tokenizer = load_tokenizer(store)
     engine = Engine(model, tokenizer, progress=progress)
     split = "validation" if "validation" in manifest.splits else "train"
     windows = Windows(store, manifest, split, recipe.model.context)
-    samples = []
-    with progress.stage("write samples", SAMPLES, "samples") as stage:
-        for number, prompt in enumerate(_prompts(windows, tokenizer, recipe.seed)):
-            seed, temperature = recipe.seed + number, 0.8
-            text = "".join(engine.generate(prompt, max_tokens=120, temperature=temperature, seed=seed))
-            samples.append({"prompt": prompt, "text": text, "seed": seed, "temperature": temperature})
-            stage.advance()
-    return samples
+    prompts = _prompts(windows, tokenizer, recipe.seed)
+    with progress.stage("write samples", len(prompts), "samples") as stage:
+        texts = engine.generate_all(
+            prompts,
+            max_tokens=SAMPLE_TOKENS,
+            temperature=TEMPERATURE,
+            seed=recipe.seed,
+            done=lambda _: stage.advance(),
+        )
+    samples = [
+        {"prompt": prompt, "text": text, "seed": recipe.seed + number, "temperature": TEMPERATURE}
+        for number, (prompt, text) in enumerate(zip(prompts[:SAMPLES], texts, strict=False))
+    ]
+    scores = task_named(recipe.task).text_scores(texts)
+    return {f"{split}.{name}": value for name, value in scores.items()}, samples
 
 
 def _prompts(windows: Windows, tokenizer: Tokenizer, seed: int) -> list[str]:
     """Openings of held-out text: of a record where one begins in the window, else of the window."""
-    inputs, _ = windows.batch(0, SAMPLES, seed)
+    inputs, _ = windows.batch(0, max(SAMPLES, min(WRITTEN, windows.count)), seed)
     return [_opening(tokenizer.decode(_first_record(row, tokenizer.end_id).tolist())) for row in inputs]
 
 

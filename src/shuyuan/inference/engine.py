@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -51,47 +51,53 @@ class Engine:
 
     def generate(
         self,
-        prompt: str,
+        prompt: str | Sequence[int],
         *,
         max_tokens: int = 200,
         temperature: float = 0.8,
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int = 0,
+        end_id: int | None = None,
     ) -> Iterator[str]:
         """Continues a text, piece by piece, in whole characters, until the end token or `max_tokens`.
 
         The same settings and seed give the same text on the same machine.
 
         Args:
-            prompt: the text's beginning, which is not given again; an empty one begins a new record.
+            prompt: the text's beginning, which is not given again; an empty one begins a new record. Token ids are a task's
+                prompt: the text then ends where the context does, since without its prompt it would answer nothing.
             max_tokens: tokens to generate at most. Default 200.
             temperature, top_k, top_p: as in `Sampling`.
             seed: start of the random choices, 0 to 2**63 - 1. Default 0.
+            end_id: a token that ends the text too, beside the end token.
 
         Raises:
             ShuyuanError: a setting makes no sense; it is raised here, before the first piece is asked for.
         """
         sampling = Sampling(temperature, top_k, top_p)
-        text = self._begin(prompt, max_tokens, sampling, seed)
+        text = self._begin(prompt, max_tokens, sampling, seed, end_id)
         return (piece for _, piece in self._run([text]))
 
     def generate_all(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[str | Sequence[int]],
         *,
         max_tokens: int = 200,
         temperature: float = 0.8,
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int = 0,
+        end_id: int | None = None,
+        done: Callable[[int], None] = lambda _: None,
     ) -> list[str]:
         """Continues many texts together; a slot takes the next prompt as soon as its text ends.
 
         Args:
             prompts: the beginnings; the n-th, counted from 0, has the seed `seed` + n.
-            max_tokens, temperature, top_k, top_p: as in `generate`.
+            max_tokens, temperature, top_k, top_p, end_id: as in `generate`.
             seed: of the first prompt.
+            done: told of each text that has ended, by its number.
 
         Returns:
             What `generate` gives for each, joined. Sums are taken in another order when sequences share a step, so
@@ -101,21 +107,37 @@ class Engine:
             ShuyuanError: a setting makes no sense.
         """
         sampling = Sampling(temperature, top_k, top_p)
-        texts = [self._begin(prompt, max_tokens, sampling, seed + n) for n, prompt in enumerate(prompts)]
+        texts = [
+            self._begin(prompt, max_tokens, sampling, seed + n, end_id) for n, prompt in enumerate(prompts)
+        ]
         joined = [""] * len(texts)
-        for number, piece in self._run(texts):
+        for number, piece in self._run(texts, done):
             joined[number] += piece
         return joined
 
-    def _begin(self, prompt: str, max_tokens: int, sampling: Sampling, seed: int) -> _Text:
+    def _begin(
+        self,
+        prompt: str | Sequence[int],
+        max_tokens: int,
+        sampling: Sampling,
+        seed: int,
+        end_id: int | None,
+    ) -> _Text:
         if max_tokens < 1:
             raise bad_setting("max_tokens", max_tokens, "at least 1")
         if not 0 <= seed < 2**63:
             raise bad_setting("seed", seed, "from 0 to 2**63 - 1")
-        tokens = [self._tokenizer.end_id, *self._tokenizer.encode(prompt)]
-        return _Text(self._tokenizer, tokens, max_tokens, sampling, seed)
+        if isinstance(prompt, str):
+            tokens = [self._tokenizer.end_id, *self._tokenizer.encode(prompt)]
+        else:
+            tokens = list(prompt)
+            max_tokens = max(1, min(max_tokens, self._model.context - len(tokens) + 1))
+        ends = {self._tokenizer.end_id} | ({end_id} if end_id is not None else set())
+        return _Text(self._tokenizer, tokens, max_tokens, sampling, seed, ends)
 
-    def _run(self, texts: Sequence[_Text]) -> Iterator[tuple[int, str]]:
+    def _run(
+        self, texts: Sequence[_Text], done: Callable[[int], None] = lambda _: None
+    ) -> Iterator[tuple[int, str]]:
         """Runs all texts to their end; yields (number of the text, piece)."""
         context = self._model.context
         longest = max((len(text.tokens) + text.tokens_left for text in texts), default=0)
@@ -139,6 +161,8 @@ class Engine:
                     del active[slot]
                     if text.tokens_left:
                         waiting.appendleft((number, text))
+                    else:
+                        done(number)
 
     def _fit(self, text: _Text, context: int) -> None:
         """Cuts a text that is longer than the context to its last part, half a context long."""
@@ -154,20 +178,26 @@ class _Text:
     """One text that is being continued: the tokens that the model sees of it, and how the next is drawn."""
 
     def __init__(
-        self, tokenizer: Tokenizer, tokens: list[int], max_tokens: int, sampling: Sampling, seed: int
+        self,
+        tokenizer: Tokenizer,
+        tokens: list[int],
+        max_tokens: int,
+        sampling: Sampling,
+        seed: int,
+        ends: set[int],
     ) -> None:
         self.tokens = tokens
         self.tokens_left = max_tokens
         self._sampling = sampling
         self._points = Points(seed)
         self._entries = tokenizer.vocab_size
-        self._end_id = tokenizer.end_id
+        self._ends = ends
         self._stream = TextStream(tokenizer, tokens)
 
     def take(self, logits_V: Floats) -> str:
         """Draws the next token and gives the text that it completes; the end token ends the text."""
         token = choose(logits_V[: self._entries], self._sampling, self._points)
-        if token == self._end_id:
+        if token in self._ends:
             self.tokens_left = 0
             return ""
         self.tokens.append(token)

@@ -79,11 +79,7 @@ def probabilities(logits_V: Floats, sampling: Sampling) -> Floats:
     logits_V = logits_V.astype(np.float32, copy=False)
     best = logits_V.max()
     if not np.isfinite(best):  # the maximum is NaN as soon as one logit is
-        raise ShuyuanError(
-            "inference.no-numbers",
-            "The model's output is not a number.",
-            mend="Its weights are damaged or training diverged: train again, or use another copy.",
-        )
+        raise not_a_number()
     if sampling.temperature == 0:
         certain_V = np.zeros_like(logits_V)
         certain_V[logits_V.argmax()] = 1.0
@@ -124,6 +120,15 @@ def choose(logits_V: Floats, sampling: Sampling, points: Points) -> int:
     point = points.next() * reached_V[-1]
     # The first token whose sum lies above the point: one of probability 0 adds nothing and is never it.
     return int(np.searchsorted(reached_V, point, side="right"))
+
+
+def not_a_number() -> ShuyuanError:
+    """The error for a model that has diverged."""
+    return ShuyuanError(
+        "inference.no-numbers",
+        "The model's output is not a number.",
+        mend="Its weights are damaged or training diverged: train again, or use another copy.",
+    )
 
 
 def bad_setting(name: str, value: object, allowed: str) -> ShuyuanError:

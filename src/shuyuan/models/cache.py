@@ -131,7 +131,8 @@ def _attend(q_BHTD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, seen: Tensor | None)
 
 
 class Slots:
-    """Places for sequences that come and go: `prefill` opens one, `decode` makes all longer, `free` gives one back.
+    """Places for sequences that come and go: `prefill` opens one, `decode` makes all longer, `fork` copies one, `free` gives one
+    back.
 
     Sequences in use stay side by side in the cache, so that a step is one batch however many there are.
 
@@ -187,6 +188,13 @@ class Slots:
         used = self._cache.view(0, len(self._used))
         logits_BV = self._next_logits([[tokens[slot]] for slot in self._used], used)
         return dict(zip(self._used, logits_BV, strict=True))
+
+    def fork(self, slot: int) -> int:
+        """Copies a sequence into an idle slot; gives that."""
+        self._cache.move(self._used.index(slot), len(self._used))
+        copy = self._idle.pop()
+        self._used.append(copy)
+        return copy
 
     def free(self, slot: int) -> None:
         """Gives a slot back; the last sequence moves into the gap."""

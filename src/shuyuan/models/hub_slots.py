@@ -6,6 +6,7 @@ Shapes: V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -41,6 +42,12 @@ class HubSlots:
     def decode(self, tokens: Mapping[int, int]) -> dict[int, Tensor]:
         """Adds one token to every sequence; gives slot to logits_V of the token after it."""
         return {slot: self._next_logits(slot, [token]) for slot, token in tokens.items()}
+
+    def fork(self, slot: int) -> int:
+        """Copies a sequence into an idle slot; gives that."""
+        copy = self._idle.pop()
+        self._caches[copy] = deepcopy(self._caches[slot])
+        return copy
 
     def free(self, slot: int) -> None:
         """Gives a slot back."""

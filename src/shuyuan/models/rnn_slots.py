@@ -88,6 +88,13 @@ class RnnSlots:
         found: Floats = logits_BV.numpy()
         return {slot: found[slot] for slot in tokens}
 
+    def fork(self, slot: int) -> int:
+        """Copies a sequence into an idle slot; gives that."""
+        copy = self._idle.pop()
+        for memory in self._states:
+            memory[copy] = memory[slot]
+        return copy
+
     def free(self, slot: int) -> None:
         """Gives a slot back."""
         self._idle.append(slot)
@@ -156,6 +163,12 @@ class RereadSlots:
         for slot, token in tokens.items():
             self._texts[slot].append(token)
         return {slot: self._next(slot) for slot in tokens}
+
+    def fork(self, slot: int) -> int:
+        """As of `RnnSlots`."""
+        copy = self._idle.pop()
+        self._texts[copy] = list(self._texts[slot])
+        return copy
 
     def free(self, slot: int) -> None:
         """Gives a slot back."""

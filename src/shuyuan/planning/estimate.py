@@ -12,6 +12,7 @@ from ..data.sources import Skipped, Source, Wanted, WantedImages, open_source
 from ..data.tokenizer import given_tokenizer
 from ..recipe import Data, Recipe
 from ..tasks import task_named
+from ..tasks.packing import all_words, unpacked
 
 SAMPLE_CHARACTERS = 500_000
 UNKNOWN_BYTES = 100_000_000  # of a source on the hub: a plan asks nobody outside this machine
@@ -25,16 +26,18 @@ class Sample:
     """The first records of a source.
 
     Attributes:
-        texts: their texts.
+        texts: their texts; of records with prompts, all that stands in their rows.
         text_bytes: in UTF-8.
         read_bytes: of the source, that were read for them.
         total_bytes: of the source.
+        rows: of records with prompts.
     """
 
     texts: list[str]
     text_bytes: int
     read_bytes: int
     total_bytes: int
+    rows: int = 0
 
     @property
     def scale(self) -> float:
@@ -56,14 +59,14 @@ def estimated_manifest(recipe: Recipe) -> tuple[Manifest, list[str]]:
         sample = Sample([], UNKNOWN_BYTES, UNKNOWN_BYTES, UNKNOWN_BYTES)
         how = f"The size of {recipe.data.source} is unknown before it is fetched; 100 MB of text are assumed."
     else:
-        sample = take_sample(recipe.data)
+        sample = take_sample(recipe)
         how = (
             f"Tokens are guessed from the source's {sample.total_bytes / 1e6:,.1f} MB "
             f"and the first {len(sample.texts):,} records; duplicates are not foreseen."
         )
     vocab_size, text_bytes_per_token = _tokenizer(recipe, sample)
     text_bytes = sample.text_bytes * sample.scale
-    records = len(sample.texts) * sample.scale
+    records, rows = len(sample.texts) * sample.scale, sample.rows * sample.scale
     splits = {
         name: Split(
             records=math.ceil(records * share),
@@ -71,6 +74,7 @@ def estimated_manifest(recipe: Recipe) -> tuple[Manifest, list[str]]:
             tokens=math.ceil((text_bytes / text_bytes_per_token + records) * share),
             text_bytes=math.ceil(text_bytes * share),
             shards=[],
+            rows=math.ceil(rows * share),
         )
         for name, share in _shares(recipe.data).items()
     }
@@ -135,8 +139,11 @@ def _labels(recipe: Recipe) -> list[str]:
     return recipe.data.labels or ["0", "1"]
 
 
-def take_sample(data: Data) -> Sample:
+def take_sample(recipe: Recipe) -> Sample:
     """Reads the first half million characters of a source."""
+    if task_named(recipe.task).prompted:
+        return _sample_of_prompts(recipe)
+    data = recipe.data
     source = open_source(data.source, Wanted(data.text, (data.text,), data.record))
     texts: list[str] = []
     room = SAMPLE_CHARACTERS
@@ -151,6 +158,22 @@ def take_sample(data: Data) -> Sample:
     read_bytes = source.position
     text_bytes = sum(len(text.encode("utf-8", "replace")) for text in texts)
     return Sample(texts, text_bytes, read_bytes, source.total_bytes or read_bytes)
+
+
+def _sample_of_prompts(recipe: Recipe) -> Sample:
+    records = open_records(recipe)
+    texts, rows, room = [], 0, SAMPLE_CHARACTERS
+    each = records.each(Skipped())  # held until the position is read
+    for record in each:
+        content = str(record.content)
+        rows += len(unpacked(content))
+        texts.append("".join(all_words(content)))
+        room -= len(texts[-1])
+        if room <= 0:
+            break
+    read_bytes = records.position
+    text_bytes = sum(len(text.encode("utf-8", "replace")) for text in texts)
+    return Sample(texts, text_bytes, read_bytes, records.total_bytes or read_bytes, rows)
 
 
 def _shares(data: Data, beside: float = 0.1) -> dict[str, float]:

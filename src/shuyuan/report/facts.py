@@ -43,6 +43,7 @@ class Facts:
         manifest: data/manifest.json.
         scores: metrics of the task by variant, {"original": {"validation.loss": 3.1}}.
         labels: of a task with labels, what stands behind its scores, by split.
+        answers: the same of a task with prompts.
         samples: what the model wrote.
         variant_bytes: size of the folder of each variant of the model, the original's first.
     """
@@ -58,6 +59,7 @@ class Facts:
     manifest: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     labels: dict[str, Any] = field(default_factory=dict)
+    answers: dict[str, Any] = field(default_factory=dict)
     samples: list[dict[str, Any]] = field(default_factory=list)
     variant_bytes: dict[str, int] = field(default_factory=dict)
 
@@ -103,6 +105,7 @@ def gather(run: Run, store: Store, *, whole: bool) -> Facts:
         return Facts(run.path, recipe, store.sealed, whole, trained, plan, sums, scores=scores)
     scores = _table(_json(store, "scores.json", "scores.json" in names))
     labels = _table(_json(store, "labels.json", "labels.json" in names))
+    answers = _table(_json(store, "answers.json", "answers.json" in names))
     samples = _json(store, "samples.json", "samples.json" in names)
     return Facts(
         folder=run.path,
@@ -116,6 +119,7 @@ def gather(run: Run, store: Store, *, whole: bool) -> Facts:
         manifest=_table(_json(store, "data/manifest.json", "data/manifest.json" in names)),
         scores=_table(scores.get(recipe.task)),
         labels=_table(labels.get(ORIGINAL)),
+        answers=_table(answers.get(ORIGINAL)),
         samples=[sample for sample in samples if isinstance(sample, dict)]
         if isinstance(samples, list)
         else [],
@@ -142,19 +146,20 @@ def public_plan(plan: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
 def public_scores(store: Store, recipe: Recipe, there: bool) -> dict[str, dict[str, Any]]:
     """The scores of a private run's model, where the recipe accepts by name that they tell of held-out records.
 
-    Baselines are left out: they are counted on the training records, without any noise.
+    Baselines are left out: they are counted on the training records, without any noise; and so are counts.
     """
     if recipe.privacy is None or "scores" not in recipe.privacy.allow:
         return {}
     variants = _table(_table(_json(store, "scores.json", there)).get(recipe.task))
     return {
-        variant: {name: value for name, value in _table(metrics).items() if not _is_baseline(name)}
+        variant: {name: value for name, value in _table(metrics).items() if not _stays_inside(name)}
         for variant, metrics in variants.items()
     }
 
 
-def _is_baseline(name: str) -> bool:
-    return name.partition(".")[2].startswith(("bigram_", "majority_"))
+def _stays_inside(name: str) -> bool:
+    metric = name.partition(".")[2]
+    return metric == "answers" or metric.startswith(("bigram_", "majority_", "baseline_"))
 
 
 def valid_lines(lines: Iterable[Line]) -> list[Line]:

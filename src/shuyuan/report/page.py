@@ -18,6 +18,7 @@ from ..recipe import Recipe
 from ..runs import Run
 from ..vault import Store
 from . import forecast, guarantee, plots, sections, wording
+from .answers import answer_splits
 from .facts import REPORT_FILE, Facts, gather
 from .labels import label_splits
 from .svg import Styles
@@ -65,6 +66,7 @@ def render(run: Run, store: Store, *, whole: bool) -> str:
     styles = Styles()
     pictures = _pictures(facts, styles)
     pictures["label_splits"] = label_splits(facts, styles)
+    pictures["answer_splits"] = answer_splits(facts)
     sheet = Markup((_HERE / "page.css").read_text(encoding="utf-8") + styles.css() + "\n")
     digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
     environment = jinja2.Environment(

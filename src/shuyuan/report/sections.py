@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ from .facts import Facts, parameters, trained_so_far, validation_loss, variants
 MEASURED, PREDICTED, COUNTED, ASKED = "measured", "predicted", "counted", "from the recipe"
 SAMPLE_CHARS = 4000  # of one sample; a page is to be read
 _SPLITS = ("train", "validation", "test")
-_INTERVAL = ("accuracy_low", "accuracy_high")
 _METRICS = {
     "accuracy": ("Accuracy", "whose likeliest label is right", wording.percent),
     "macro_precision": ("Precision", "mean over the labels", wording.percent),
@@ -26,6 +25,26 @@ _METRICS = {
     "perplexity": ("Perplexity", "", lambda value: f"{value:,.2f}"),
     "bits_per_byte": ("Bits per byte", "free of the tokenizer", wording.nats),
     "bigram_loss": ("Loss of a Kneser–Ney bigram", "the baseline, nats a {target}", wording.nats),
+}
+# Of tasks with prompts.
+_ANSWERS: dict[str, tuple[str, str, Callable[[float], str]]] = {
+    "answers": ("Prompts answered", "", wording.count),
+    "bleu": ("BLEU", "0 to 100", lambda value: f"{value:.1f}"),
+    "chrf": ("chrF", "0 to 100", lambda value: f"{value:.1f}"),
+    "rouge_1": ("ROUGE-1", "F of shared words", wording.percent),
+    "rouge_2": ("ROUGE-2", "F of shared pairs of words", wording.percent),
+    "rouge_l": ("ROUGE-L", "F of the longest common sequence", wording.percent),
+    "exact_match": ("Exact match", "but for case, articles and punctuation", wording.percent),
+    "f1": ("F1", "of the words of the answer", wording.percent),
+    "repetition": ("Repetition", "share of a text's 4-grams that stood in it before", wording.percent),
+    "distinct_1": ("Different words", "of all that are written", wording.percent),
+    "distinct_2": ("Different pairs of words", "of all that are written", wording.percent),
+}
+BASELINES = {
+    "memory": "what stands beside the most similar training record",
+    "lead": "the first sentence",
+    "textrank": "the sentence of TextRank",
+    "sentence": "the sentence most like the question",
 }
 
 
@@ -142,16 +161,17 @@ def score_table(facts: Facts) -> tuple[list[str], list[tuple[str, str, list[str]
     scores = {key: value for key, value in facts.score.items() if wording.is_number(value)}
     found = {key.partition(".")[0] for key in scores}
     splits = [split for split in _SPLITS if split in found] + sorted(found - set(_SPLITS))
-    metrics = [
-        name for name in dict.fromkeys(key.partition(".")[2] for key in scores) if name not in _INTERVAL
-    ]
+    names = dict.fromkeys(key.partition(".")[2] for key in scores)
+    metrics = [name for name in names if not _is_bound(name, names)]
     rows = []
     for metric in sorted(metrics, key=lambda name: list(_METRICS).index(name) if name in _METRICS else 99):
-        label, unit, form = _METRICS.get(metric, (metric.replace("_", " "), "", wording.nats))
+        label, unit, form = _METRICS.get(metric) or _of_answers(metric)
         values = [scores.get(f"{split}.{metric}") for split in splits]
         told = [wording.UNKNOWN if value is None else form(value) for value in values]
-        if metric == "accuracy":
-            told = [value + _interval(scores, split) for value, split in zip(told, splits, strict=True)]
+        told = [
+            value + _interval(scores, f"{split}.{metric}", form)
+            for value, split in zip(told, splits, strict=True)
+        ]
         rows.append((label, unit.format(target=target(facts)), told))
     return splits, rows
 
@@ -176,10 +196,29 @@ def variant_table(facts: Facts) -> dict[str, Any]:
     return {"headings": ["Loss", "Change", *(["Accuracy"] if labelled else [])], "rows": rows}
 
 
-def _interval(scores: Mapping[str, float], split: str) -> str:
-    """Where the accuracy lies with 95 % confidence, where that was computed."""
-    low, high = (scores.get(f"{split}.{name}") for name in _INTERVAL)
-    return "" if low is None or high is None else f" ({wording.percent(low)} to {wording.percent(high)})"
+def _is_bound(name: str, names: Mapping[str, Any]) -> bool:
+    """Whether a figure is an end of another's interval."""
+    return name.removesuffix("_low").removesuffix("_high") in names.keys() - {name}
+
+
+def _interval(scores: Mapping[str, float], name: str, form: Callable[[float], str]) -> str:
+    """Where a score lies with 95 % confidence, where that was computed."""
+    low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
+    return "" if low is None or high is None else f" ({form(low)} to {form(high)})"
+
+
+def _of_answers(metric: str) -> tuple[str, str, Callable[[float], str]]:
+    """Name, unit and form of a score of answers, or of another method's: baseline_METHOD_MEASURE."""
+    method, unit = "", ""
+    if metric.startswith("baseline_"):
+        _, method, metric = metric.split("_", 2)
+        unit = "the baseline"
+    kind, _, direction = metric.partition("_") if metric.startswith(("bleu_", "chrf_")) else (metric, "", "")
+    label, note, form = _ANSWERS.get(kind, (metric.replace("_", " "), "", wording.nats))
+    source, _, to = direction.partition("_")
+    label += f", {source} to {to}" if direction else ""
+    label += f", {BASELINES.get(method, method)}" if method else ""
+    return label, unit or note, form
 
 
 def effort(facts: Facts) -> list[Figure]:
@@ -288,6 +327,7 @@ def _sample(sample: dict[str, Any]) -> dict[str, str]:
     settings = [f"{name} {sample[name]}" for name in ("temperature", "seed") if name in sample]
     settings += [f"first {SAMPLE_CHARS:,} of {len(text):,} characters"] if cut else []
     return {
+        "answer": str(sample.get("answer", ""))[:SAMPLE_CHARS],
         "prompt": str(sample.get("prompt", "")),
         "text": text[:SAMPLE_CHARS],
         "settings": ", ".join(settings),

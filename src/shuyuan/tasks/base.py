@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
 
+if TYPE_CHECKING:
+    from .template import Template
+
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of text, and whether the model is trained to produce it (a prompt is not, an answer is)."""
+    """A stretch of text, and whether the model is trained to produce it (a prompt is not, an answer is).
+
+    The rest is for tasks with prompts.
+
+    Attributes:
+        text: its text; "" for an end.
+        learn: whether it is learned.
+        kind: "text" of the record; "markup": the task's own words, which alone may spell special tokens; "end": the end token.
+        cut: where it may be shortened if the row is too long: at its start, at its end, or nowhere.
+        keep: its characters (from, to) that stay when it is shortened; None: those at the other end.
+        turn: pieces of one number are left out together if the row is too long, the lowest number first; None stays.
+    """
 
     text: str
     learn: bool = True
+    kind: Literal["text", "markup", "end"] = "text"
+    cut: Literal["no", "start", "end"] = "no"
+    keep: tuple[int, int] | None = None
+    turn: int | None = None
 
 
 @dataclass(frozen=True)
 class Example:
-    """A record as the model will see it: its pieces in order, followed by one end token.
+    """A record as the model will see it: its pieces in order. Of a task without prompts one end token follows; with prompts,
+    every end is a piece.
 
     Attributes:
         pieces: its text.
@@ -38,6 +57,19 @@ class Example:
         return "".join(piece.text for piece in self.pieces)
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What a run fixes for its task, beside the columns.
+
+    Attributes:
+        languages: of the two sides of a translation; None: told from each text.
+        template: how the messages of a chat are written; None: the built-in one.
+    """
+
+    languages: tuple[str, str] | None = None
+    template: Template | None = None
+
+
 class Task(ABC):
     """One use of a model.
 
@@ -46,15 +78,41 @@ class Task(ABC):
         output: the kind of head that the task needs; the only thing that a model knows of it. It also says which scores
             there are: `metrics` for tokens, `label_metrics` for labels.
         target: what one prediction is of, and so what the loss is a mean over: a token, or a record.
+        prompted: whether records are prompts and answers: each has rows of its own, of which answers alone are learned.
+        templated: whether a template of the model to start from shapes the prompt.
+        libraries: of the extra `tasks`, that its scores need.
+        near_repeats: whether a record that shares most of its words with another repeats it.
     """
 
     name: ClassVar[str]
     output: ClassVar[Literal["tokens", "labels", "spans"]]
     target: ClassVar[Literal["token", "record"]] = "token"
+    prompted: ClassVar[bool] = False
+    templated: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ()
+    near_repeats: ClassVar[bool] = True
+
+    def configured(self, setting: Setting) -> Task:
+        """The task as a run fixes it."""
+        return self
 
     @abstractmethod
     def columns(self, fields: Mapping[str, str]) -> list[str]:
         """The source's columns that the task reads; `fields` maps field names to the recipe's column names."""
+
+    def records(
+        self, row: Mapping[str, Any], fields: Mapping[str, str], where: str
+    ) -> Iterator[tuple[Mapping[str, Any], str]]:
+        """The records in a row of the source, each with its place: the row itself, unless the format nests records."""
+        yield row, where
+
+    def lacking(self, row: Mapping[str, Any], fields: Mapping[str, str]) -> str | None:
+        """What a record lacks, so that it is left out and counted: "text", "a summary"; None for a whole one."""
+        return "text" if row.get(fields["text"], "") is None else None
+
+    def examples(self, row: Mapping[str, Any], fields: Mapping[str, str], where: str) -> list[Example]:
+        """The rows that are learned from a record; one for all tasks but a translation, which goes both ways."""
+        return [self.example(row, fields, where)]
 
     @abstractmethod
     def example(self, row: Mapping[str, Any], fields: Mapping[str, str], where: str) -> Example:
@@ -68,6 +126,10 @@ class Task(ABC):
         Raises:
             DataError: a column is missing or holds the wrong type.
         """
+
+    def text_scores(self, texts: Sequence[str]) -> dict[str, float]:
+        """Scores of what a model writes of its own, beside nothing."""
+        return {}
 
     def metrics(self, loss: float, tokens: int, text_bytes: int) -> dict[str, float]:
         """Scores of a split from its mean loss (nats a token), token count and bytes of text."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .base import TASKS, Example, Piece, Task, text_field
+from .measures import distinct, repetition
 
 
 class Generation(Task):
@@ -26,6 +27,14 @@ class Generation(Task):
             "loss": loss,
             "perplexity": math.exp(min(loss, 700.0)),
             "bits_per_byte": loss / math.log(2) * tokens / max(1, text_bytes),
+        }
+
+    def text_scores(self, texts: Sequence[str]) -> dict[str, float]:
+        """How much of the texts repeats itself, and how many of their words and pairs of words are different ones."""
+        return {
+            "repetition": repetition(texts),
+            "distinct_1": distinct(texts, 1),
+            "distinct_2": distinct(texts, 2),
         }
 
 

@@ -16,7 +16,8 @@ from typing import Literal
 import numpy as np
 
 from ..data import Manifest
-from ..errors import PrivacyError
+from ..data.rows import WIDTHS
+from ..errors import PrivacyError, TrainError
 from ..hardware import Hardware, choose_precision, measured_rates
 from ..models import HubConfig, ImageConfig, RnnConfig, TransformerConfig, config_for, image_config_for
 from ..privacy import Mechanism, mechanism, mechanism_in
@@ -140,10 +141,22 @@ def config_of(recipe: Recipe, manifest: Manifest) -> TransformerConfig | ImageCo
 
 
 def predicts_last(recipe: Recipe, manifest: Manifest) -> bool:
-    """Whether the model predicts one token of a window, the one after it."""
+    """Whether the model predicts one token of a window, the one after it.
+
+    Raises:
+        TrainError: it does, and the task learns whole answers.
+    """
     if recipe.model.family != "rnn" or manifest.labels:
         return False
-    return config_of(recipe, manifest).head[0] == 1
+    last = config_of(recipe, manifest).head[0] == 1
+    if last and manifest.prompted:
+        raise TrainError(
+            "train.predicts-last",
+            f"The model to start from predicts one token of a window, and the task {recipe.task} learns whole answers.",
+            where="model.from",
+            mend="Start from a model that predicts the token after every token.",
+        )
+    return last
 
 
 def mechanism_of(recipe: Recipe, manifest: Manifest) -> Mechanism:
@@ -200,9 +213,25 @@ def choose_batch(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> int:
         wanted, there = max(wanted, LAST_BATCH), manifest.splits["train"].tokens
     if manifest.labels:
         wanted, there = max(wanted, LABELLED_BATCH), manifest.splits["train"].records
+    if manifest.prompted:
+        wanted, there = round(tokens / _mean_row(recipe, manifest)), manifest.splits["train"].rows
     if recipe.privacy is not None:
         wanted, there = PRIVATE_BATCHES * wanted, units_of(recipe, manifest)
     return max(1, min(wanted, there))
+
+
+def _mean_row(recipe: Recipe, manifest: Manifest) -> float:
+    """Tokens of a row of a prompt and its answer; how long they are is private."""
+    train = manifest.splits["train"]
+    return recipe.model.context if recipe.privacy is not None else max(1.0, train.tokens / train.rows)
+
+
+def row_width(recipe: Recipe, manifest: Manifest) -> int:
+    """Tokens of the widest rows that training computes."""
+    train = manifest.splits["train"]
+    if not manifest.prompted or not train.longest or recipe.privacy is not None:
+        return recipe.model.context
+    return min(recipe.model.context, -(-(train.longest - 1) // WIDTHS) * WIDTHS)
 
 
 def _choose_images(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> int:
@@ -286,6 +315,8 @@ def steps_of(budget: Budget, recipe: Recipe, manifest: Manifest) -> int:
         return max(1, math.ceil(amount * units_of(recipe, manifest) / batch_size))
     if budget.unit == "epochs" and manifest.labels:
         return max(1, math.ceil(amount * manifest.splits["train"].records / batch_size))
+    if budget.unit == "epochs" and manifest.prompted:
+        return max(1, math.ceil(amount * manifest.splits["train"].rows / batch_size))
     if budget.unit == "epochs":
         amount *= manifest.splits["train"].tokens
     if budget.unit != "steps":  # nor epochs of labelled records
@@ -356,7 +387,7 @@ def made_up(recipe: Recipe, manifest: Manifest, size: int, random: np.random.Gen
     if manifest.image is not None:
         pixels_BCHW = random.integers(0, 256, (size, *manifest.image.shape), np.uint8)
         return Batch(0, pixels_BCHW, targets_B1, np.arange(size))
-    tokens_BT = random.integers(0, manifest.vocab_size, (size, recipe.model.context + 1))
+    tokens_BT = random.integers(0, manifest.vocab_size, (size, row_width(recipe, manifest) + 1))
     targets_BT = targets_B1 if manifest.labels else tokens_BT[:, 1:].copy()
     if predicts_last(recipe, manifest):
         targets_BT = targets_BT[:, -1:]
@@ -383,6 +414,8 @@ def validation_windows(recipe: Recipe, manifest: Manifest) -> int:
     there, most = math.ceil(manifest.splits["validation"].tokens / recipe.model.context), VALIDATION_WINDOWS
     if manifest.labels:
         there, most = manifest.splits["validation"].records, VALIDATION_ROWS
+    elif manifest.prompted:
+        there, most = manifest.splits["validation"].rows, VALIDATION_ROWS
     elif predicts_last(recipe, manifest):
         there, most = manifest.splits["validation"].tokens, VALIDATION_ROWS
     return max(1, min(there, most, VALIDATION_TOKENS // recipe.model.context))

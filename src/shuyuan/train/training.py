@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data import AnyBatch, Manifest, load_manifest, load_tokenizer, open_split
+from ..data import AnyBatch, Manifest, load_manifest, load_tokenizer, open_split, template_file
 from ..hardware import Hardware, detect
 from ..privacy.data_sets import DataSetLedger, enter
 from ..privacy.ledger import LEDGER_FILE, Ledger
@@ -148,6 +148,9 @@ def _train(
     with store.folder(MODEL_FOLDER) as folder:
         text = card() if card else _short_card(recipe, result)
         framework.save(folder, recipe, model, tokenizer_json, text)
+        template = template_file(store)
+        if template is not None:
+            folder.write("chat_template.jinja", template)
     erase_secret(store)
     journal.append(
         {

@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -130,20 +131,21 @@ def _bad_json(where: str, error: Exception) -> DataError:
 
 def csv_rows(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped) -> Iterator[Row]:
     """Comma-separated values with a header; quoted fields may hold commas, quotes and line ends (RFC 4180)."""
-    return _separated(path, meter, skipped, strict=True)
+    return _separated(path, wanted, meter, skipped, strict=True)
 
 
 def tsv_rows(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped) -> Iterator[Row]:
     """Tab-separated values with a header; quotes mean nothing, as the format's registration has it."""
-    return _separated(path, meter, skipped, delimiter="\t", quoting=csv.QUOTE_NONE)
+    return _separated(path, wanted, meter, skipped, delimiter="\t", quoting=csv.QUOTE_NONE)
 
 
-def _separated(path: Path, meter: Meter, skipped: Skipped, **dialect: Any) -> Iterator[Row]:
+def _separated(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped, **dialect: Any) -> Iterator[Row]:
     with open_text(path, meter, newline="") as stream:
         reader = csv.reader(stream, **dialect)
         try:
-            header = next(reader, [])
-            for values in reader:
+            first = next(reader, [])
+            header = _header(first, wanted)
+            for values in reader if header is first else chain([first], reader):
                 if len(values) == len(header):
                     yield Row(dict(zip(header, values, strict=True)), f"{path}:{reader.line_num}")
                 elif values:
@@ -155,6 +157,14 @@ def _separated(path: Path, meter: Meter, skipped: Skipped, **dialect: Any) -> It
                 where=f"{path}:{reader.line_num}",
                 mend="Put fields that hold commas, quotes or line ends in double quotes, and double the quotes in them.",
             ) from None
+
+
+def _header(first: list[str], wanted: Wanted) -> list[str]:
+    """The first row, or, where the recipe names columns by numbers that are no names there, these numbers: 1, 2, …"""
+    numbered = all(column.isdecimal() for column in wanted.columns)
+    if numbered and not set(wanted.columns) <= set(first):
+        return [str(number) for number in range(1, len(first) + 1)]
+    return first
 
 
 def parquet_rows(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped) -> Iterator[Row]:

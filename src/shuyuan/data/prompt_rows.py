@@ -1,0 +1,79 @@
+"""Rows of records with prompts, as they are trained on: answers are the only targets.
+
+Legend: B rows of a batch, T tokens of a row, R records of the split, N rows of the split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..vault import Store
+from .batches import NOTHING, Batch, at_step
+from .manifest import Manifest
+from .prompts import FIRST, targets_of
+from .rows import WIDTHS
+from .shards import Tokens
+from .stored import StoredRecords
+
+
+class PromptRows:
+    """The rows of a split, one after another as they are stored; a record may have several.
+
+    Args:
+        store: the run's files.
+        manifest: what was prepared, for a task with prompts.
+        split: "train", "validation" or "test".
+        context: tokens of a row, T.
+
+    Attributes:
+        count: number of rows.
+        tokens: number of targets: the learned tokens.
+        record_N: the record of each row.
+
+    Raises:
+        DataError: a shard is not one.
+    """
+
+    def __init__(self, store: Store, manifest: Manifest, split: str, context: int) -> None:
+        self._records = StoredRecords(store, manifest, split)
+        self._end_id = manifest.marks.end_id
+        self._context = context
+        self.record_N, self._start_N, self._stop_N = self._records.starts(FIRST)
+        self.count = len(self._start_N)
+        self.tokens = manifest.splits[split].learned
+
+    def row(self, number: int) -> tuple[Tokens, NDArray[np.uint8]]:
+        """Tokens and roles of a row."""
+        place = int(self.record_N[number]), int(self._start_N[number]), int(self._stop_N[number])
+        return self._records.read(*place), self._records.roles(*place)
+
+    def batch(self, step: int, batch_size: int, seed: int) -> Batch:
+        """The (inputs_BT, targets_BT) of a step; the same for the same data, step, batch size and seed.
+
+        Rows come in a shuffled order, each once in an epoch; each epoch has its own order.
+        """
+        return self._rows(at_step(step, batch_size, self.count, seed))
+
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
+        """The whole split from its beginning, every row once; the last batch may be smaller."""
+        for start in range(0, self.count, batch_size):
+            yield self._rows(np.arange(start, min(start + batch_size, self.count), dtype=np.int64))
+
+    def _rows(self, numbers: NDArray[np.int64]) -> Batch:
+        rows = [self.row(number) for number in numbers.tolist()]
+        longest = max(len(ids) for ids, _ in rows) - 1
+        return learned_rows(rows, self._end_id, min(-(-longest // WIDTHS) * WIDTHS, self._context))
+
+
+def learned_rows(rows: list[tuple[Tokens, NDArray[np.uint8]]], end_id: int, width: int) -> Batch:
+    """Inputs and targets (N, width) of rows given as tokens and roles, filled up with end tokens that nothing is learned from."""
+    inputs = np.full((len(rows), width), end_id, np.int64)
+    targets = np.full((len(rows), width), NOTHING, np.int64)
+    for place, (ids, roles) in enumerate(rows):
+        row = ids.astype(np.int64)
+        inputs[place, : len(row) - 1] = row[:-1]
+        targets[place, : len(row) - 1] = targets_of(row, roles, NOTHING)
+    return inputs, targets

@@ -1,0 +1,60 @@
+"""Scores of a model that answers prompts: its answers to held-out ones, beside what the records answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..data import Manifest, PromptRows, load_task, load_tokenizer, open_split
+from ..inference import Predictor
+from ..models import AnyNetwork
+from ..progress import Progress
+from ..recipe import Recipe
+from ..tasks import Prompted
+from ..tasks.prompted import Case
+from ..vault import Store
+from .predictions import judged, stored_cases
+
+SAMPLES = 3
+ANSWERED = 200  # prompts of a split that are answered: many more take longer and tell little more
+REMEMBERED = 20_000  # training rows that a baseline looks at
+
+
+def score_answers(
+    recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork, progress: Progress
+) -> tuple[dict[str, float], dict[str, Any], list[dict[str, Any]]]:
+    """The model's answers to prompts of each held-out split.
+
+    Returns:
+        ({"SPLIT.METRIC": value}, {split: what stands behind them}, samples).
+    """
+    predictor = opened(recipe, store, model, progress)
+    training = cases_of(recipe, store, manifest, "train", REMEMBERED)
+    metrics: dict[str, float] = {}
+    details: dict[str, Any] = {}
+    samples: list[dict[str, Any]] = []
+    for split in ("validation", "test"):
+        if split not in manifest.splits or not manifest.splits[split].rows:
+            continue
+        cases = cases_of(recipe, store, manifest, split, ANSWERED)
+        scores, details[split], told = judged(cases, predictor, training, split, progress)
+        metrics |= {f"{split}.{name}": value for name, value in scores.items()}
+        samples = samples or [_sample(each) for each in told[:SAMPLES]]
+    return metrics, details, samples
+
+
+def cases_of(recipe: Recipe, store: Store, manifest: Manifest, split: str, most: int) -> list[Case]:
+    """Prompts of a split, at most so many."""
+    rows = open_split(store, manifest, split, recipe.model.context)
+    assert isinstance(rows, PromptRows)
+    return stored_cases(rows, load_tokenizer(store), most, recipe.seed)
+
+
+def _sample(told: dict[str, Any]) -> dict[str, Any]:
+    return {"prompt": told["prompt"], "text": f" \u2192 {told['answer']}", "answer": told["right"]}
+
+
+def opened(recipe: Recipe, store: Store, model: AnyNetwork, progress: Progress) -> Predictor:
+    """The model, ready to answer as it was trained to."""
+    task = load_task(recipe, store)
+    assert isinstance(task, Prompted)
+    return Predictor(model, load_tokenizer(store), task, progress)

@@ -1,0 +1,156 @@
+"""What the tasks with a prompt and an answer share: the layout of a row, what of it is learned, and how one is predicted."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any, ClassVar, TypeAlias, TypeVar
+
+from .base import Example, Piece, Task, text_field
+from .extractive import Memory
+
+START = Piece("", learn=False, kind="end")  # the end token of the record before opens a row
+END = Piece("", kind="end")
+
+Prompt: TypeAlias = tuple[Piece, ...]
+Fits = Callable[[Prompt], bool]  # whether a prompt leaves room for an answer without being shortened
+Result = TypeVar("Result")
+# What is asked of a model for one input: prompts go out, their answers come in, as often as needed; at the end a result.
+Asking: TypeAlias = Generator[list[Prompt], list[str], Result]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prompt of a record with what the record answers.
+
+    Attributes:
+        prompt: its pieces, or token ids that were laid out already.
+        texts: what the prompt holds of the record, in order; of a chat also the replies before the last.
+        asks: the words of the task before the first of them.
+        right: the right answers, of which any is as good.
+    """
+
+    prompt: Prompt | Sequence[int]
+    texts: list[str]
+    asks: str
+    right: list[str]
+
+
+class Prompted(Task):
+    """A prompt in, an answer out. The loss is the answer's, and that of the end token behind it.
+
+    Attributes:
+        needs: the fields without which there is nothing to learn, in the order of the columns.
+        measure: what `score` tells of one answer.
+    """
+
+    output = "tokens"
+    prompted = True
+    needs: ClassVar[tuple[str, ...]]
+    measure: ClassVar[str]
+
+    def columns(self, fields: Mapping[str, str]) -> list[str]:
+        return [fields[name] for name in self.needs]
+
+    def lacking(self, row: Mapping[str, Any], fields: Mapping[str, str]) -> str | None:
+        for name in self.needs:
+            value = row.get(fields[name], "something")  # a column that is not there is refused later
+            if value is None or (isinstance(value, str) and not value.strip()):
+                return name.replace("_", " ")
+        return None
+
+    @property
+    def ending(self) -> tuple[Piece, ...]:
+        """What ends an answer."""
+        return (END,)
+
+    def right(self, row: Mapping[str, Any], example: Example) -> list[str]:
+        """All right answers of a record; the one that is learned comes first."""
+        learned = [piece.text for piece in example.pieces if piece.learn and piece.kind == "text"]
+        return learned[-1:]
+
+    @abstractmethod
+    def score(self, answer: str, right: Sequence[str]) -> float:
+        """How good one answer is, the higher the better."""
+
+    @abstractmethod
+    def scores(self, cases: Sequence[Case], answers: Sequence[str]) -> dict[str, float]:
+        """Scores of the answers to all cases, with NAME_low and NAME_high where they have an interval."""
+
+    def baselines(self, cases: Sequence[Case], training: Sequence[Case]) -> dict[str, list[str]]:
+        """What answers anyone would try first, by the name of the method: from the prompt, or from the training records."""
+        return {}
+
+    def parse(self, text: str) -> str:
+        """The answer in what the model wrote."""
+        return text.strip()
+
+    def metrics(self, loss: float, tokens: int, text_bytes: int) -> dict[str, float]:
+        """As of generation, of the answers alone."""
+        return {
+            "loss": loss,
+            "perplexity": math.exp(min(loss, 700.0)),
+            "bits_per_byte": loss / math.log(2) * tokens / max(1, text_bytes),
+        }
+
+
+def together(askings: Sequence[Asking[Result]], answers: Callable[[list[Prompt]], list[str]]) -> list[Result]:
+    """The results of several inputs whose prompts are asked at once, round by round."""
+    results: dict[int, Result] = {}
+    sent: dict[int, list[str] | None] = dict.fromkeys(range(len(askings)))
+    while sent:
+        asked: dict[int, list[Prompt]] = {}
+        for number, told in sent.items():
+            try:
+                asked[number] = next(askings[number]) if told is None else askings[number].send(told)
+            except StopIteration as end:
+                results[number] = end.value
+        found = iter(answers([prompt for prompts in asked.values() for prompt in prompts]))
+        sent = {number: [next(found) for _ in prompts] for number, prompts in asked.items()}
+    return [results[number] for number in range(len(askings))]
+
+
+def case_of(example: Example, right: list[str]) -> Case:
+    """The case that a row is: its last answer is asked for."""
+    last = max(place for place, piece in enumerate(example.pieces) if not piece.learn)
+    prompt = example.pieces[: last + 1]
+    return Case(
+        tuple(Piece(each.text, False, each.kind, each.cut, each.keep, each.turn) for each in prompt),
+        [each.text for each in prompt if each.kind == "text"],
+        first_words(prompt),
+        right,
+    )
+
+
+def first_words(prompt: Iterable[Piece]) -> str:
+    """The words of the task before the first text."""
+    return "".join(each.text for each in takewhile(lambda each: each.kind != "text", prompt))
+
+
+def memory_of(cases: Sequence[Case], training: Sequence[Case]) -> list[str]:
+    """To each case the answer of the training record whose last text is most like its own."""
+    memory = Memory([case.texts[-1] for case in training])
+    return [training[memory.nearest(case.texts[-1])].right[0] for case in cases]
+
+
+def given(text: str, **how: Any) -> Piece:
+    """A text of the record that the model is given; `how` as in `Piece`."""
+    return Piece(text.strip(), learn=False, **how)
+
+
+def markup(text: str) -> Piece:
+    """Words of the task around the record's."""
+    return Piece(text, learn=False, kind="markup")
+
+
+def answered(prompt: Iterable[Piece], answer: str) -> Example:
+    """A prompt with its answer and the end token, both learned."""
+    return Example((*prompt, Piece(answer.strip()), END))
+
+
+def field(row: Mapping[str, Any], fields: Mapping[str, str], name: str, where: str) -> str:
+    """The text of a field, without space around it."""
+    return text_field(row, fields[name], where).strip()

@@ -1,0 +1,199 @@
+"""Tasks with prompts through the command: from a file to a run, and from a text, stdin or a column to answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shuyuan as library
+from shuyuan import pipeline
+from tests.runs import Outcome, shuyuan
+
+MODEL = {"layers": 1, "width": 32, "heads": 2, "hidden": 64, "context": 96}
+TRAIN = {"budget": "4 steps", "batch_size": 8, "precision": "fp32", "evaluations": 1}
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "translation": [{"source": f"number {n}", "target": f"数字{n}"} for n in range(60)],
+    "summarization": [
+        {"text": f"A text on {n}. It goes on and on.", "summary": f"On {n}"} for n in range(60)
+    ],
+    "question-answering": [
+        {"question": f"What is {n}?", "context": f"{n} is {n * n}. So.", "answer": str(n * n)}
+        for n in range(60)
+    ],
+    "chat": [
+        {"messages": [{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": f"{n + 1}!"}]}
+        for n in range(60)
+    ],
+}
+
+
+def table_of(folder: Path, task: str, **more: Any) -> dict[str, Any]:
+    file = folder / f"{task}.jsonl"
+    file.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS[task]))
+    data = {"source": str(file), "duplicates": "keep", "validation": 0.2}
+    return {"task": task, "data": data, "model": dict(MODEL), "train": dict(TRAIN), **more}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny run of each task."""
+    folder = tmp_path_factory.mktemp("tasks")
+    for task in ROWS:
+        pipeline.run(table_of(folder, task), out=folder / task)
+    return {task: folder / task for task in ROWS}
+
+
+def done(*arguments: str | Path, stdin: str | None = None) -> Outcome:
+    outcome = shuyuan(*arguments, stdin=stdin)
+    assert outcome.status == 0, outcome.stderr
+    return outcome
+
+
+@pytest.mark.parametrize("task", ROWS)
+def test_a_run_tells_what_it_answers_beside_the_records(runs: dict[str, Path], task: str) -> None:
+    summary = shuyuan("info", runs[task], "--json").json
+    scores = summary["scores"][task]["original"]
+    assert 0 < scores["validation.loss"] < 7
+    assert scores["validation.bits_per_byte"] > 0 < scores["validation.bigram_loss"]
+    samples = json.loads((runs[task] / "samples.json").read_text())
+    answers = {row.get("target", row.get("summary", row.get("answer"))) for row in ROWS[task]}
+    assert len(samples) == 3
+    assert all(sample["answer"] for sample in samples)
+    if task in ("summarization", "question-answering"):
+        assert {sample["answer"] for sample in samples} <= answers
+    assert "<html" in (runs[task] / "report.html").read_text()
+
+
+def test_translate(runs: dict[str, Path], tmp_path: Path) -> None:
+    run = runs["translation"]
+    asked = ("--to", "zh", "--max-tokens", "9")
+    told = done("translate", run, "number 7", *asked, "--json").json
+    assert told["to"] == "zh"
+    assert told["translations"][0]["text"] == "number 7"
+    by_call = library.load(run).translate("number 7", "zh", max_tokens=9)
+    assert told["translations"][0]["translation"] == by_call
+    assert done("translate", run, *asked, stdin="number 7\n").stdout.rstrip("\n") == by_call
+    assert done("translate", run, "-", *asked, stdin="number 7").stdout.rstrip("\n") == by_call
+    (tmp_path / "many.csv").write_text("id,words\n1,number 7\n2,number 8\n")
+    many = done(
+        "translate", run, "--input", tmp_path / "many.csv", "--column", "words", *asked, "--beams", "1"
+    )
+    assert len(many.stdout.splitlines()) == 2
+    lines = done(
+        "translate",
+        run,
+        "--input",
+        runs["chat"].parent / "translation.jsonl",
+        "--column",
+        "source",
+        *asked,
+        "--beams",
+        "1",
+        "--json",
+    ).json
+    assert [pair["text"] for pair in lines["translations"]] == [row["source"] for row in ROWS["translation"]]
+
+
+def test_summarize_and_answer(runs: dict[str, Path], tmp_path: Path) -> None:
+    text = "A text on 3. " * 30
+    told = done("summarize", runs["summarization"], text, "--max-tokens", "5", "--json").json
+    assert told["summaries"][0]["text"] == text
+    assert (
+        library.load(runs["summarization"]).summarize(text, max_tokens=5) == told["summaries"][0]["summary"]
+    )
+    (tmp_path / "context.txt").write_text("3 is 9. So.")
+    run, question = runs["question-answering"], "What is 3?"
+    told = done(
+        "answer", run, question, "--context", tmp_path / "context.txt", "--max-tokens", "5", "--json"
+    ).json
+    assert told.keys() == {"question", "answer", "found", "start"}
+    assert library.load(run).answer(question, "3 is 9. So.", max_tokens=5).text == told["answer"]
+    assert (
+        done("answer", run, question, "--context", "-", "--max-tokens", "5", stdin="3 is 9. So.").stdout
+        == told["answer"] + "\n"
+    )
+    assert "answer" in done("answer", run, question, "--json").json
+
+
+def test_chat_replies_once_to_an_argument_or_to_stdin(runs: dict[str, Path]) -> None:
+    run, settings = runs["chat"], ("--max-tokens", "6", "--temperature", "0")
+    told = done("chat", run, "7?", "--system", "Be brief.", *settings, "--json").json
+    assert [message["role"] for message in told["messages"]] == ["system", "user", "assistant"]
+    assert told["messages"][2]["content"] == told["reply"]
+    said = done("chat", run, "--system", "Be brief.", *settings, stdin="7?\n").stdout.strip()
+    assert said == told["reply"]
+    messages = told["messages"][:2]
+    assert library.load(run).chat(messages, max_tokens=6, temperature=0.0) == told["reply"]
+
+
+def test_classify_reads_a_column_of_a_file(tmp_path: Path) -> None:
+    rows = [{"text": f"{'good' if n % 2 else 'bad'} {n}", "label": str(n % 2)} for n in range(60)]
+    (tmp_path / "reviews.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    table = {
+        "task": "sentiment",
+        "data": {"source": str(tmp_path / "reviews.jsonl")},
+        "model": MODEL,
+        "train": TRAIN,
+    }
+    pipeline.run(table, out=tmp_path / "run")
+    told = done("classify", tmp_path / "run", "--input", tmp_path / "reviews.jsonl", "--json").json["texts"]
+    assert [each["text"] for each in told] == [row["text"] for row in rows]
+    refused = shuyuan("classify", tmp_path / "run", "good", "--input", tmp_path / "reviews.jsonl", "--json")
+    assert refused.json["error"]["code"] == "data.two-inputs"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("translate", "translation", "hi", "--to", "fr"), "inference.other-language"),
+        (("translate", "summarization", "hi", "--to", "zh"), "run.other-task"),
+        (("summarize", "chat", "hi"), "run.other-task"),
+        (("chat", "translation", "hi"), "run.other-task"),
+        (("answer", "chat", "hi"), "run.other-task"),
+        (("summarize", "summarization", " "), "data.no-input"),
+        (("summarize", "summarization", "hi", "--input", "x.csv"), "data.two-inputs"),
+        (("summarize", "summarization", "--input", "x.csv"), "data.missing"),
+        (("translate", "translation", "hi", "--to", "zh", "--beams", "0"), "inference.bad-setting"),
+        (("answer", "question-answering", "hi", "--context", "nowhere.txt"), "data.unreadable"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_words(
+    runs: dict[str, Path], arguments: tuple[str, ...], code: str
+) -> None:
+    verb, task, *more = arguments
+    outcome = shuyuan(verb, runs[task], *more, "--json")
+    assert (outcome.status, outcome.json["error"]["code"]) == (1, code)
+
+
+def test_a_file_without_the_column_names_those_it_has(runs: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "many.csv").write_text("id,words\n1,number 7\n")
+    outcome = shuyuan("summarize", runs["summarization"], "--input", tmp_path / "many.csv", "--json")
+    assert outcome.json["error"]["code"] == "data.no-column"
+    assert outcome.json["error"]["where"].endswith("many.csv:2")
+    assert "id, words" in outcome.json["error"]["mend"]
+
+
+def test_the_folder_of_a_chat_opens_in_transformers_with_its_template(runs: dict[str, Path]) -> None:
+    transformers = pytest.importorskip("transformers")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(runs["chat"] / "model"))
+    messages = [{"role": "user", "content": "7?"}]
+    theirs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    loaded = library.load(runs["chat"])
+    assert theirs == loaded._predictor.tokens(loaded.task.prompt(messages), 10)
+
+
+def test_private_and_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHUYUAN_TEST_KEY", "a passphrase for a test")
+    more = {"privacy": {"epsilon": 8.0, "unit": "record"}, "vault": {"key": "env:SHUYUAN_TEST_KEY"}}
+    summary = pipeline.run(table_of(tmp_path, "translation", **more), out=tmp_path / "run")
+    assert summary["privacy"]["units"] == pytest.approx(48, abs=12)
+    assert summary["privacy"]["epsilon"] <= 8.0
+    text = (tmp_path / "run/report.html").read_text()
+    assert "数字" not in text
+    done("translate", tmp_path / "run", "number 7", "--to", "zh", "--max-tokens", "5")
+    assert not any(
+        "数字".encode() in file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()
+    )
