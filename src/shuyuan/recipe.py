@@ -10,7 +10,7 @@ import difflib
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -451,8 +451,10 @@ class Train(Section):
         description="Peak learning rate of the matrices, on AdamW's scale; embedding and norms follow by a fixed factor. "
         "auto: from optimizer and width.",
     )
-    weight_decay: float = Field(
-        0.1, ge=0, description="Decoupled weight decay, on the matrices inside blocks only."
+    weight_decay: Annotated[float, Field(ge=0)] | Auto = Field(
+        "auto",
+        description="Decoupled weight decay, times the learning rate, on the matrices inside blocks only. auto: 0.1, and 0.0005 of SGD, "
+        "whose rates are a hundred times as high.",
     )
     grad_clip: float = Field(1.0, ge=0, description="The gradient's norm is cut to this; 0 leaves it alone.")
     augment: list[Literal["shift", "rotate", "flip"]] = Field(
@@ -932,6 +934,7 @@ RESOLVED_KEYS = (
     "train.precision",
     "train.optimizer",
     "train.learning_rate",
+    "train.weight_decay",
 )
 PINNED_KEYS = ("model.from", "tokenizer.from")  # get the commit of a repository on the hub
 

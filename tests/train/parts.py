@@ -27,7 +27,7 @@ def settings(**changes: Any) -> Train:
     """A resolved [train] section."""
     table = {
         "steps": 12, "batch_size": 4, "micro_batch": 4, "precision": "fp32", "learning_rate": 0.01,
-        "checkpoint_every": "1000 steps", "evaluations": 3, "schedule": "constant", "warmup": 0.0, "optimizer": "muon",
+        "checkpoint_every": "1000 steps", "evaluations": 3, "schedule": "constant", "warmup": 0.0, "optimizer": "muon", "weight_decay": 0.1,
     }  # fmt: skip
     return Train.model_validate(table | changes)
 

@@ -86,6 +86,7 @@ def test_what_stands_in_the_recipe_is_not_touched() -> None:
         learning_rate=0.5,
         optimizer="adamw",
         budget="2 min",
+        weight_decay=0.2,
     )
     assert resolved(asked, manifest(), CPU, Progress()) == asked
 
@@ -300,3 +301,14 @@ def test_a_time_budget_of_images_is_calibrated_on_made_up_pixels(privacy: dict[s
     )
     found = resolved(asked, pictures(), CPU, Progress())
     assert found.train.steps is not None and found.train.steps > 2
+
+
+def test_weights_decay_as_fast_as_rates_allow() -> None:
+    """Rate times decay is what a step takes off: less than a thousandth, whatever the optimizer."""
+    for optimizer in ("muon", "adamw", "sgd"):
+        for asked in (recipe(optimizer=optimizer), of_images(train={"optimizer": optimizer})):
+            data = pictures() if asked.images else manifest()
+            train = fill_in(asked, data, CPU).train
+            assert isinstance(train.weight_decay, float) and isinstance(train.learning_rate, float)
+            assert 0 < train.weight_decay * train.learning_rate <= 1.1e-3, optimizer
+    assert fill_in(recipe(optimizer="sgd", weight_decay=0.2), manifest(), CPU).train.weight_decay == 0.2

@@ -21,12 +21,13 @@ SHOWN = 240  # characters of a passage
 
 def answer(
     asked: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="[RUN] QUESTION",
-            help="A run that reads, which an index does not need, and the question; - is stdin.",
+            help="A run that reads, which an index does not need, and the question; - is stdin, as is a question left out beside "
+            "an index.",
         ),
-    ],
+    ] = None,
     context: Annotated[
         Path | None,
         typer.Option(
@@ -45,6 +46,7 @@ def answer(
     debug: Debug = False,
 ) -> None:
     """Answer a question from a text or an index, and cite where the answer stands."""
+    asked = asked or ["-"]
     if len(asked) > 2 or (len(asked) < 2 and index is None):
         raise typer.BadParameter(
             "Give a run and a question, or a question and --index.", param_hint="[RUN] QUESTION"

@@ -63,6 +63,7 @@ def optimizer_for(model: Any, train: Train, *, guarded: bool = True) -> Any:
         train: the recipe's section, resolved. Weight decay is for the matrices between the first and the last layer.
         guarded: whether gradients are looked at; in private training they are not.
     """
+    assert train.weight_decay != "auto"  # resolved
     settings: dict[str, Any] = {"weight_decay": train.weight_decay}
     if train.optimizer == "adamw":
         settings |= {"beta_1": BETAS[0], "beta_2": BETAS[1]}

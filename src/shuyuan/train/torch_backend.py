@@ -47,6 +47,7 @@ class TorchBackend(StepByStep):
     def __init__(self, model: Any, train: Train, hardware: machines.Hardware) -> None:
         if train.precision == "auto" or train.micro_batch == "auto" or train.optimizer == "auto":
             raise ValueError("the recipe is not resolved")
+        assert train.weight_decay != "auto"  # resolved together with the optimizer
         self.device: str = hardware.device
         self.model: nn.Module = model.to(self.device)
         self.parameters = sum(
