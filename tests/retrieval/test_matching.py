@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from shuyuan.progress import Stage
-from shuyuan.retrieval import Wish, answer
-from shuyuan.retrieval.matching import NEVER, Matching, Vote, calibrate, vote
+from shuyuan.retrieval import Wish, answer, matching
+from shuyuan.retrieval.matching import NEVER, Matching, Vote, _by_words, calibrate, vote
 from shuyuan.retrieval.scoring import Scoring, learn
 from shuyuan.retrieval.words import asked, terms
 
@@ -53,16 +53,34 @@ def test_a_vote_is_of_many_or_of_one_that_is_near() -> None:
     assert vote(scoring, answers, ["colour"]) == Vote(-1, -1, 0.0, 0.0)
 
 
-def test_words_of_all_questions_of_an_answer_count() -> None:
-    """No question has both words, but one answer has both among its questions; the most similar question has another."""
-    pairs = [(f"card {number}", 0) for number in range(30)] + [
-        (f"abroad {number}", 0) for number in range(30)
-    ]
-    pairs += [("card abroad and many more words besides", 1), ("key", 1)]
+def test_words_of_all_questions_of_an_answer_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nearest question has another answer, but only one answer has these words again and again."""
+    pairs = [(f"card {number}", 0) for number in range(6)] + [(f"abroad {number}", 0) for number in range(6)]
+    pairs += [("card abroad", 1)] + [(f"key {number}", 1) for number in range(50)]
     scoring, answers, _ = calibrated(pairs)
     assert vote(scoring, answers, ["abroad", "card"]).answer == 0
-    alone = learnt([question for question, _ in pairs[-3:]])
-    assert vote(alone, np.array([0, 1, 1], np.int32), ["abroad", "card"]).answer == 1
+    monkeypatch.setattr(matching, "FEWEST", 1000)  # with few pairs, the votes alone decide
+    assert vote(scoring, answers, ["abroad", "card"]).answer == 1
+
+
+def test_what_is_left_out_tells_nothing() -> None:
+    """Each question has a word that no other has: only by its own pair could its answer be known."""
+    pairs = [(f"common words and w{number}", number // 2) for number in range(80)]
+    accuracy = calibrated(pairs, Wish(coverage=1.0))[2].accuracy
+    assert accuracy is not None and accuracy < 0.1
+
+
+@pytest.mark.parametrize("left", [0, 17, 59])
+def test_leaving_out_is_as_if_it_had_never_been_there(left: int) -> None:
+    pairs = noisy_pairs(60)
+    rest = pairs[:left] + pairs[left + 1 :]
+    question = asked(pairs[left][0])
+    whole, part = (learnt([text for text, _ in some]) for some in (pairs, rest))
+    answers, others = (np.array([number for _, number in some], np.int32) for some in (pairs, rest))
+    sizes = np.bincount(others, minlength=20)
+    np.testing.assert_array_equal(
+        _by_words(whole, answers, sizes, question, left), _by_words(part, others, sizes, question, None)
+    )
 
 
 def test_confidence_is_the_share_of_right_answers() -> None:

@@ -148,12 +148,12 @@ def _by_words(
         holders = scoring.holders(term)
         if without is not None:
             holders = holders[holders != without]
-        general = (len(holders) + 0.5) / (len(answers_N) + 1)
+        general = (len(holders) + 0.5) / (sizes_A.sum() + 1)
         counts_A = np.bincount(answers_N[holders], minlength=len(sizes_A))
         told_A += np.log((counts_A / general + DRAWN) / (sizes_A + DRAWN))
-    told_A[sizes_A == 0] = -np.inf
-    shares_A = np.exp((told_A - told_A.max()) / 2)
-    return shares_A / shares_A.sum()
+    shares_A: NDArray[np.float64] = np.exp((told_A - told_A.max()) / 2)
+    shares_A /= shares_A.sum()
+    return shares_A
 
 
 def calibrate(
