@@ -139,6 +139,18 @@ def test_answers_that_stand_once_calibrate_nothing(tmp_path: Path) -> None:
     assert (far.answer, far.hand_over) == (None, True)
 
 
+def test_a_word_that_every_question_has_answers_nothing(tmp_path: Path) -> None:
+    pairs = [
+        ("When do you open?", "At nine."),
+        ("How much is a ticket?", "12 euros."),
+        ("Can I park?", "Yes."),
+    ]
+    index = pairs_index(tmp_path, pairs)
+    assert answer("when are you open", index).answer == "At nine."
+    for question in ("Do you sell books?", "Can you help me with my dog?", "How do I get a refund?"):
+        assert answer(question, index).hand_over, question
+
+
 def test_a_known_question_is_answered_and_an_unknown_one_handed_over(tmp_path: Path) -> None:
     index = pairs_index(tmp_path)
     assert index.matching is not None and index.matching.calibrated

@@ -26,6 +26,7 @@ POWER = 4  # a vote weighs its score to this power: one near question outweighs 
 DRAWN = 10  # questions' worth of general frequency that each answer's own frequencies are drawn to
 TRIED = 2000  # pairs that are left out in their turn, at most
 FEWEST = 50  # pairs in company of others with their answer, at least, for words and confidence to be learned
+LEAST = 0.5  # evidence of an answer there; a handful of questions shows too little of what unrelated ones look like
 NEVER = 2.0  # a threshold that no evidence reaches
 UNRELATED = (
     0.95  # share of questions without an answer here that are handed over where nothing can be calibrated
@@ -189,7 +190,7 @@ def calibrate(
     evidence = np.array([each.evidence for each in found])
     if not calibrated:
         # Every one of these questions has lost its answer, and should be handed over.
-        threshold = float(np.quantile(evidence, UNRELATED)) if len(found) else 0.5
+        threshold = max(LEAST, float(np.quantile(evidence, UNRELATED)) if len(found) else 0.0)
         return Matching(False, [], [], threshold, None, None, len(found))
     right = np.array([each.answer for each in found]) == answers_N[tried]
     steps, confidence = _isotonic(evidence, right)
