@@ -89,7 +89,7 @@ def test_one_column_of_pairs_implies_the_other(tmp_path: Path) -> None:
         (("answer", "x", "--index", "nowhere"), 1, "retrieval.not-an-index"),
         (("answer", " ", "--index", "MADE"), 1, "retrieval.empty-question"),
         (("answer", "x", "--index", "MADE", "--top", "0"), 2, None),
-        (("index", "docs", "--out", "i", "--coverage", "1", "--accuracy", "1"), 2, None),
+        (("index", "docs", "--out", "i", "--coverage", "1", "--accuracy", "1"), 1, "retrieval.bad-wish"),
         (("index", "docs", "--out", "i", "--coverage", "1.5"), 2, None),
         (("index", "docs"), 2, None),
         (("answer", "x"), 2, None),

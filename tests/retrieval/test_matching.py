@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shuyuan.errors import DataError
 from shuyuan.progress import Stage
 from shuyuan.retrieval import Wish, answer, matching
 from shuyuan.retrieval.matching import NEVER, Matching, Vote, _by_words, calibrate, vote
@@ -40,6 +41,12 @@ def calibrated(
     questions = [asked(question) for question, _ in pairs]
     stage = Stage("calibrate", len(pairs), "pairs")
     return scoring, answers, calibrate(scoring, answers, questions, wish or Wish(), stage)
+
+
+@pytest.mark.parametrize("wish", [(0.5, 0.5), (1.5, None), (None, -0.1), (float("nan"), None)])
+def test_a_wish_that_means_nothing_is_refused(wish: tuple[float | None, float | None]) -> None:
+    with pytest.raises(DataError, match=r"retrieval\.bad-wish"):
+        Wish(*wish)
 
 
 def test_a_vote_is_of_many_or_of_one_that_is_near() -> None:

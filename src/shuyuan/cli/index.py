@@ -39,8 +39,6 @@ def index(
     debug: Debug = False,
 ) -> None:
     """Make documents, or questions with answers, ready for `shuyuan answer`."""
-    if coverage is not None and accuracy is not None:
-        raise typer.BadParameter("Wish for a coverage or for an accuracy; one follows from the other.")
     with frame(as_json, debug) as answer:
         from ..retrieval import Columns, Wish, build_index
 

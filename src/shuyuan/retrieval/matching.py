@@ -57,10 +57,22 @@ class Wish:
     Attributes:
         coverage: of questions that are answered.
         accuracy: of answers that are right. With neither, an answer is given where it is likelier right than wrong.
+
+    Raises:
+        DataError: both are wished, or one is no share.
     """
 
     coverage: float | None = None
     accuracy: float | None = None
+
+    def __post_init__(self) -> None:
+        wished = [share for share in (self.coverage, self.accuracy) if share is not None]
+        if len(wished) > 1 or not all(0 <= share <= 1 for share in wished):
+            raise DataError(
+                "retrieval.bad-wish",
+                "A wish is either a coverage or an accuracy, from 0 to 1; one follows from the other.",
+                mend="Give one of them, for example --coverage 0.9",
+            )
 
 
 @dataclass(frozen=True)
