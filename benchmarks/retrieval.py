@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import sys
 import tempfile
 import time
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +21,7 @@ import bm25s
 import numpy as np
 
 from shuyuan.retrieval import Columns, Index, Wish, answer, best_sentence, build_index, window_span
-from shuyuan.retrieval.words import CHINESE
+from shuyuan.tasks.measures import best, exact, overlap
 
 DEFAULT = Path(__file__).parents[1] / "../shared/data"
 SETS = {
@@ -83,23 +81,6 @@ def plain(paragraphs: list[str], questions: list[Question]) -> tuple[list[float]
 # ---- answers without a model ---------------------------------------------------------------------------------------
 
 
-def tokens_of(text: str) -> list[str]:
-    """Words of English without articles and punctuation, as SQuAD scores them; characters of Chinese."""
-    text = unicodedata.normalize("NFKC", text).lower()
-    found = re.findall(rf"[{CHINESE}]|[^\W_{CHINESE}]+", text)
-    return [token for token in found if token not in ("a", "an", "the")]
-
-
-def exact_and_f1(said: str, accepted: list[str]) -> tuple[float, float]:
-    said_tokens, best = tokens_of(said), (0.0, 0.0)
-    for each in accepted:
-        wanted = tokens_of(each)
-        shared = sum((Counter(said_tokens) & Counter(wanted)).values())
-        f1 = 2 * shared / max(1, len(said_tokens) + len(wanted))
-        best = max(best[0], float(said_tokens == wanted)), max(best[1], f1)
-    return best
-
-
 def baselines(index: Index, paragraphs: list[str], questions: list[Question]) -> dict[str, float]:
     """EM and F1 of the span, and how often the sentence holds the answer: in the right paragraph, and from the index."""
     spans, inside, from_index = [], [], []
@@ -107,15 +88,16 @@ def baselines(index: Index, paragraphs: list[str], questions: list[Question]) ->
     for q in questions:
         context = paragraphs[q.paragraph]
         span = window_span(q.text, context, rarity)
-        spans.append(exact_and_f1(context[span.start : span.end] if span else "", q.answers))
+        said = context[span.start : span.end] if span else ""
+        spans.append([best(measure, said, q.answers) for measure in (exact, overlap)])
         sentence = best_sentence(q.text, [context], rarity)
         said = context[sentence.start : sentence.end] if sentence else ""
         inside.append(any(each in said for each in q.answers))
         told = answer(q.text, index).answer or ""
         from_index.append(any(each in told for each in q.answers))
-    exact, f1 = np.mean(spans, axis=0)
+    em, f1 = np.mean(spans, axis=0)
     return {
-        "span_em": 100 * exact,
+        "span_em": 100 * em,
         "span_f1": 100 * f1,
         "sentence": 100 * np.mean(inside),
         "sentence_from_index": 100 * np.mean(from_index),

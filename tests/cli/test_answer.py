@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,9 +31,17 @@ def test_documents(made: Path) -> None:
     assert told["answer"] == "Dr. Chen decides on exceptions."
     assert told["source"].keys() == PLACE_FIELDS and len(told["passages"]) <= 2
     assert told["passages"][0].keys() == PLACE_FIELDS
-    shown = shuyuan("answer", "--index", made, stdin="发票丢了怎么办？\n").stdout
+    shown = shuyuan("answer", "-", "--index", made, stdin="发票丢了怎么办？\n").stdout
     assert shown.startswith("发票丢失的，须由开票单位出具证明。\n[")
     assert "报销.txt:5, characters" in shown
+
+
+def test_no_torch_is_loaded(made: Path) -> None:
+    code = "import sys; from shuyuan.cli import main; sys.argv = sys.argv[1:]\n"
+    code += "try: main()\nfinally: assert 'torch' not in sys.modules and 'shuyuan.retrieval' in sys.modules"
+    arguments = [sys.executable, "-c", code, "shuyuan", "answer", "leave", "--index", str(made)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "leave" in done.stdout, done.stderr
 
 
 def test_lines_fit_the_terminal(made: Path) -> None:
@@ -79,7 +89,7 @@ def test_one_column_of_pairs_implies_the_other(tmp_path: Path) -> None:
         (("answer", "x", "--index", "nowhere"), 1, "retrieval.not-an-index"),
         (("answer", " ", "--index", "MADE"), 1, "retrieval.empty-question"),
         (("answer", "x", "--index", "MADE", "--top", "0"), 2, None),
-        (("index", "docs", "--out", "i", "--coverage", "1", "--accuracy", "1"), 2, None),
+        (("index", "docs", "--out", "i", "--coverage", "1", "--accuracy", "1"), 1, "retrieval.bad-wish"),
         (("index", "docs", "--out", "i", "--coverage", "1.5"), 2, None),
         (("index", "docs"), 2, None),
         (("answer", "x"), 2, None),

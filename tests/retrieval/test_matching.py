@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shuyuan.errors import DataError
 from shuyuan.progress import Stage
-from shuyuan.retrieval import Wish, answer
-from shuyuan.retrieval.matching import NEVER, Matching, Vote, calibrate, vote
+from shuyuan.retrieval import Wish, answer, matching
+from shuyuan.retrieval.matching import NEVER, Matching, Vote, _by_words, calibrate, vote
 from shuyuan.retrieval.scoring import Scoring, learn
 from shuyuan.retrieval.words import asked, terms
 
@@ -42,6 +43,12 @@ def calibrated(
     return scoring, answers, calibrate(scoring, answers, questions, wish or Wish(), stage)
 
 
+@pytest.mark.parametrize("wish", [(0.5, 0.5), (1.5, None), (None, -0.1), (float("nan"), None)])
+def test_a_wish_that_means_nothing_is_refused(wish: tuple[float | None, float | None]) -> None:
+    with pytest.raises(DataError, match=r"retrieval\.bad-wish"):
+        Wish(*wish)
+
+
 def test_a_vote_is_of_many_or_of_one_that_is_near() -> None:
     scoring = learnt(["lost card", "lost card abroad", "lost key", "open an account"])
     answers = np.array([0, 0, 1, 2], np.int32)
@@ -53,16 +60,34 @@ def test_a_vote_is_of_many_or_of_one_that_is_near() -> None:
     assert vote(scoring, answers, ["colour"]) == Vote(-1, -1, 0.0, 0.0)
 
 
-def test_words_of_all_questions_of_an_answer_count() -> None:
-    """No question has both words, but one answer has both among its questions; the most similar question has another."""
-    pairs = [(f"card {number}", 0) for number in range(30)] + [
-        (f"abroad {number}", 0) for number in range(30)
-    ]
-    pairs += [("card abroad and many more words besides", 1), ("key", 1)]
+def test_words_of_all_questions_of_an_answer_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nearest question has another answer, but only one answer has these words again and again."""
+    pairs = [(f"card {number}", 0) for number in range(6)] + [(f"abroad {number}", 0) for number in range(6)]
+    pairs += [("card abroad", 1)] + [(f"key {number}", 1) for number in range(50)]
     scoring, answers, _ = calibrated(pairs)
     assert vote(scoring, answers, ["abroad", "card"]).answer == 0
-    alone = learnt([question for question, _ in pairs[-3:]])
-    assert vote(alone, np.array([0, 1, 1], np.int32), ["abroad", "card"]).answer == 1
+    monkeypatch.setattr(matching, "FEWEST", 1000)  # with few pairs, the votes alone decide
+    assert vote(scoring, answers, ["abroad", "card"]).answer == 1
+
+
+def test_what_is_left_out_tells_nothing() -> None:
+    """Each question has a word that no other has: only by its own pair could its answer be known."""
+    pairs = [(f"common words and w{number}", number // 2) for number in range(80)]
+    accuracy = calibrated(pairs, Wish(coverage=1.0))[2].accuracy
+    assert accuracy is not None and accuracy < 0.1
+
+
+@pytest.mark.parametrize("left", [0, 17, 59])
+def test_leaving_out_is_as_if_it_had_never_been_there(left: int) -> None:
+    pairs = noisy_pairs(60)
+    rest = pairs[:left] + pairs[left + 1 :]
+    question = asked(pairs[left][0])
+    whole, part = (learnt([text for text, _ in some]) for some in (pairs, rest))
+    answers, others = (np.array([number for _, number in some], np.int32) for some in (pairs, rest))
+    sizes = np.bincount(others, minlength=20)
+    np.testing.assert_array_equal(
+        _by_words(whole, answers, sizes, question, left), _by_words(part, others, sizes, question, None)
+    )
 
 
 def test_confidence_is_the_share_of_right_answers() -> None:
@@ -119,6 +144,18 @@ def test_answers_that_stand_once_calibrate_nothing(tmp_path: Path) -> None:
     assert (told.answer, told.hand_over) == (FAQ_ZH[0][1], False)
     far = answer("你们招聘吗", index)
     assert (far.answer, far.hand_over) == (None, True)
+
+
+def test_a_word_that_every_question_has_answers_nothing(tmp_path: Path) -> None:
+    pairs = [
+        ("When do you open?", "At nine."),
+        ("How much is a ticket?", "12 euros."),
+        ("Can I park?", "Yes."),
+    ]
+    index = pairs_index(tmp_path, pairs)
+    assert answer("when are you open", index).answer == "At nine."
+    for question in ("Do you sell books?", "Can you help me with my dog?", "How do I get a refund?"):
+        assert answer(question, index).hand_over, question
 
 
 def test_a_known_question_is_answered_and_an_unknown_one_handed_over(tmp_path: Path) -> None:

@@ -39,8 +39,6 @@ def index(
     debug: Debug = False,
 ) -> None:
     """Make documents, or questions with answers, ready for `shuyuan answer`."""
-    if coverage is not None and accuracy is not None:
-        raise typer.BadParameter("Wish for a coverage or for an accuracy; one follows from the other.")
     with frame(as_json, debug) as answer:
         from ..retrieval import Columns, Wish, build_index
 
@@ -56,12 +54,19 @@ def index(
 def _show(out: Any, made: dict[str, Any]) -> None:
     from .screen import quantity
 
-    what = "questions with answers" if made["pairs"] else f"passages of {made['documents']:,} documents"
+    count = _count(made["passages"], "question with its answer", "questions with answers")
+    if not made["pairs"]:
+        passages = _count(made["passages"], "passage", "passages")
+        count = f"{passages} of {_count(made['documents'], 'document', 'documents')}"
     sealed = "sealed" if made["sealed"] else "open"
-    out.print(f"{made['passages']:,} {what}, {quantity(made['bytes'], 'bytes')}, {sealed}")
+    out.print(f"{count}, {quantity(made['bytes'], 'bytes')}, {sealed}")
     if made["matching"]:
         out.print(_foreseen(made["matching"]))
     out.print(f"next: shuyuan answer --index {made['index']} QUESTION", markup=False, soft_wrap=True)
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def _foreseen(matching: dict[str, Any]) -> str:

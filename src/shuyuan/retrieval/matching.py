@@ -26,6 +26,7 @@ POWER = 4  # a vote weighs its score to this power: one near question outweighs 
 DRAWN = 10  # questions' worth of general frequency that each answer's own frequencies are drawn to
 TRIED = 2000  # pairs that are left out in their turn, at most
 FEWEST = 50  # pairs in company of others with their answer, at least, for words and confidence to be learned
+LEAST = 0.5  # evidence of an answer there; a handful of questions shows too little of what unrelated ones look like
 NEVER = 2.0  # a threshold that no evidence reaches
 UNRELATED = (
     0.95  # share of questions without an answer here that are handed over where nothing can be calibrated
@@ -56,10 +57,22 @@ class Wish:
     Attributes:
         coverage: of questions that are answered.
         accuracy: of answers that are right. With neither, an answer is given where it is likelier right than wrong.
+
+    Raises:
+        DataError: both are wished, or one is no share.
     """
 
     coverage: float | None = None
     accuracy: float | None = None
+
+    def __post_init__(self) -> None:
+        wished = [share for share in (self.coverage, self.accuracy) if share is not None]
+        if len(wished) > 1 or not all(0 <= share <= 1 for share in wished):
+            raise DataError(
+                "retrieval.bad-wish",
+                "A wish is either a coverage or an accuracy, from 0 to 1; one follows from the other.",
+                mend="Give one of them, for example --coverage 0.9",
+            )
 
 
 @dataclass(frozen=True)
@@ -148,12 +161,12 @@ def _by_words(
         holders = scoring.holders(term)
         if without is not None:
             holders = holders[holders != without]
-        general = (len(holders) + 0.5) / (len(answers_N) + 1)
+        general = (len(holders) + 0.5) / (sizes_A.sum() + 1)
         counts_A = np.bincount(answers_N[holders], minlength=len(sizes_A))
         told_A += np.log((counts_A / general + DRAWN) / (sizes_A + DRAWN))
-    told_A[sizes_A == 0] = -np.inf
-    shares_A = np.exp((told_A - told_A.max()) / 2)
-    return shares_A / shares_A.sum()
+    shares_A: NDArray[np.float64] = np.exp((told_A - told_A.max()) / 2)
+    shares_A /= shares_A.sum()
+    return shares_A
 
 
 def calibrate(
@@ -189,7 +202,7 @@ def calibrate(
     evidence = np.array([each.evidence for each in found])
     if not calibrated:
         # Every one of these questions has lost its answer, and should be handed over.
-        threshold = float(np.quantile(evidence, UNRELATED)) if len(found) else 0.5
+        threshold = max(LEAST, float(np.quantile(evidence, UNRELATED)) if len(found) else 0.0)
         return Matching(False, [], [], threshold, None, None, len(found))
     right = np.array([each.answer for each in found]) == answers_N[tried]
     steps, confidence = _isotonic(evidence, right)
