@@ -50,6 +50,13 @@ class Predictor:
         whole = laid_out([Example(tuple(prompt))], self._tokenizer, 2**62)[0]
         return whole is not None and len(whole.ids) <= self.room(max_tokens)
 
+    def sees(self, prompt: Prompt | Sequence[int]) -> bool:
+        """Whether the model can be asked this at all, shortened or not."""
+        try:
+            return bool(self._ids(prompt, self.context))
+        except ShuyuanError:
+            return False
+
     def room(self, max_tokens: int) -> int:
         """Tokens that a prompt may have: an answer gets half of the context at most."""
         return self.context - min(max_tokens, self.context // 2)
@@ -60,7 +67,11 @@ class Predictor:
         Raises:
             ShuyuanError: what may not be shortened is too long.
         """
-        laid = laid_out([Example(tuple(prompt))], self._tokenizer, self.room(max_tokens))[0]
+        rows = (
+            laid_out([Example(tuple(prompt))], self._tokenizer, most)[0]
+            for most in (self.room(max_tokens), self.context - 1)  # what cannot give way leaves less room
+        )
+        laid = next((row for row in rows if row is not None), None)
         if laid is None:
             raise ShuyuanError(
                 "inference.too-long",
