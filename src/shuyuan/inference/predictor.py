@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ..data import Tokenizer, laid_out
+from ..data import Tokenizer, laid_out, last_of
 from ..errors import ShuyuanError
 from ..models import AnyNetwork
 from ..progress import Progress
@@ -37,9 +37,7 @@ class Predictor:
         self.task = task
         self.context = model.context
         self._tokenizer = tokenizer
-        (ending,) = laid_out([Example(task.ending)], tokenizer, model.context)
-        assert ending is not None
-        self.end_id = ending.ids[-1]
+        self.end_id = last_of(task.ending, tokenizer)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text."""
