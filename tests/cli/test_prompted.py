@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 import shuyuan as library
 from shuyuan import pipeline
+from shuyuan.errors import RunError
 from tests.runs import Outcome, shuyuan
 
 MODEL = {"layers": 1, "width": 32, "heads": 2, "hidden": 64, "context": 96}
@@ -129,6 +131,28 @@ def test_chat_replies_once_to_an_argument_or_to_stdin(runs: dict[str, Path]) -> 
     assert library.load(run).chat(messages, max_tokens=6, temperature=0.0) == told["reply"]
 
 
+def test_a_talk_at_a_terminal(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def reply(self: Any, messages: list[dict[str, str]], **_: Any) -> Any:
+        asked.append([message["content"] for message in messages])
+        if messages[-1]["content"] == "too long":
+            raise RunError("x.y", "It is longer.", mend="Shorten it.")
+        return iter(["so", "\x1b[1m"])
+
+    lines = iter(["7?", "too long", " 8? ", "/quit"])
+    monkeypatch.setattr("shuyuan.cli.chat._at_a_terminal", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda _: next(lines))
+    monkeypatch.setattr(pipeline.LoadedRun, "reply", reply)
+    said = done("chat", runs["chat"], "--system", "Be brief.").stdout
+    assert asked == [
+        ["Be brief.", "7?"],
+        ["Be brief.", "7?", "so\x1b[1m", "too long"],
+        ["Be brief.", "7?", "so\x1b[1m", "8?"],
+    ]
+    assert "It is longer. Shorten it." in said
+
+
 def test_classify_reads_a_column_of_a_file(tmp_path: Path) -> None:
     rows = [{"text": f"{'good' if n % 2 else 'bad'} {n}", "label": str(n % 2)} for n in range(60)]
     (tmp_path / "reviews.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -197,3 +221,39 @@ def test_private_and_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert not any(
         "数字".encode() in file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("translation", "pairs.csv"),
+        ("summarization", "articles.csv"),
+        ("question-answering", "questions.json"),
+        ("chat", "chat.jsonl"),
+    ],
+)
+def test_the_ready_recipes_take_their_file_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, file: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = ROWS[name]
+    if file.endswith(".csv"):
+        with Path(file).open("w", newline="") as out:
+            writer = csv.DictWriter(out, rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+    elif file.endswith(".json"):
+        asked = [
+            {"title": "t", "paragraphs": [{"context": row["context"], "qas": [
+                {"question": row["question"], "answers": [{"text": row["answer"], "answer_start": 0}]}]}]}
+            for row in rows
+        ]  # fmt: skip
+        Path(file).write_text(json.dumps({"data": asked}))
+    else:
+        Path(file).write_text("\n".join(map(json.dumps, rows)))
+    small = ["model.layers=1", "model.width=32", "model.context=64", "train.budget=2 steps", "train.batch_size=4",
+             "data.duplicates=keep", "data.validation=0.2", "tokenizer.vocab_size=300"]  # fmt: skip
+    changes = [word for change in small for word in ("--set", change)]
+    told = done("run", name, *changes, "--json").json
+    assert (told["status"], told["task"]) == ("complete", name)
+    assert told["scores"][name]["original"]["validation.answers"] > 0

@@ -456,6 +456,49 @@ def test_the_template_is_kept_with_the_run(tmp_path: Path) -> None:
     assert task.template.text == CHATML
 
 
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_model_with_a_template_is_tuned_and_opens_in_transformers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sealed: bool
+) -> None:
+    """The whole way: its template, its end of turn, its tokenizer."""
+    transformers = pytest.importorskip("transformers")
+    from shuyuan import pipeline
+    from tests.models.hub_folders import written
+
+    monkeypatch.setenv("SHUYUAN_TEST_KEY", "a passphrase for a test")
+    written("gpt2", tmp_path / "theirs")
+    folder = chat_folder(tmp_path / "base")
+    config = json.loads((tmp_path / "theirs/config.json").read_text())
+    config |= {"vocab_size": 400, "eos_token_id": 0, "bos_token_id": 0}
+    transformers.AutoModelForCausalLM.from_config(
+        transformers.AutoConfig.for_model(**config)
+    ).save_pretrained(folder)
+    talks = [
+        {"messages": [{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": f"a{n}"}]}
+        for n in range(40)
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, talks)))
+    data = {"source": str(tmp_path / "a.jsonl"), "duplicates": "keep", "validation": 0.2}
+    table = {"task": "chat", "data": data, "model": {"from": str(folder), "context": 48}}
+    table["train"] = {"budget": "2 steps", "batch_size": 4, "precision": "fp32"}
+    table |= {"vault": {"key": "env:SHUYUAN_TEST_KEY"}} if sealed else {}
+    pipeline.run(table, out=tmp_path / "run")
+    with pipeline.look(tmp_path / "run") as job:
+        pipeline.export(job, tmp_path / "out")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(tmp_path / "out"))
+    assert tokenizer.chat_template == CHATML
+    end_of_turn = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    generation = json.loads((tmp_path / "out/generation_config.json").read_text())
+    assert end_of_turn in generation["eos_token_id"]
+    loaded = pipeline.LoadedRun(tmp_path / "run")
+    assert loaded._predictor.end_id == end_of_turn
+    ours = loaded._predictor.tokens(loaded.task.prompt(talks[0]["messages"][:1]), 10)
+    theirs = tokenizer.apply_chat_template(
+        talks[0]["messages"][:1], add_generation_prompt=True, return_dict=False
+    )
+    assert ours == theirs
+
+
 def test_roles_are_bits_apart() -> None:
     assert len({LEARNED, FIRST, OWN, BEGINS}) == 4
     assert LEARNED + FIRST + OWN + BEGINS == LEARNED | FIRST | OWN | BEGINS < 256

@@ -128,6 +128,17 @@ def test_a_file_is_scored_with_intervals_and_slices(runs: dict[str, Path], tmp_p
     assert few["records"] == 5
 
 
+def test_what_the_model_cannot_see_is_counted(runs: dict[str, Path], tmp_path: Path) -> None:
+    rows = [[f"number {n}", f"数字{n}"] for n in range(3)] + [["word " * 60, "词"], ["x" * 80, "x" * 90]]
+    told = pipeline.evaluate_file(runs["translation"], own(tmp_path, ["source", "target"], rows))
+    assert told["records"] == 8
+    assert told["skipped"] == {"records whose prompt does not fit 96 tokens": 2}
+    with pytest.raises(DataError, match="2 records whose prompt does not fit"):
+        pipeline.evaluate_file(
+            runs["translation"], own(tmp_path, ["source", "target"], [["x" * 300, "y" * 300]])
+        )
+
+
 def test_labels_of_a_file_are_scored(runs: dict[str, Path], tmp_path: Path) -> None:
     file = own(tmp_path, ["text", "label"], [[f"good {n}", "1"] for n in range(5)] + [["bad", ""]])
     told = pipeline.evaluate_file(runs["sentiment"], file)
@@ -145,10 +156,10 @@ def test_a_model_may_be_asked_for_another_task(runs: dict[str, Path], tmp_path: 
     texts = pipeline.evaluate_file(runs["chat"], file, task="generation")
     assert texts["scores"]["bits_per_byte"] > 0
     assert texts["scores"]["bits_per_byte_of_a_record_low"] <= texts["scores"]["bits_per_byte_of_a_record"]
-    with pytest.raises(RunError, match=r"no head for sentiment"):
-        pipeline.evaluate_file(runs["chat"], own(tmp_path, ["text", "label"], [["a", "1"]]), task="sentiment")
     with pytest.raises(RunError, match="no head for summarization"):
         pipeline.evaluate_file(runs["sentiment"], file, task="summarization")
+    with pytest.raises(RunError, match=r"no head for sentiment"):
+        pipeline.evaluate_file(runs["chat"], own(tmp_path, ["text", "label"], [["a", "1"]]), task="sentiment")
 
 
 @pytest.mark.parametrize(

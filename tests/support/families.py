@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,24 @@ class Family:
         if task == "generation":
             (folder / "notes.txt").write_text(text_of(120))
             return {"source": str(folder / "notes.txt"), "record": "line", "validation": 0.2}
-        return texts(folder)
+        return prompts(folder, task) if task in PROMPTS else texts(folder)
+
+
+PROMPTS: dict[str, Callable[[int], Table]] = {
+    "translation": lambda n: {"source": f"a{n}", "target": f"书{n}"},
+    "summarization": lambda n: {"text": f"t{n}.", "summary": f"{n}"},
+    "question-answering": lambda n: {"question": f"q{n}", "answer": f"{n}"},
+    "chat": lambda n: {
+        "messages": [{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": f"{n}"}]
+    },
+}
+
+
+def prompts(folder: Path, task: str) -> Table:
+    """A table of prompts with answers that are short; what the recipe says of it."""
+    rows = map(PROMPTS[task], range(80))
+    (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return {"source": str(folder / "prompts.jsonl"), "validation": 0.2, "duplicates": "keep"}
 
 
 def texts(folder: Path) -> Table:

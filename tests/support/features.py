@@ -16,6 +16,7 @@ import pytest
 import shuyuan
 from shuyuan import pipeline
 from shuyuan.errors import Interrupted, VaultError
+from shuyuan.pipeline import VERBS
 from shuyuan.progress import Stop
 from tests.runs import Outcome
 from tests.runs import shuyuan as command
@@ -70,6 +71,18 @@ def classifies_text(task: str) -> Check:
         assert 0 <= scores["validation.accuracy"] <= 1
         told = command("classify", folder / "run", "line 1", "--json").json["texts"][0]
         assert told["label"] in ("a", "b") and abs(sum(told["probabilities"].values()) - 1) < 1e-5
+
+    return check
+
+
+def answers(task: str, *arguments: str) -> Check:
+    def check(family: Family, folder: Path) -> None:
+        pytest.importorskip("sacrebleu")
+        pytest.importorskip("rouge_score")
+        scores = family.run(folder, task)["scores"][task]["original"]
+        assert scores["validation.answers"] > 0 and scores["validation.bits_per_byte"] > 0
+        verb = VERBS[task]
+        assert did(verb, folder / "run", *arguments, "--max-tokens", "4", "--json").json
 
     return check
 
@@ -219,6 +232,14 @@ NOT_YET = dict.fromkeys(FAMILIES, "not built yet")
 
 FEATURES = {
     "generation": Feature("generation", generates, {"cnn": "it reads images"}),
+    "translation": Feature(
+        "translation", answers("translation", "a1", "--to", "zh"), {"cnn": "it reads images"}
+    ),
+    "summarization": Feature("summarization", answers("summarization", "t1."), {"cnn": "it reads images"}),
+    "question-answering": Feature(
+        "question answering", answers("question-answering", "q1"), {"cnn": "it reads images"}
+    ),
+    "chat": Feature("chat", answers("chat", "q1"), {"cnn": "it reads images"}),
     "sentiment": Feature("sentiment", classifies_text("sentiment"), {"cnn": "it reads images"}),
     "text-classification": Feature(
         "classification of text", classifies_text("classification"), {"cnn": "it reads images"}

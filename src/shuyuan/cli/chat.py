@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -42,7 +43,7 @@ def chat(
         loaded = pipeline.LoadedRun(run, key, answer.screen, variant)
         settings = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
         talk = [{"role": "system", "content": system}] if system else []
-        if message is None and sys.stdin.isatty():
+        if message is None and _at_a_terminal():
             _converse(loaded, talk, settings)
             return
         talk.append({"role": "user", "content": given(message, None, "")[0]})
@@ -52,6 +53,15 @@ def chat(
             answer.give({"messages": talk, "reply": reply}, lambda: None)
             return
         _say(loaded, talk, settings)
+
+
+def _at_a_terminal() -> bool:
+    """Whether somebody can write messages; if so, they can edit their lines."""
+    if sys.stdin.isatty():
+        with suppress(ImportError):
+            import readline  # noqa: F401 - `input` uses it where it is loaded
+        return True
+    return False
 
 
 def _converse(loaded: LoadedRun, talk: list[dict[str, str]], settings: dict[str, Any]) -> None:

@@ -79,6 +79,7 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
     from rich.text import Text
 
     from ..pipeline import VERBS
+    from ..report.sections import answer_lines
     from ..tasks import task_named
     from .screen import duration, promise, quantity
 
@@ -111,6 +112,8 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
         table.add_row(
             "accuracy", f"{accuracy:.1%} of held-out records; always the most frequent label: {majority:.1%}"
         )
+    for label, told in answer_lines(scores):
+        table.add_row(label, told)
     sealed = (
         f"{facts['sealed']} files, readable with the key alone"
         if summary["sealed"]

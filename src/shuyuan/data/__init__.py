@@ -22,7 +22,7 @@ from .owners import has_owners, owner_records
 from .pixels import read_image
 from .prepare import load_tokenizer, prepare
 from .prompt_rows import PromptRows
-from .prompts import Laid, laid_out
+from .prompts import Laid, laid_out, last_of
 from .reading import open_split
 from .rows import FILL, Rows, filled, row_of
 from .snapshot import local_folder, pinned
@@ -62,6 +62,7 @@ __all__ = [
     "has_owners",
     "is_table",
     "laid_out",
+    "last_of",
     "learn_bpe",
     "load_canaries",
     "load_manifest",

@@ -110,6 +110,11 @@ def _encoded(pieces: Sequence[Piece], tokenizer: Tokenizer) -> list[list[int]]:
     ]
 
 
+def last_of(pieces: Sequence[Piece], tokenizer: Tokenizer) -> int:
+    """The last token of some pieces: of those that end an answer, the one that ends it."""
+    return _encoded(pieces, tokenizer)[-1][-1]
+
+
 def targets_of(ids: NDArray[np.int64], roles: NDArray[np.uint8], nothing: int) -> NDArray[np.int64]:
     """For each token of a row but its last the next one, where it is learned; else `nothing`."""
     return np.where(roles[1:] & LEARNED, ids[1:], nothing)

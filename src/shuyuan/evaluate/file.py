@@ -79,7 +79,9 @@ def evaluate_file(
             mend="Leave it out, or train a run for that task.",
         )
     if isinstance(chosen, Prompted):
-        found = _of_answers(chosen, records, model, tokenizer, Path(file).name, progress)
+        predictor = Predictor(model, tokenizer, chosen, progress)
+        records = _that_fit(records, predictor, skipped)
+        found = _of_answers(records, predictor, Path(file).name, progress)
     elif chosen.output == "labels":
         found = _of_labels(recipe, chosen, records, model, tokenizer, progress)
     else:
@@ -124,15 +126,23 @@ def _records(recipe: Recipe, task: Task, skipped: Skipped, limit: int) -> list[R
     return found
 
 
+def _that_fit(records: list[Record], predictor: Predictor, skipped: Skipped) -> list[Record]:
+    """The records whose prompts the model can see, as in preparation; the others are counted.
+
+    Raises:
+        DataError: there is none.
+    """
+    fit = [(example, right) for example, right in records if predictor.sees(case_of(example, right).prompt)]
+    if left_out := len(records) - len(fit):
+        skipped[f"records whose prompt does not fit {predictor.context:,} tokens"] += left_out
+    if not fit:
+        raise empty(skipped)
+    return fit
+
+
 def _of_answers(
-    task: Prompted,
-    records: Sequence[Record],
-    model: AnyNetwork,
-    tokenizer: Tokenizer,
-    name: str,
-    progress: Progress,
+    records: Sequence[Record], predictor: Predictor, name: str, progress: Progress
 ) -> dict[str, Any]:
-    predictor = Predictor(model, tokenizer, task, progress)
     cases: list[Case] = [case_of(example, right) for example, right in records]
     scores, details, _ = judged(cases, predictor, [], name, progress)
     return {"scores": scores, **details}

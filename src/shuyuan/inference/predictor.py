@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ..data import Tokenizer, laid_out
+from ..data import Tokenizer, laid_out, last_of
 from ..errors import ShuyuanError
 from ..models import AnyNetwork
 from ..progress import Progress
@@ -37,9 +37,7 @@ class Predictor:
         self.task = task
         self.context = model.context
         self._tokenizer = tokenizer
-        (ending,) = laid_out([Example(task.ending)], tokenizer, model.context)
-        assert ending is not None
-        self.end_id = ending.ids[-1]
+        self.end_id = last_of(task.ending, tokenizer)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text."""
@@ -49,6 +47,13 @@ class Predictor:
         """Whether a prompt leaves room for an answer without being shortened."""
         whole = laid_out([Example(tuple(prompt))], self._tokenizer, 2**62)[0]
         return whole is not None and len(whole.ids) <= self.room(max_tokens)
+
+    def sees(self, prompt: Prompt | Sequence[int]) -> bool:
+        """Whether the model can be asked this at all, shortened or not."""
+        try:
+            return bool(self._ids(prompt, self.context))
+        except ShuyuanError:
+            return False
 
     def room(self, max_tokens: int) -> int:
         """Tokens that a prompt may have: an answer gets half of the context at most."""
@@ -60,7 +65,11 @@ class Predictor:
         Raises:
             ShuyuanError: what may not be shortened is too long.
         """
-        laid = laid_out([Example(tuple(prompt))], self._tokenizer, self.room(max_tokens))[0]
+        rows = (
+            laid_out([Example(tuple(prompt))], self._tokenizer, most)[0]
+            for most in (self.room(max_tokens), self.context - 1)  # what cannot give way leaves less room
+        )
+        laid = next((row for row in rows if row is not None), None)
         if laid is None:
             raise ShuyuanError(
                 "inference.too-long",

@@ -49,7 +49,12 @@ Network = TextNetwork | ImageClassifier
 
 
 def save(
-    folder: Folder, model: Network, tokenizer_json: str | None, card: str, pack: Pack | None = None
+    folder: Folder,
+    model: Network,
+    tokenizer_json: str | None,
+    card: str,
+    end_of_turn: int | None = None,
+    pack: Pack | None = None,
 ) -> None:
     """Writes a model as a Hugging Face folder; one for text opens in transformers, vLLM and llama.cpp.
 
@@ -58,6 +63,7 @@ def save(
         model: its weights are written as float32; a tied head is not written twice.
         tokenizer_json: the content of tokenizer.json; None for a model that reads images.
         card: the model card, Markdown; becomes README.md.
+        end_of_turn: a token that ends an answer, beside the end token.
         pack: writes the weights in fewer bytes; then Shuyuan alone opens the folder.
 
     Raises:
@@ -72,11 +78,13 @@ def save(
     folder.write(CONFIG_FILE, _json(table))
     if not isinstance(model, ImageClassifier):
         assert tokenizer_json is not None
-        _save_companions(folder, model, tokenizer_json)
+        _save_companions(folder, model, tokenizer_json, end_of_turn)
     folder.write("README.md", card.encode())
 
 
-def _save_companions(folder: Folder, model: TextNetwork, tokenizer_json: str) -> None:
+def _save_companions(
+    folder: Folder, model: TextNetwork, tokenizer_json: str, end_of_turn: int | None
+) -> None:
     """What goes with the weights of a model for text."""
     config = model.config
     companions = model.companions if isinstance(model, HubModel) else {}
@@ -86,7 +94,11 @@ def _save_companions(folder: Folder, model: TextNetwork, tokenizer_json: str) ->
     for file, content in companions.items():
         folder.write(file, content)
     if not config.labels:
-        ends = {} if config.end_id is None else {f"{role}_id": config.end_id for role in ROLES}
+        ends: dict[str, Any] = (
+            {} if config.end_id is None else {f"{role}_id": config.end_id for role in ROLES}
+        )
+        if end_of_turn not in (None, config.end_id):
+            ends["eos_token_id"] = [end_of_turn, *([config.end_id] if config.end_id is not None else [])]
         folder.write("generation_config.json", _json({"do_sample": True, "temperature": 0.8, **ends}))
 
 

@@ -63,7 +63,7 @@ def save_compressed(
         return
     from . import hub
 
-    hub.save(folder, network, tokenizer_json, card, pack)
+    hub.save(folder, network, tokenizer_json, card, pack=pack)
 
 
 def inner_matrices(model: AnyNetwork) -> frozenset[str]:

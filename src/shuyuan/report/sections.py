@@ -196,6 +196,25 @@ def variant_table(facts: Facts) -> dict[str, Any]:
     return {"headings": ["Loss", "Change", *(["Accuracy"] if labelled else [])], "rows": rows}
 
 
+def answer_lines(scores: Mapping[str, float], split: str = "validation") -> list[tuple[str, str]]:
+    """(measure, its value with its interval and those of the baselines) of each score of answers on a split."""
+    metrics = [key.partition(".")[2].removesuffix("_low") for key in scores if key.endswith("_low")]
+    lines = []
+    for metric in metrics:
+        label, _, form = _of_answers(metric)
+        value = scores.get(f"{split}.{metric}")
+        if value is None or metric in _METRICS:
+            continue
+        others = [
+            f"{BASELINES.get(method, method)} {form(scores[f'{split}.baseline_{method}_{metric}'])}"
+            for method in BASELINES
+            if f"{split}.baseline_{method}_{metric}" in scores
+        ]
+        told = form(value) + _interval(scores, f"{split}.{metric}", form)
+        lines.append((label, "; ".join([told, *others])))
+    return list(dict.fromkeys(lines))
+
+
 def _is_bound(name: str, names: Mapping[str, Any]) -> bool:
     """Whether a figure is an end of another's interval."""
     return name.removesuffix("_low").removesuffix("_high") in names.keys() - {name}

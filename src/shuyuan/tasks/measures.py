@@ -56,14 +56,14 @@ def with_interval(name: str, found: tuple[float, float, float]) -> dict[str, flo
 
 def bleu(answers: Sequence[str], right: Sequence[str], language: str) -> tuple[float, float, float]:
     """Corpus BLEU from 0 to 100 with its bootstrap interval; Chinese is cut into characters."""
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     return _corpus(BLEU(tokenize="zh" if language == CHINESE else "13a"), answers, right)
 
 
 def chrf(answers: Sequence[str], right: Sequence[str]) -> tuple[float, float, float]:
     """Corpus chrF from 0 to 100 with its bootstrap interval."""
-    from sacrebleu.metrics import CHRF
+    from sacrebleu.metrics.chrf import CHRF
 
     return _corpus(CHRF(), answers, right)
 
@@ -83,7 +83,7 @@ def _corpus(metric: Any, answers: Sequence[str], right: Sequence[str]) -> tuple[
 
 def chrf_of(answer: str, right: str) -> float:
     """chrF of one answer."""
-    from sacrebleu.metrics import CHRF
+    from sacrebleu.metrics.chrf import CHRF
 
     return float(CHRF().sentence_score(answer, [right]).score)
 

@@ -51,8 +51,16 @@ class Framework(Protocol):
         """Trains the model with clipped and noised sums of its units' gradients."""
         ...
 
-    def save(self, folder: Folder, recipe: Recipe, model: Any, tokenizer_json: str | None, card: str) -> None:
-        """Writes the trained model."""
+    def save(
+        self,
+        folder: Folder,
+        recipe: Recipe,
+        model: Any,
+        tokenizer_json: str | None,
+        card: str,
+        end_of_turn: int | None = None,
+    ) -> None:
+        """Writes the trained model; `end_of_turn` is the token that ends its answers, if that is not the end token."""
         ...
 
 

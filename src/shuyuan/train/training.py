@@ -13,13 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from ..data import AnyBatch, Manifest, load_manifest, load_tokenizer, open_split, template_file
+from ..data import (
+    AnyBatch,
+    Manifest,
+    last_of,
+    load_manifest,
+    load_task,
+    load_tokenizer,
+    open_split,
+    template_file,
+)
 from ..hardware import Hardware, detect
 from ..privacy.data_sets import DataSetLedger, enter
 from ..privacy.ledger import LEDGER_FILE, Ledger
 from ..progress import Progress
 from ..recipe import Recipe
 from ..runs import not_prepared
+from ..tasks import Prompted
 from ..vault import Store
 from .augment import moved
 from .backend import Backend, Batch
@@ -144,10 +154,13 @@ def _train(
     result = _result(state)
     backend.close()
     done()
-    tokenizer_json = None if recipe.images else load_tokenizer(store).to_json()
+    tokenizer = None if recipe.images else load_tokenizer(store)
+    tokenizer_json = tokenizer and tokenizer.to_json()
+    task = load_task(recipe, store)
+    end_of_turn = last_of(task.ending, tokenizer) if isinstance(task, Prompted) and tokenizer else None
     with store.folder(MODEL_FOLDER) as folder:
         text = card() if card else _short_card(recipe, result)
-        framework.save(folder, recipe, model, tokenizer_json, text)
+        framework.save(folder, recipe, model, tokenizer_json, text, end_of_turn)
         template = template_file(store)
         if template is not None:
             folder.write("chat_template.jinja", template)

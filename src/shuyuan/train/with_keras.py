@@ -62,7 +62,14 @@ def private_backend(
     return PrivateKerasBackend(model, train, mechanism, secret)
 
 
-def save(folder: Folder, recipe: Recipe, model: RnnModel, tokenizer_json: str | None, card: str) -> None:
+def save(
+    folder: Folder,
+    recipe: Recipe,
+    model: RnnModel,
+    tokenizer_json: str | None,
+    card: str,
+    end_of_turn: int | None = None,
+) -> None:
     """Writes the trained model, as plain Keras opens it."""
     assert tokenizer_json is not None  # recurrent models read text
     rnn_folder.save(folder, model, tokenizer_json, card)

@@ -80,8 +80,15 @@ def private_backend(
     return PrivateBackend(model, train, hardware, mechanism, secret)
 
 
-def save(folder: Folder, recipe: Recipe, model: Network, tokenizer_json: str | None, card: str) -> None:
+def save(
+    folder: Folder,
+    recipe: Recipe,
+    model: Network,
+    tokenizer_json: str | None,
+    card: str,
+    end_of_turn: int | None = None,
+) -> None:
     """Writes the trained model as a Hugging Face folder; LoRA's matrices become part of its own."""
     if recipe.train.lora is not None:
         lora.merge_lora(model)
-    hub.save(folder, model, tokenizer_json, card)
+    hub.save(folder, model, tokenizer_json, card, end_of_turn)
