@@ -297,7 +297,7 @@ def test_a_network_for_images_that_has_learned_before_learns_gently() -> None:
 @pytest.mark.parametrize("privacy", [{}, {"privacy": {"epsilon": 8.0, "unit": "record"}}])
 def test_a_time_budget_of_images_is_calibrated_on_made_up_pixels(privacy: dict[str, Any]) -> None:
     asked = of_images(
-        train={"budget": "4 s", "batch_size": 32, "micro_batch": 16, "evaluations": 1}, **privacy
+        train={"budget": "30 s", "batch_size": 32, "micro_batch": 16, "evaluations": 1}, **privacy
     )
     found = resolved(asked, pictures(), CPU, Progress())
     assert found.train.steps is not None and found.train.steps > 2
