@@ -56,7 +56,7 @@ def answer(
 
         run = pipeline.LoadedRun(asked[0], key, told.screen, variant)
         if index is not None:
-            indexed.give(told, question, index, key, top, run.reader())
+            indexed.give(told, question, index, key, top, run.reader(max_tokens=max_tokens))
             return
         text = None if context is None else _read(context)
         found = run.answer(question, text, max_tokens=max_tokens)
