@@ -80,7 +80,7 @@ def refusal(table: dict[str, Any], *changes: str) -> RecipeError:
             "train.lora",
             "trained whole",
         ),
-        ({**SMALL, "compress": {"prune": 0.5}}, "recipe.unavailable", "compress", "Take the key out"),
+        ({**SMALL, "evaluate": {"tasks": ["x"]}}, "recipe.unavailable", "evaluate", "Take the key out"),
         ({**SMALL, "train": {"lora": {"rank": 16}}}, "recipe.bad-value", "train.lora", "Change `train.lora`"),
     ],
 )

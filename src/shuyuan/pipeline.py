@@ -682,12 +682,16 @@ class LoadedRun:
             self._predictor.results([partial(asking, question, context=context)], max_tokens=max_tokens)
         )
 
-    def reader(self) -> Reader:
-        """The model as a reader of an index's passages, for `retrieval.answer`: of its answers, the first that stands in one."""
+    def reader(self, *, max_tokens: int = 100) -> Reader:
+        """The model as a reader of an index's passages, for `retrieval.answer`: of its answers, the first that stands in one.
+
+        Args:
+            max_tokens: of an answer.
+        """
 
         def read(question: str, contexts: Sequence[str]) -> Span | None:
             for number, context in enumerate(contexts):
-                found = self.answer(question, context)
+                found = self.answer(question, context, max_tokens=max_tokens)
                 if found.start is not None:
                     return Span(number, found.start, found.start + len(found.text), 1.0)
             return None

@@ -129,3 +129,9 @@ def test_verify(made: Path) -> None:
     outcome = shuyuan("verify", made, "--json")
     assert outcome.status == 1
     assert [problem["file"] for problem in outcome.json["problems"]] == ["index/texts.utf8"]
+
+
+def test_what_only_a_run_obeys_is_refused_without_one(made: Path) -> None:
+    for option in (("--variant", "int8"), ("--max-tokens", "5")):
+        refused = shuyuan("answer", "Who?", "--index", made, *option)
+        assert refused.status == 2 and "name a run too" in " ".join(refused.stderr.split())

@@ -66,9 +66,9 @@ def test_the_measured_peak_is_that_of_the_whole_run_and_of_no_earlier_work(
 ) -> None:
     real, large = pipeline.evaluate.evaluate, 300 << 20
 
-    def wasteful(*arguments: Any) -> Any:
+    def wasteful(*arguments: Any, **options: Any) -> Any:
         taken = b"x" * large
-        return real(*arguments) if taken else None
+        return real(*arguments, **options) if taken else None
 
     monkeypatch.setattr(pipeline.evaluate, "evaluate", wasteful)
     del (before := [b"x" * 2 * large])[:]  # counted by nobody: it was given back before the run began

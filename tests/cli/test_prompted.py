@@ -12,6 +12,7 @@ import pytest
 import shuyuan as library
 from shuyuan import pipeline
 from shuyuan.errors import RunError
+from shuyuan.tasks import Answer
 from tests.runs import Outcome, shuyuan
 
 MODEL = {"layers": 1, "width": 32, "heads": 2, "hidden": 64, "context": 96}
@@ -118,6 +119,27 @@ def test_summarize_and_answer(runs: dict[str, Path], tmp_path: Path) -> None:
         == told["answer"] + "\n"
     )
     assert "answer" in done("answer", run, question, "--json").json
+
+
+def test_a_run_reads_the_passages_of_an_index(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("The canteen\n\nIt opens at noon.")
+    (tmp_path / "faq.csv").write_text("question,answer\nwhen,now\n")
+    done("index", tmp_path / "a.txt", "--out", tmp_path / "i")
+    done("index", tmp_path / "faq.csv", "--answer", "answer", "--out", tmp_path / "faq")
+    run, question = runs["question-answering"], "When opens the canteen?"
+    told = done("answer", run, question, "--index", tmp_path / "i", "--max-tokens", "5", "--json").json
+    assert told["answer"] is None or told["answer"] in told["passages"][0]["text"]
+
+    def at_noon(self: pipeline.LoadedRun, question: str, context: str, max_tokens: int) -> Answer:
+        return Answer("noon", True, context.index("noon"))
+
+    monkeypatch.setattr(pipeline.LoadedRun, "answer", at_noon)
+    source = done("answer", run, question, "--index", tmp_path / "i", "--json").json["source"]
+    assert (source["text"], source["line"], source["start"], source["end"]) == ("noon", 3, 25, 29)
+    outcome = shuyuan("answer", run, question, "--index", tmp_path / "faq", "--json")
+    assert outcome.json["error"]["code"] == "retrieval.nothing-to-read"
 
 
 def test_chat_replies_once_to_an_argument_or_to_stdin(runs: dict[str, Path]) -> None:

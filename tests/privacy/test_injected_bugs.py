@@ -139,6 +139,19 @@ BUGS = {
         "privacy/keras/clipper.py", "keep_U = tf.reduce_all(tf.stack([tf.math.is_finite(square_U) for square_U in squares]), 0)",
         "keep_U = tf.ones_like(squares[0], tf.bool)", "test_keras_gradients.py",
     ),
+    "Keras: noise of half the clip": (
+        "train/keras_private.py", "deviation = mechanism.noise_multiplier * self._clipper.norm",
+        "deviation = mechanism.noise_multiplier * self._clipper.norm / 2", "../train/test_keras_private.py",
+    ),
+    "Keras: divided by the batch that was drawn": (
+        "train/keras_private.py", "gradients = self._noisy(batch.step)",
+        "gradients = [each * (self._mechanism.expected_batch / max(1, len(set(batch.unit_B.tolist())))) for each in self._noisy(batch.step)]",
+        "../train/test_keras_private.py",
+    ),
+    "Keras: the same noise at every step": (
+        "train/keras_private.py", "deviation, step=step, number=number", "deviation, step=0, number=number",
+        "../train/test_keras_private.py",
+    ),
     "arrays: noise halved": (
         "privacy/array_noise.py", "spacing = deviation * LATTICE", "spacing = deviation * LATTICE / 2", "test_array_noise.py",
     ),

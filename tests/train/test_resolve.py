@@ -297,7 +297,7 @@ def test_a_network_for_images_that_has_learned_before_learns_gently() -> None:
 @pytest.mark.parametrize("privacy", [{}, {"privacy": {"epsilon": 8.0, "unit": "record"}}])
 def test_a_time_budget_of_images_is_calibrated_on_made_up_pixels(privacy: dict[str, Any]) -> None:
     asked = of_images(
-        train={"budget": "4 s", "batch_size": 32, "micro_batch": 16, "evaluations": 1}, **privacy
+        train={"budget": "30 s", "batch_size": 32, "micro_batch": 16, "evaluations": 1}, **privacy
     )
     found = resolved(asked, pictures(), CPU, Progress())
     assert found.train.steps is not None and found.train.steps > 2
@@ -310,5 +310,5 @@ def test_weights_decay_as_fast_as_rates_allow() -> None:
             data = pictures() if asked.images else manifest()
             train = fill_in(asked, data, CPU).train
             assert isinstance(train.weight_decay, float) and isinstance(train.learning_rate, float)
-            assert 0 < train.weight_decay * train.learning_rate <= 1.1e-3, optimizer
+            assert 0 < train.weight_decay * train.learning_rate <= 1.5e-3, optimizer
     assert fill_in(recipe(optimizer="sgd", weight_decay=0.2), manifest(), CPU).train.weight_decay == 0.2

@@ -12,6 +12,8 @@ from . import indexed
 from .frame import AsJson, Debug, Variant, frame
 from .inputs import shown
 
+MAX_TOKENS = 100
+
 
 def answer(
     asked: Annotated[
@@ -31,7 +33,9 @@ def answer(
     ] = None,
     index: Annotated[Path | None, typer.Option(help="The index that may hold the answer.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Passages of the index that are read and shown.")] = 5,
-    max_tokens: Annotated[int, typer.Option(help="Tokens of the answer at most.")] = 100,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of the run's answer at most [default: 100].")
+    ] = None,
     variant: Variant = "original",
     key: Annotated[
         str | None, typer.Option("--key", help="Where the vault's key is, if run or index is sealed.")
@@ -45,6 +49,10 @@ def answer(
         raise typer.BadParameter(
             "Give a run and a question, or a question and --index.", param_hint="[RUN] QUESTION"
         )
+    if len(asked) < 2 and (variant != "original" or max_tokens is not None):
+        raise typer.BadParameter(
+            "An index alone has neither variants nor tokens; name a run too.", param_hint="[RUN] QUESTION"
+        )
     if context is not None and index is not None:
         raise typer.BadParameter("Give --context or --index, one of the two.", param_hint="--index")
     with frame(as_json, debug) as told:
@@ -54,12 +62,13 @@ def answer(
             return
         from .. import pipeline  # loads torch, which an index alone does without
 
+        limit = MAX_TOKENS if max_tokens is None else max_tokens
         run = pipeline.LoadedRun(asked[0], key, told.screen, variant)
         if index is not None:
-            indexed.give(told, question, index, key, top, run.reader())
+            indexed.give(told, question, index, key, top, run.reader(max_tokens=limit))
             return
         text = None if context is None else _read(context)
-        found = run.answer(question, text, max_tokens=max_tokens)
+        found = run.answer(question, text, max_tokens=limit)
         result = {"question": question, "answer": found.text, "found": found.found, "start": found.start}
         told.give(result, lambda: _print_line(shown(found.text, False)))
 

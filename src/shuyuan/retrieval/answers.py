@@ -51,13 +51,19 @@ def answer(question: str, index: Index, reader: Reader | None = None, top: int =
         top: passages that are read and shown.
 
     Raises:
-        DataError: the question is empty.
+        DataError: the question is empty, or a reader is given for pairs.
     """
     if not question.strip():
         raise DataError(
             "retrieval.empty-question",
             "The question is empty.",
             mend="Ask something, in quotes: shuyuan answer …",
+        )
+    if index.pairs and reader is not None:
+        raise DataError(
+            "retrieval.nothing-to-read",
+            "The index holds questions with their answers, which no model needs to read.",
+            mend="Ask without a run: shuyuan answer QUESTION --index INDEX",
         )
     passages = index.search(question, top)
     if index.matching is not None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from ..tasks import languages
 from .words import CHINESE
 
 COLUMNS = 1000  # of a passage; a Chinese character is two columns wide, and says about as much as two letters
 _WRAPPED = 60  # columns; a line at least so long that does not end a sentence was broken by a width, not by its writer
 
 _BLANK_LINE = re.compile(r"\n[^\S\n]*(?:\n[^\S\n]*)+")
-_STOP = re.compile(r"""[.!?]+["'”’)\]]*(?=\s|$)|[。！？；…]+["'”’」』）】]*|\n""")
-_ABBREVIATION = re.compile(
-    r"(?:\b[A-Z]|\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|No|vs|etc|e\.g|i\.e|cf|approx|Fig))\.$"
-)
+_STOPS = "\n.!?。！？；…\"'”’」』）)]"
 _WIDE = re.compile(f"[{CHINESE}\u3000-\u303f\uff01-\uff60]")
 _SPACE = re.compile(r"\s")
 
@@ -65,23 +63,19 @@ def _trimmed(text: str, places: Iterable[Place]) -> Iterator[Place]:
 
 
 def _sentences(text: str, start: int, end: int) -> Iterator[Place]:
-    line = start
-    for stop in _STOP.finditer(text, start, end):
-        newline = stop[0] == "\n"
-        if newline and _is_wrapped(text, line, stop.start()):
-            line = stop.end()
-            continue
-        if newline:
-            line = stop.end()
-        elif stop[0] == "." and _ABBREVIATION.search(text, max(start, stop.end() - 8), stop.end()):
-            continue
-        yield start, stop.end()
-        start = stop.end()
-    yield start, end
+    at = start
+    for sentence in languages.sentences(text[start:end]):
+        at += len(sentence)
+        if at == end or not _is_wrapped(text, at):
+            yield start, at
+            start = at
 
 
-def _is_wrapped(text: str, start: int, end: int) -> bool:
-    return width(text, start, end) >= _WRAPPED and not _STOP.fullmatch(text, end - 1, end)
+def _is_wrapped(text: str, end: int) -> bool:
+    """Whether what ends there was cut by a long line, and not by a stop."""
+    if text[end - 1] != "\n" or text[end - 2 : end - 1] in _STOPS:
+        return False
+    return width(text, text.rfind("\n", 0, end - 1) + 1, end - 1) >= _WRAPPED
 
 
 def _parts(text: str, paragraph: Place, columns: int) -> Iterator[Place]:

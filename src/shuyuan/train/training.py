@@ -155,7 +155,7 @@ def _train(
     backend.close()
     done()
     tokenizer = None if recipe.images else load_tokenizer(store)
-    tokenizer_json = tokenizer and tokenizer.to_json()
+    tokenizer_json = None if tokenizer is None else tokenizer.to_json()
     task = load_task(recipe, store)
     end_of_turn = last_of(task.ending, tokenizer) if isinstance(task, Prompted) and tokenizer else None
     with store.folder(MODEL_FOLDER) as folder:
