@@ -123,7 +123,7 @@ def _records(recipe: Recipe, task: Task, skipped: Skipped, limit: int) -> list[R
                 if example.label == "":
                     skipped["records without a label"] += 1
                     continue
-                right = task.right(row, example) if isinstance(task, Prompted) else []
+                right = task.right(row, fields, example) if isinstance(task, Prompted) else []
                 found.append((changed(prepared, example), [*map(prepared, right)]))
             if len(found) >= limit:
                 return found[:limit]
