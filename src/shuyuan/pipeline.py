@@ -49,16 +49,6 @@ PLAN_FILE = "plan.json"
 RUNS = Path("runs")
 RECIPES = Path(__file__).parent / "recipes"  # `shuyuan run NAME` finds them by name
 VERSIONED = ("torch", "tokenizers", "numpy", "cryptography", "safetensors")
-# What answers for a run of each task.
-VERBS = {
-    "generation": "generate",
-    "chat": "chat",
-    "translation": "translate",
-    "question-answering": "answer",
-    "summarization": "summarize",
-    "sentiment": "classify",
-    "classification": "classify",
-}
 Asked = TypeVar("Asked", bound=Prompted)
 Target = str | Path | Recipe | dict[str, Any]
 
@@ -621,7 +611,7 @@ class LoadedRun:
             "run.other-task",
             f"The run is for {self.recipe.task}, not for {kind.name}.",
             where=f"task {self.recipe.task}",
-            mend=f'Use `shuyuan {VERBS[self.recipe.task]}`, or train with task = "{kind.name}".',
+            mend=f'Use `shuyuan {self.task.command[0]}`, or train with task = "{kind.name}".',
         )
 
     def translate(self, text: str, to: str, **settings: Any) -> str:
