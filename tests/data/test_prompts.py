@@ -71,7 +71,9 @@ def test_the_answer_and_the_end_token_are_learned_and_nothing_else() -> None:
     assert learned(row) == [*b"Short", END]
     assert row.learned == 6
     assert [bool(role & FIRST) for role in row.roles] == [True] + [False] * (len(row.ids) - 1)
-    pieces = [(spelt(ids), bool(role & OWN), bool(role & LEARNED)) for role, ids in pieces_of(*row)]
+    pieces = [
+        (spelt(ids), bool(role & OWN), bool(role & LEARNED)) for role, ids in pieces_of(row.ids, row.roles)
+    ]
     assert pieces == [
         ("|", False, False),
         ("A long text.", True, False),
@@ -95,7 +97,7 @@ def test_a_long_text_is_cut_at_its_end_and_never_the_answer(text: str, short: st
         return
     assert len(row.ids) == min(most, len(whole.ids))
     assert learned(row) == learned(whole) != []
-    given_text = bytes(pieces_of(*row)[1][1])
+    given_text = bytes(pieces_of(row.ids, row.roles)[1][1])
     assert text.strip().encode().startswith(given_text)
     assert given_text
 
@@ -114,7 +116,7 @@ def test_a_long_context_is_shortened_around_its_answer(
     row = {"question": "What?", "context": context, "answer": answer}
     laid = lay(QuestionAnswering().example(row, {"question": "question", "answer": "answer"}, ""), most)
     assert laid is not None
-    assert answer in bytes(pieces_of(*laid)[2][1]).decode()
+    assert answer in bytes(pieces_of(laid.ids, laid.roles)[2][1]).decode()
     assert len(laid.ids) <= most
 
 
@@ -125,7 +127,7 @@ def test_the_answer_stands_at_other_places_of_other_contexts() -> None:
         row = {"question": "What?", "context": context, "answer": "XY"}
         laid = lay(QuestionAnswering().example(row, {"question": "question", "answer": "answer"}, ""), 120)
         assert laid is not None
-        places.add(bytes(pieces_of(*laid)[2][1]).decode().find("XY"))
+        places.add(bytes(pieces_of(laid.ids, laid.roles)[2][1]).decode().find("XY"))
     assert -1 not in places
     assert len(places) > 10
 
@@ -158,7 +160,7 @@ def test_the_oldest_turns_go_first_and_the_system_message_stays(turns: int, syst
     replies = "".join(f"{f'a{turn}' * 10}|" for turn in kept)
     assert spelt(learned(row)) == replies
     one_more = lay(talk(turns, system=system), len(row.ids) + 22 * 3)
-    assert row == whole or one_more is None or len(one_more.ids) > len(row.ids)
+    assert row.ids == whole.ids or one_more is None or len(one_more.ids) > len(row.ids)
 
 
 def test_parts_that_may_not_give_way_are_not_cut() -> None:
@@ -265,6 +267,16 @@ def test_a_record_that_does_not_fit_is_left_out_counted_and_said(tmp_path: Path)
     assert "5 records whose answer does not fit" in listener.said["data.skipped"]
     with pytest.raises(DataError, match=r"No record of the train split fits.*data\.too-little"):
         made(tmp_path / "none", translation(pairs(tmp_path), context=8))
+
+
+def test_shortened_prompts_are_counted_and_said(tmp_path: Path) -> None:
+    rows = [{"text": f"{n} " + "word " * (30 if n % 4 == 0 else 3), "summary": f"{n}"} for n in range(40)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = {"source": str(tmp_path / "a.jsonl"), "validation": 0.2, "duplicates": "keep"}
+    recipe = from_table({"task": "summarization", "data": data, "model": {"context": 64}})
+    listener = Listener()
+    made(tmp_path, recipe, listener)
+    assert listener.said["data.shortened"].startswith("10 of 40 prompts are longer than model.context = 64")
 
 
 def test_a_unit_gives_all_rows_of_its_record_in_one_step(tmp_path: Path) -> None:

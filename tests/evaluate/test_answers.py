@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from shuyuan import pipeline
-from shuyuan.data import load_manifest, load_tokenizer
+from shuyuan.data import Split, load_manifest, load_tokenizer
 from shuyuan.errors import DataError, RunError
 from shuyuan.evaluate.predictions import SLICES, by_length
-from shuyuan.evaluate.prompted import cases_of
+from shuyuan.evaluate.prompted import cases_of, prompts_to_answer
 from shuyuan.tasks import Summarization, Translation
 from shuyuan.tasks.prompted import case_of
 from shuyuan.vault import OpenStore
@@ -84,6 +84,15 @@ def test_scores_of_a_run_stand_beside_baselines_and_in_a_file_of_their_own(runs:
     assert sum(each["records"] for each in details["slices"]) == scores["validation.answers"]
     worst = [each["score"] for each in details["worst"]]
     assert len(worst) == 5 and worst == sorted(worst)
+
+
+def test_a_large_model_answers_fewer_prompts() -> None:
+    split = Split(1000, 1000, 90_000, 1, [], rows=1000, learned=50_000, longest=99)
+    assert [prompts_to_answer(size, split) for size in (2_000_000, 600_000_000, 7_000_000_000)] == [
+        200,
+        66,
+        20,
+    ]
 
 
 def test_slices_are_thirds_by_length() -> None:

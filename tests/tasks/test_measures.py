@@ -168,7 +168,11 @@ def test_any_right_answer_is_as_good() -> None:
     assert QuestionAnswering().score("bai", ["Li Bai", "Bai"]) == 1
     row = {"answers": [{"text": "Li Bai"}, {"text": "Bai"}], "question": "Who?", "answer": "Li Bai"}
     example = QuestionAnswering().example(row, {"question": "question", "answer": "answer"}, "")
-    assert QuestionAnswering().right(row, example) == ["Li Bai", "Li Bai", "Bai"]
+    assert QuestionAnswering().right(row, {"question": "question", "answer": "answer"}, example) == [
+        "Li Bai",
+        "Li Bai",
+        "Bai",
+    ]
 
 
 def test_a_summary_is_compared_with_sentences_of_its_text() -> None:

@@ -44,6 +44,17 @@ def test_a_summary_is_learned_with_its_end_and_nothing_else(text: str, summary: 
     assert [piece.cut for piece in example.pieces] == ["no", "end", "no", "no", "no"]
 
 
+def test_sentences_in_a_list_are_joined_and_of_several_summaries_the_first_is_learned() -> None:
+    row = {"article": ["One is here. ", "Two."], "title": ["Both.", "One and two."]}
+    example = Summarization().example(row, SUMMARY, "a.jsonl:1")
+    assert prompt_of(example) == "|One is here. Two.\n\nSummary: "
+    assert learned(example) == "Both.|"
+    assert Summarization().right(row, SUMMARY, example) == ["Both.", "One and two."]
+    assert Summarization().right({"title": "x"}, SUMMARY, example) == ["Both."]
+    with pytest.raises(DataError, match="holds list, not text"):
+        Summarization().example({"article": [1], "title": "x"}, SUMMARY, "a.jsonl:1")
+
+
 def test_the_prompt_is_in_the_language_of_the_text() -> None:
     rows = [{"article": "A long text.", "title": "Short"}, {"article": "很长的一段文字。", "title": "短"}]
     prompts = [prompt_of(Summarization().example(row, SUMMARY, "")) for row in rows]
@@ -65,7 +76,7 @@ def test_a_missing_column_names_file_line_and_columns() -> None:
     ):
         Summarization().example(row, SUMMARY, "a.csv:7")
     with pytest.raises(DataError, match=r"a\.csv:7.*holds list, not text"):
-        Summarization().example({"article": "x", "title": ["y"]}, SUMMARY, "a.csv:7")
+        Summarization().example({"article": "x", "title": [3]}, SUMMARY, "a.csv:7")
 
 
 # ---- translation ---------------------------------------------------------------------------------------------------

@@ -20,10 +20,11 @@ LEARNED, FIRST, OWN, BEGINS = 1, 2, 4, 8
 
 
 class Laid(NamedTuple):
-    """One row: token ids, and the role of each."""
+    """One row: token ids, the role of each, and whether something of it was left out so that it fits."""
 
     ids: list[int]
     roles: list[int]
+    shortened: bool = False
 
     @property
     def learned(self) -> int:
@@ -46,7 +47,7 @@ def laid_out(examples: Sequence[Example], tokenizer: Tokenizer, most: int) -> li
     pieces = [piece for example in examples for piece in example.pieces]
     parts = iter(list(zip(pieces, _encoded(pieces, tokenizer), strict=True)))
     rows = [[next(parts) for _ in example.pieces] for example in examples]
-    return [_laid(fitted(row, most)) for row in rows]
+    return [_laid(fitted(row, most), sum(len(ids) for _, ids in row) > most) for row in rows]
 
 
 def fitted(parts: list[Part], most: int) -> list[Part] | None:
@@ -84,7 +85,7 @@ def _shortened(piece: Piece, ids: list[int], room: int) -> list[int]:
     return ids[start : start + room]
 
 
-def _laid(parts: list[Part] | None) -> Laid | None:
+def _laid(parts: list[Part] | None, shortened: bool) -> Laid | None:
     if parts is None:
         return None
     row, roles = [], []
@@ -94,7 +95,7 @@ def _laid(parts: list[Part] | None) -> Laid | None:
         roles += [role | BEGINS, *[role] * (len(ids) - 1)] if ids else []
     if roles:
         roles[0] |= FIRST
-    return Laid(row, roles)
+    return Laid(row, roles, shortened)
 
 
 def _encoded(pieces: Sequence[Piece], tokenizer: Tokenizer) -> list[list[int]]:

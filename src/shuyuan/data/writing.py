@@ -138,6 +138,7 @@ class PromptWriter(TextWriter):
 
     Attributes:
         left_out: records whose answer alone does not fit.
+        shortened: rows of which something was left out so that they fit.
     """
 
     def __init__(self, store: Store, split: str, tokenizer: Tokenizer, context: int) -> None:
@@ -145,7 +146,7 @@ class PromptWriter(TextWriter):
         self._context = context
         self._roles: list[NDArray[np.uint8]] = []
         self._rows = self._learned = self._longest = 0
-        self.left_out = 0
+        self.left_out = self.shortened = 0
 
     def add(
         self, contents: list[str], owners: NDArray[np.uint64], labels: NDArray[np.uint16] | None = None
@@ -165,6 +166,7 @@ class PromptWriter(TextWriter):
     def _body(self, contents: list[list[Laid]]) -> NDArray[Any]:
         rows = [row for record in contents for row in record]
         self._rows += len(rows)
+        self.shortened += sum(row.shortened for row in rows)
         self._learned += sum(row.learned for row in rows)
         self._longest = max(self._longest, *(len(row.ids) for row in rows))
         self._lengths.append(np.array([sum(len(row.ids) for row in record) for record in contents]))
@@ -232,7 +234,14 @@ def _write_prompts(
     _pour(survey, writers, partial(in_texts, masker), progress)
     if left_out := sum(writer.left_out for writer in writers.values()):
         survey.skipped[f"records whose answer does not fit model.context = {context:,}"] += left_out
-    return {name: writer.finish() for name, writer in writers.items()}
+    splits = {name: writer.finish() for name, writer in writers.items()}
+    if shortened := sum(writer.shortened for writer in writers.values()):
+        progress.say(
+            "data.shortened",
+            f"{shortened:,} of {sum(split.rows for split in splits.values()):,} prompts are longer than model.context = {context:,} "
+            "and are shortened; their answers are whole.",
+        )
+    return splits
 
 
 def write_images(survey: Survey, store: Store, progress: Progress) -> dict[str, Split]:

@@ -109,6 +109,10 @@ def _records(recipe: Recipe, task: Task, skipped: Skipped, limit: int) -> list[R
     masker = Masker(data.mask, data.mask_patterns, names=data.mask_names)
     wanted = Wanted(data.text, tuple(task.columns(fields)), data.record or "line")
     found: list[Record] = []
+
+    def prepared(text: str) -> str:
+        return masker(clean(text))
+
     for values, where in open_source(data.source, wanted).rows(skipped):
         for row, place in task.records(values, fields, where):
             lacking = task.lacking(row, fields)
@@ -119,8 +123,8 @@ def _records(recipe: Recipe, task: Task, skipped: Skipped, limit: int) -> list[R
                 if example.label == "":
                     skipped["records without a label"] += 1
                     continue
-                right = task.right(row, example) if isinstance(task, Prompted) else []
-                found.append((changed(lambda text: masker(clean(text)), example), right))
+                right = task.right(row, fields, example) if isinstance(task, Prompted) else []
+                found.append((changed(prepared, example), [*map(prepared, right)]))
             if len(found) >= limit:
                 return found[:limit]
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..data import Manifest, PromptRows, load_task, load_tokenizer, open_split
+from ..data import Manifest, PromptRows, Split, load_task, load_tokenizer, open_split
 from ..inference import Predictor
 from ..models import AnyNetwork
 from ..progress import Progress
@@ -15,7 +15,9 @@ from ..vault import Store
 from .predictions import judged, stored_cases
 
 SAMPLES = 3
-ANSWERED = 200  # prompts of a split that are answered: many more take longer and tell little more
+# Prompts of a split that are answered: more take longer and tell little more; of a large model fewer, down to LEAST_ANSWERED.
+ANSWERED, LEAST_ANSWERED = 200, 20
+OPERATIONS = 4e12  # that answering may take
 REMEMBERED = 20_000  # training rows that a baseline looks at
 
 
@@ -35,11 +37,19 @@ def score_answers(
     for split in ("validation", "test"):
         if split not in manifest.splits or not manifest.splits[split].rows:
             continue
-        cases = cases_of(recipe, store, manifest, split, ANSWERED)
+        most = prompts_to_answer(model.config.parameters, manifest.splits[split])
+        cases = cases_of(recipe, store, manifest, split, most)
         scores, details[split], told = judged(cases, predictor, training, split, progress)
         metrics |= {f"{split}.{name}": value for name, value in scores.items()}
         samples = samples or [_sample(each) for each in told[:SAMPLES]]
     return metrics, details, samples
+
+
+def prompts_to_answer(parameters: int, split: Split) -> int:
+    """How many prompts of a split are answered: a pure function of the model's size and the length of the split's answers."""
+    tokens = max(1.0, split.learned / max(1, split.rows))
+    affordable = int(OPERATIONS / (2 * parameters * tokens))
+    return max(LEAST_ANSWERED, min(ANSWERED, affordable))
 
 
 def cases_of(recipe: Recipe, store: Store, manifest: Manifest, split: str, most: int) -> list[Case]:

@@ -31,6 +31,7 @@ class Sample:
         read_bytes: of the source, that were read for them.
         total_bytes: of the source.
         rows: of records with prompts.
+        longest: bytes of the longest of them.
     """
 
     texts: list[str]
@@ -38,6 +39,7 @@ class Sample:
     read_bytes: int
     total_bytes: int
     rows: int = 0
+    longest: int = 0
 
     @property
     def scale(self) -> float:
@@ -67,6 +69,8 @@ def estimated_manifest(recipe: Recipe) -> tuple[Manifest, list[str]]:
     vocab_size, text_bytes_per_token = _tokenizer(recipe, sample)
     text_bytes = sample.text_bytes * sample.scale
     records, rows = len(sample.texts) * sample.scale, sample.rows * sample.scale
+    each = max(1.0, sample.rows / max(1, len(sample.texts)))  # rows of a record
+    longest = math.ceil(sample.longest / each / text_bytes_per_token)
     splits = {
         name: Split(
             records=math.ceil(records * share),
@@ -75,6 +79,7 @@ def estimated_manifest(recipe: Recipe) -> tuple[Manifest, list[str]]:
             text_bytes=math.ceil(text_bytes * share),
             shards=[],
             rows=math.ceil(rows * share),
+            longest=longest,
         )
         for name, share in _shares(recipe.data).items()
     }
@@ -173,7 +178,8 @@ def _sample_of_prompts(recipe: Recipe) -> Sample:
             break
     read_bytes = records.position
     text_bytes = sum(len(text.encode("utf-8", "replace")) for text in texts)
-    return Sample(texts, text_bytes, read_bytes, records.total_bytes or read_bytes, rows)
+    longest = max((len(text.encode("utf-8", "replace")) for text in texts), default=0)
+    return Sample(texts, text_bytes, read_bytes, records.total_bytes or read_bytes, rows, longest)
 
 
 def _shares(data: Data, beside: float = 0.1) -> dict[str, float]:

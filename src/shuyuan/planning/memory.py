@@ -18,6 +18,7 @@ from ..hardware import Hardware, Precision
 from ..models import HubConfig, ImageConfig, RnnConfig, TransformerConfig
 from ..privacy.cost import prefers_dense
 from ..recipe import Recipe
+from ..tasks import task_named
 from . import images, rnn
 from .cost import block_matrices, block_matrix_parameters, learned_parameters, optimizer_bytes
 from .preparation import ACCOUNTANT_BYTES, DIGITS_BYTES, LOADED_BYTES, TORCH_BYTES, preparation_items
@@ -26,6 +27,8 @@ MIB = 2**20
 KERNEL_BYTES = 24 * MIB  # of torch's code and its kernels, which are loaded at the first step
 HUB_BYTES = 160 * MIB  # transformers and peft, and torch's compiler, which they load
 TOKENIZER_BYTES = 36 * MIB  # what learning and using a bpe vocabulary leaves between what still lives
+# Of the libraries that score answers: ROUGE's loads nltk, and that what there is of scikit-learn.
+SCORING_BYTES = {"rouge_score": 166 * MIB, "sacrebleu": 8 * MIB}
 CUDA_CONTEXT_BYTES = 600 * MIB
 # What malloc holds beyond live tensors, as a share of what each step takes and gives back: 0.42 to 0.70 in six real runs.
 SLACK, LEAST_SLACK, MOST_SLACK = 0.5, 0.2, 0.8
@@ -91,7 +94,8 @@ def peak_memory(
         return training
     around = _of_the_process(recipe, config, manifest)
     bigram = 0 if config.labels else bigram_bytes(manifest)
-    evaluating = {"weights": 4 * config.parameters, "bigram": bigram} | around
+    scoring = sum(SCORING_BYTES.get(library, 0) for library in task_named(recipe.task).libraries)
+    evaluating = {"weights": 4 * config.parameters, "bigram": bigram, "scores": scoring} | around
     others = [preparation_items(recipe, manifest), evaluating]
     fullest = max(others, key=lambda items: sum(items.values()))
     total = sum(fullest.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal  # no float holds every slip of the finger
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..train.resolve import (
     divisors,
     fill_in,
     mechanism_of,
+    row_width,
     stage_seconds,
     steps_of,
     steps_within,
@@ -261,9 +262,11 @@ def _price(seconds: Interval, elsewhere: Machines | None, hourly: float | None) 
 
 
 def _config(recipe: Recipe, manifest: Manifest) -> TransformerConfig | ImageConfig | RnnConfig:
+    """The model, with a context as wide as the rows that it will compute: prompts and answers may all be shorter."""
     if recipe.images:
         return config_of(recipe, manifest)
-    return planned_model(recipe.model, manifest.vocab_size, manifest.labels)
+    config = planned_model(recipe.model, manifest.vocab_size, manifest.labels)
+    return replace(config, context=row_width(recipe, manifest)) if manifest.prompted else config
 
 
 def _flops_per_target(config: TransformerConfig | ImageConfig | RnnConfig) -> int:

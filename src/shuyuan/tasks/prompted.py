@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from .base import Example, Piece, Task, text_field
 from .extractive import Memory
+from .languages import joined
 
 START = Piece("", learn=False, kind="end")  # the end token of the record before opens a row
 END = Piece("", kind="end")
@@ -67,7 +68,7 @@ class Prompted(Task):
         """What ends an answer."""
         return (END,)
 
-    def right(self, row: Mapping[str, Any], example: Example) -> list[str]:
+    def right(self, row: Mapping[str, Any], fields: Mapping[str, str], example: Example) -> list[str]:
         """All right answers of a record; the one that is learned comes first."""
         learned = [piece.text for piece in example.pieces if piece.learn and piece.kind == "text"]
         return learned[-1:]
@@ -152,5 +153,8 @@ def answered(prompt: Iterable[Piece], answer: str) -> Example:
 
 
 def field(row: Mapping[str, Any], fields: Mapping[str, str], name: str, where: str) -> str:
-    """The text of a field, without space around it."""
+    """The text of a field, without space around it; a list of sentences is joined."""
+    value = row.get(fields[name])
+    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+        return joined([each.strip() for each in value])
     return text_field(row, fields[name], where).strip()

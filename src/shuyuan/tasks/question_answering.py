@@ -62,11 +62,11 @@ class QuestionAnswering(Prompted):
         keep = _place(context or "", answer)
         return answered(self.prompt(question, context, keep), answer)
 
-    def right(self, row: Mapping[str, Any], example: Example) -> list[str]:
+    def right(self, row: Mapping[str, Any], fields: Mapping[str, str], example: Example) -> list[str]:
         others = row.get("answers")
         texts = others.get("text") if isinstance(others, dict) else others
         told = [each.get("text") if isinstance(each, dict) else each for each in texts or []]
-        return [*super().right(row, example), *(each for each in told if isinstance(each, str))]
+        return [*super().right(row, fields, example), *(each for each in told if isinstance(each, str))]
 
     def score(self, answer: str, right: Sequence[str]) -> float:
         return best(overlap, answer, right)

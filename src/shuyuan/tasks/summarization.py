@@ -22,7 +22,20 @@ class Summarization(Prompted):
 
     def example(self, row: Mapping[str, Any], fields: Mapping[str, str], where: str) -> Example:
         text = field(row, fields, "text", where)
-        return answered(self.prompt(text), field(row, fields, "summary", where))
+        several = self._several(row, fields)
+        return answered(self.prompt(text), several[0] if several else field(row, fields, "summary", where))
+
+    def right(self, row: Mapping[str, Any], fields: Mapping[str, str], example: Example) -> list[str]:
+        return self._several(row, fields) or super().right(row, fields, example)
+
+    def _several(self, row: Mapping[str, Any], fields: Mapping[str, str]) -> list[str]:
+        """The summaries of a record that has a list of them: each is as right, and the first is learned."""
+        value = row.get(fields["summary"])
+        return (
+            [each.strip() for each in value if isinstance(each, str) and each.strip()]
+            if isinstance(value, list)
+            else []
+        )
 
     def prompt(self, text: str) -> tuple[Piece, ...]:
         """What the model is given to summarize a text."""
@@ -32,8 +45,12 @@ class Summarization(Prompted):
         return max(rouge(answer, each)["rouge_l"] for each in right)
 
     def scores(self, cases: Sequence[Case], answers: Sequence[str]) -> dict[str, float]:
-        """ROUGE-1, -2 and -L, as F from 0 to 1."""
-        found = [rouge(answer, case.right[0]) for case, answer in zip(cases, answers, strict=True)]
+        """ROUGE-1, -2 and -L, as F from 0 to 1; of several summaries the one with the largest ROUGE-L counts."""
+        pairs = zip(cases, answers, strict=True)
+        found = [
+            max((rouge(answer, right) for right in case.right), key=lambda each: each["rouge_l"])
+            for case, answer in pairs
+        ]
         told = [with_interval(name, interval([each[name] for each in found])) for name in found[0]]
         return {name: value for each in told for name, value in each.items()}
 

@@ -1,0 +1,76 @@
+"""Plans of tasks with prompts: rows are guessed as preparation makes them, and only as wide as they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shuyuan import planning
+from shuyuan.data import prepare
+from shuyuan.hardware import Hardware, detect
+from shuyuan.planning.estimate import estimated_manifest
+from shuyuan.progress import Progress
+from shuyuan.recipe import Budget, Recipe, from_table
+from shuyuan.train.resolve import choose_batch, fill_in, made_up, row_width, steps_of, validation_windows
+from shuyuan.vault import OpenStore
+
+
+def recipe_of(folder: Path, **tables: Any) -> Recipe:
+    rows = [{"source": f"number {n} and more", "target": f"\u6570\u5b57{n}"} for n in range(200)]
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = {"source": str(folder / "pairs.jsonl"), "duplicates": "keep"}
+    return from_table(
+        {"task": "translation", "data": data, "model": {"context": 256, "size": "tiny"}, **tables}
+    )
+
+
+@pytest.fixture
+def hardware() -> Hardware:
+    return detect()
+
+
+def test_the_guess_is_what_preparation_makes(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path)
+    guess = estimated_manifest(recipe)[0].splits["train"]
+    made = prepare(recipe, OpenStore(tmp_path / "run"), Progress()).splits["train"]
+    assert guess.rows == pytest.approx(made.rows, rel=0.1)
+    assert guess.longest == pytest.approx(made.longest, rel=0.3)
+    assert guess.tokens == pytest.approx(made.tokens, rel=0.3)
+
+
+def test_batch_steps_and_width_follow_from_rows(tmp_path: Path, hardware: Hardware) -> None:
+    recipe = recipe_of(tmp_path)
+    manifest = prepare(recipe, OpenStore(tmp_path / "run"), Progress())
+    train = manifest.splits["train"]
+    assert row_width(recipe, manifest) == -(-(train.longest - 1) // 16) * 16 < 64
+    batch = choose_batch(recipe, manifest, hardware)
+    assert batch == min(train.rows, round(2048 * train.rows / train.tokens))
+    filled = fill_in(recipe, manifest, hardware)
+    assert steps_of(Budget("epochs", 3), filled, manifest) == -(-3 * train.rows // batch)
+    assert validation_windows(filled, manifest) == manifest.splits["validation"].rows
+    import numpy as np
+
+    assert made_up(filled, manifest, 2, np.random.default_rng(0)).inputs_BT.shape == (
+        2,
+        row_width(recipe, manifest),
+    )
+
+
+def test_how_long_private_rows_are_shapes_nothing(tmp_path: Path, hardware: Hardware) -> None:
+    recipe = recipe_of(tmp_path, privacy={"epsilon": 8.0, "unit": "record"})
+    manifest = prepare(recipe, OpenStore(tmp_path / "run"), Progress())
+    assert row_width(recipe, manifest) == 256
+    assert choose_batch(recipe, manifest, hardware) == min(
+        4 * round(2048 / 256), manifest.splits["train"].records
+    )
+
+
+def test_short_rows_take_less_memory_and_time_than_the_context(tmp_path: Path, hardware: Hardware) -> None:
+    recipe = recipe_of(tmp_path, train={"budget": "100 steps", "batch_size": 64})
+    long = recipe.replace(**{"privacy.noise_multiplier": 1.0, "privacy.unit": "record"})
+    short, wide = (planning.plan(each, hardware, None, None) for each in (recipe, long))
+    assert short.parameters == wide.parameters
+    assert short.seconds.expected < wide.seconds.expected / 2
