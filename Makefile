@@ -22,7 +22,7 @@ demo: $(VENV)/.installed  ## plan, prepare, train, report on this Python's own d
 	$(BIN)/shuyuan run demo-private
 
 test: $(VENV)/.installed-dev  ## the fast tests (under 10 minutes)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: $(VENV)/.installed-dev  ## all tests
 	$(BIN)/pytest
