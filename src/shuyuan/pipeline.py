@@ -49,16 +49,6 @@ PLAN_FILE = "plan.json"
 RUNS = Path("runs")
 RECIPES = Path(__file__).parent / "recipes"  # `shuyuan run NAME` finds them by name
 VERSIONED = ("torch", "tokenizers", "numpy", "cryptography", "safetensors")
-# What answers for a run of each task.
-VERBS = {
-    "generation": "generate",
-    "chat": "chat",
-    "translation": "translate",
-    "question-answering": "answer",
-    "summarization": "summarize",
-    "sentiment": "classify",
-    "classification": "classify",
-}
 Asked = TypeVar("Asked", bound=Prompted)
 Target = str | Path | Recipe | dict[str, Any]
 
@@ -608,6 +598,12 @@ class LoadedRun:
         """The continuation as one string; the same seed gives the same text."""
         return "".join(self.stream(prompt, **settings))
 
+    def generate_all(self, prompts: Sequence[str], **settings: Any) -> list[str]:
+        """The continuation of each text; the n-th, counted from 0, has the seed `seed` + n."""
+        progress = self._progress or Progress()
+        with progress.stage("generate", len(prompts), "texts") as stage:
+            return self._engine.generate_all(prompts, done=lambda _: stage.advance(), **settings)
+
     @cached_property
     def _predictor(self) -> Predictor:
         assert isinstance(self.task, Prompted) and self._tokenizer is not None
@@ -621,7 +617,7 @@ class LoadedRun:
             "run.other-task",
             f"The run is for {self.recipe.task}, not for {kind.name}.",
             where=f"task {self.recipe.task}",
-            mend=f'Use `shuyuan {VERBS[self.recipe.task]}`, or train with task = "{kind.name}".',
+            mend=f'Use `shuyuan {self.task.command[0]}`, or train with task = "{kind.name}".',
         )
 
     def translate(self, text: str, to: str, **settings: Any) -> str:
@@ -677,10 +673,15 @@ class LoadedRun:
             context: a text of any length; None: the model answers by what it learned.
             max_tokens: of the answer.
         """
+        return next(self.answers([question], context, max_tokens=max_tokens))
+
+    def answers(
+        self, questions: Sequence[str], context: str | None = None, *, max_tokens: int = 100
+    ) -> Iterator[Answer]:
+        """The answer to each question, all from one text; arguments as of `answer`."""
         asking = self._as(QuestionAnswering).asking
-        return next(
-            self._predictor.results([partial(asking, question, context=context)], max_tokens=max_tokens)
-        )
+        askings = [partial(asking, question, context=context) for question in questions]
+        return self._predictor.results(askings, max_tokens=max_tokens)
 
     def reader(self, *, max_tokens: int = 100) -> Reader:
         """The model as a reader of an index's passages, for `retrieval.answer`: of its answers, the first that stands in one.

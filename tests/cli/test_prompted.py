@@ -142,6 +142,25 @@ def test_a_run_reads_the_passages_of_an_index(
     assert outcome.json["error"]["code"] == "retrieval.nothing-to-read"
 
 
+def test_questions_and_beginnings_from_a_column(runs: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "asked.csv").write_text("id,question\n1,What is 3?\n2,What is 4?\n")
+    (tmp_path / "context.txt").write_text("3 is 9. So.")
+    run, few = runs["question-answering"], ("--max-tokens", "5")
+    asked = ("answer", run, "--input", tmp_path / "asked.csv", "--context", tmp_path / "context.txt", *few)
+    told = done(*asked, "--json").json["answers"]
+    assert [each["question"] for each in told] == ["What is 3?", "What is 4?"]
+    assert told[1]["answer"] == library.load(run).answer("What is 4?", "3 is 9. So.", max_tokens=5).text
+    assert len(done(*asked).stdout.splitlines()) == 2
+    assert shuyuan(*asked[:2], "What?", *asked[2:]).status == 2
+    texts = ("generate", runs["chat"], "--input", tmp_path / "asked.csv", "--column", "question", *few)
+    told = done(*texts, "--temperature", "0", "--json").json
+    assert [each["prompt"] for each in told["texts"]] == ["What is 3?", "What is 4?"]
+    alone = library.load(runs["chat"]).generate("What is 3?", max_tokens=5, temperature=0.0)
+    assert told["texts"][0]["text"] == alone
+    assert len(done(*texts).stdout.splitlines()) == 2
+    assert shuyuan(*texts[:2], "What", *texts[2:], "--json").json["error"]["code"] == "data.two-inputs"
+
+
 def test_chat_replies_once_to_an_argument_or_to_stdin(runs: dict[str, Path]) -> None:
     run, settings = runs["chat"], ("--max-tokens", "6", "--temperature", "0")
     told = done("chat", run, "7?", "--system", "Be brief.", *settings, "--json").json

@@ -50,3 +50,17 @@ def test_a_classifier_that_started_from_another_model_says_so() -> None:
     assert "AutoModelForSequenceClassification" in card and "Qwen3" not in card
     assert "started from the model tiny-bert" in card and "/home" not in card
     assert "hf:org/name@" in model_card(_recipe(model={"from": "hf:org/name@" + "a" * 40}))
+
+
+@pytest.mark.parametrize(
+    ("task", "command"),
+    [
+        ("translation", 'shuyuan translate RUN "A text" --to LANGUAGE'),
+        ("question-answering", 'shuyuan answer RUN "A text" --context FILE'),
+        ("chat", 'shuyuan chat RUN "A text"'),
+    ],
+)
+def test_a_model_with_prompts_is_asked_by_its_verb(task: str, command: str) -> None:
+    card = model_card(recipes.check({"task": task, "data": {"source": "a.jsonl"}}, where="test"))
+    assert command in card
+    assert f"trained for {task}" in card

@@ -16,8 +16,8 @@ import pytest
 import shuyuan
 from shuyuan import pipeline
 from shuyuan.errors import Interrupted, VaultError
-from shuyuan.pipeline import VERBS
 from shuyuan.progress import Stop
+from shuyuan.tasks import task_named
 from tests.runs import Outcome
 from tests.runs import shuyuan as command
 from tests.train.parts import StopAt
@@ -81,7 +81,7 @@ def answers(task: str, *arguments: str) -> Check:
         pytest.importorskip("rouge_score")
         scores = family.run(folder, task)["scores"][task]["original"]
         assert scores["validation.answers"] > 0 and scores["validation.bits_per_byte"] > 0
-        verb = VERBS[task]
+        verb, _ = task_named(task).command
         assert did(verb, folder / "run", *arguments, "--max-tokens", "4", "--json").json
 
     return check

@@ -10,7 +10,7 @@ import typer
 
 from . import indexed
 from .frame import AsJson, Debug, Variant, frame
-from .inputs import shown
+from .inputs import Column, File, column_of, shown
 
 MAX_TOKENS = 100
 
@@ -33,6 +33,8 @@ def answer(
     ] = None,
     index: Annotated[Path | None, typer.Option(help="The index that may hold the answer.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Passages of the index that are read and shown.")] = 5,
+    file: File = None,
+    column: Column = "question",
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens of the run's answer at most [default: 100].")
     ] = None,
@@ -44,6 +46,20 @@ def answer(
     debug: Debug = False,
 ) -> None:
     """Answer a question from a text or an index, and cite where the answer stands."""
+    if file is not None:
+        if index is not None or len(asked or []) != 1:
+            raise typer.BadParameter("Give a run alone beside it.", param_hint="--input")
+        _answer_file(
+            (asked or [""])[0],
+            context,
+            file,
+            column,
+            max_tokens or MAX_TOKENS,
+            variant,
+            key,
+            (as_json, debug),
+        )
+        return
     asked = asked or ["-"]
     if len(asked) > 2 or (len(asked) < 2 and index is None):
         raise typer.BadParameter(
@@ -71,6 +87,35 @@ def answer(
         found = run.answer(question, text, max_tokens=limit)
         result = {"question": question, "answer": found.text, "found": found.found, "start": found.start}
         told.give(result, lambda: _print_line(shown(found.text, False)))
+
+
+def _answer_file(
+    run: str,
+    context: Path | None,
+    file: Path,
+    column: str,
+    max_tokens: int,
+    variant: str,
+    key: str | None,
+    how: tuple[bool, bool],
+) -> None:
+    """Answers the questions in a column of a file, all from one text."""
+    with frame(*how) as told:
+        from .. import pipeline
+
+        questions = column_of(file, column)
+        loaded = pipeline.LoadedRun(run, key, told.screen, variant)
+        found = loaded.answers(questions, None if context is None else _read(context), max_tokens=max_tokens)
+        rows = [
+            {"question": question, "answer": each.text, "found": each.found, "start": each.start}
+            for question, each in zip(questions, found, strict=True)
+        ]
+
+        def show() -> None:
+            for row in rows:
+                _print_line(shown(str(row["answer"]), True))
+
+        told.give({"answers": rows}, show)
 
 
 def _print_line(text: str) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .frame import AsJson, Debug, Folder, Key, Variant, frame
+from .frame import Answer, AsJson, Debug, Folder, Key, Variant, frame
+from .inputs import Column, File, column_of, one_line, two_inputs
 from .run import visible
+
+if TYPE_CHECKING:
+    from ..pipeline import LoadedRun
 
 
 def generate(
@@ -21,6 +25,8 @@ def generate(
         float | None, typer.Option(help="Choose among the likeliest tokens of this total share.")
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 1,
+    file: File = None,
+    column: Column = "text",
     variant: Variant = "original",
     key: Key = None,
     as_json: AsJson = False,
@@ -30,15 +36,21 @@ def generate(
     with frame(as_json, debug) as answer:
         from .. import pipeline
 
-        if prompt is None or prompt == "-":
-            prompt = sys.stdin.read().removesuffix("\n") if not sys.stdin.isatty() else ""
-        settings = {
+        settings: dict[str, Any] = {
             "max_tokens": max_tokens,
             "temperature": temperature,
             "top_k": top_k,
             "top_p": top_p,
             "seed": seed,
         }
+        if file is not None:
+            if prompt is not None:
+                raise two_inputs()
+            loaded = pipeline.LoadedRun(run, key, answer.screen, variant)
+            _continue_all(answer, loaded, column_of(file, column), settings)
+            return
+        if prompt is None or prompt == "-":
+            prompt = sys.stdin.read().removesuffix("\n") if not sys.stdin.isatty() else ""
         stream = pipeline.LoadedRun(run, key, answer.screen, variant).stream(prompt, **settings)
         if as_json:
             text = "".join(stream)
@@ -50,3 +62,15 @@ def generate(
             sys.stdout.write(show(piece))
             sys.stdout.flush()
         sys.stdout.write("\n")
+
+
+def _continue_all(answer: Answer, loaded: LoadedRun, prompts: list[str], settings: dict[str, Any]) -> None:
+    """Continues every text of a file."""
+    texts = loaded.generate_all(prompts, **settings)
+    pairs = [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
+
+    def show() -> None:
+        for pair in pairs:
+            sys.stdout.write(one_line(pair["text"]) + "\n")
+
+    answer.give({"texts": pairs, **settings}, show)

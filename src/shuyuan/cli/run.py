@@ -16,8 +16,6 @@ from .frame import AsJson, Changes, Debug, Key, Out, frame
 if TYPE_CHECKING:
     from ..pipeline import Job
 
-# What the verb of a task wants beside a text.
-MORE = {"translation": " --to LANGUAGE", "question-answering": " --context FILE"}
 DEMO = Path(__file__).parents[1] / "recipes" / "demo.toml"
 
 
@@ -78,7 +76,6 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from ..pipeline import VERBS
     from ..report.sections import answer_lines
     from ..tasks import task_named
     from .screen import duration, promise, quantity
@@ -138,7 +135,7 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
     out.print()
     words = shlex.quote(" ".join(facts["samples"][0]["prompt"].split()[:3])) if facts["samples"] else ""
     words = "PICTURE" if manifest.image else words
-    verb, more = VERBS[summary["task"]], MORE.get(summary["task"], "")
+    verb, more = task_named(summary["task"]).command
     out.print(
         Text("next: ", style="cyan") + Text(f"{_command()} {verb} {facts['folder']} {words}{more}"),
         soft_wrap=True,

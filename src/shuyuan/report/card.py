@@ -150,7 +150,9 @@ def _use(recipe: Recipe) -> str:
         )
     labels = _has_labels(recipe)
     auto = "AutoModelForSequenceClassification" if labels else "AutoModelForCausalLM"
-    command = 'shuyuan classify RUN "A text"' if labels else 'shuyuan generate RUN "Once upon a time"'
+    verb, more = task_named(recipe.task).command
+    text = "Once upon a time" if verb == "generate" else "A text"
+    command = f'shuyuan {verb} RUN "{text}"{more}'
     with_shuyuan = f"## How to load it\n\n{export}With Shuyuan:\n\n```bash\n{command}\n```\n\n"
     if recipe.model.family == "rnn":
         ids = "token ids + 1, and 0 where no token is" if labels else "token ids"
@@ -190,6 +192,9 @@ def _limits(recipe: Recipe) -> str:
         f"It tells the labels of its training records apart, and gives one of them to any {_record(recipe)}, also to one that "
         "fits none. Nobody checks what it says."
         if _has_labels(recipe)
+        else f"It was trained for {recipe.task}, and answers in the manner of its training records, also where it does not know; it was not "
+        "taught to refuse, and what it writes is not checked by anyone."
+        if task_named(recipe.task).prompted
         else "It continues text in the manner of its training records. It was not taught to follow instructions, to refuse, or "
         "to be right, and what it writes is not checked by anyone."
     )

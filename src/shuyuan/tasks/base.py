@@ -77,6 +77,7 @@ class Task(ABC):
         name: as in the recipe's `task`.
         output: the kind of head that the task needs; the only thing that a model knows of it. It also says which scores
             there are: `metrics` for tokens, `label_metrics` for labels.
+        command: the verb that predicts, with what it wants beside a run and a text.
         target: what one prediction is of, and so what the loss is a mean over: a token, or a record.
         prompted: whether records are prompts and answers: each has rows of its own, of which answers alone are learned.
         templated: whether a template of the model to start from shapes the prompt.
@@ -85,6 +86,7 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
+    command: ClassVar[tuple[str, str]]
     output: ClassVar[Literal["tokens", "labels", "spans"]]
     target: ClassVar[Literal["token", "record"]] = "token"
     prompted: ClassVar[bool] = False

@@ -23,6 +23,7 @@ class Chat(Prompted):
     """
 
     name = "chat"
+    command = ("chat", "")
     templated = True
     needs = ("messages",)
     measure = "chrf"

@@ -20,6 +20,7 @@ class Classification(Task):
     """A text or an image in, one label of several out."""
 
     name = "classification"
+    command = ("classify", "")
     output = "labels"
     target = "record"
 

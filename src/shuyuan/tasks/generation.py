@@ -14,6 +14,7 @@ class Generation(Task):
     """Text in, more text out; the measure is the loss and, free of the tokenizer, bits per byte."""
 
     name = "generation"
+    command = ("generate", "")
     output = "tokens"
 
     def columns(self, fields: Mapping[str, str]) -> list[str]:

@@ -24,6 +24,7 @@ class QuestionAnswering(Prompted):
     """
 
     name = "question-answering"
+    command = ("answer", " --context FILE")
     needs = ("question", "answer")
     measure = "f1"
     near_repeats = False  # questions about one text share nearly all their words

@@ -16,6 +16,7 @@ class Summarization(Prompted):
     """The text, a line that asks, and the summary. A text that is too long is shortened at its end."""
 
     name = "summarization"
+    command = ("summarize", "")
     needs = ("text", "summary")
     measure = "rouge_l"
     libraries = ("rouge_score",)

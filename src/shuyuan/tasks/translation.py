@@ -23,6 +23,7 @@ class Translation(Prompted):
     """
 
     name = "translation"
+    command = ("translate", " --to LANGUAGE")
     needs = ("source_text", "target")
     measure = "chrf"
     libraries = ("sacrebleu",)
