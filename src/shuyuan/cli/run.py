@@ -95,10 +95,11 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
     )
     train, validation = manifest.splits["train"], manifest.splits["validation"]
     what = task_named(summary["task"]).target
+    learned, held_out = (split.records if what == "record" else split.tokens for split in (train, validation))
     table.add_row(
         "data",
         f"{train.records + validation.records:,} records of {train.owners + validation.owners:,} owners; "
-        f"{train.tokens:,} {what}s to train on, {validation.tokens:,} held out",
+        f"{learned:,} {what}s to train on, {held_out:,} held out",
     )
     loss = scores["validation.loss"]
     if summary["loss"]["train"] is not None:
