@@ -41,6 +41,16 @@ def test_the_guess_is_what_preparation_makes(tmp_path: Path) -> None:
     assert guess.tokens == pytest.approx(made.tokens, rel=0.3)
 
 
+def test_the_rest_of_a_long_source_may_hold_longer_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shuyuan.planning.estimate.SAMPLE_CHARACTERS", 500)
+    recipe = recipe_of(tmp_path)
+    guess = estimated_manifest(recipe)[0]
+    assert guess.splits["train"].longest == 0
+    assert row_width(recipe, guess) == recipe.model.context
+
+
 def test_batch_steps_and_width_follow_from_rows(tmp_path: Path, hardware: Hardware) -> None:
     recipe = recipe_of(tmp_path)
     manifest = prepare(recipe, OpenStore(tmp_path / "run"), Progress())

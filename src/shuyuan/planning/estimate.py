@@ -31,7 +31,7 @@ class Sample:
         read_bytes: of the source, that were read for them.
         total_bytes: of the source.
         rows: of records with prompts.
-        longest: bytes of the longest of them.
+        longest: bytes of the longest of them; 0 where not all were read.
     """
 
     texts: list[str]
@@ -178,7 +178,9 @@ def _sample_of_prompts(recipe: Recipe) -> Sample:
             break
     read_bytes = records.position
     text_bytes = sum(len(text.encode("utf-8", "replace")) for text in texts)
-    longest = max((len(text.encode("utf-8", "replace")) for text in texts), default=0)
+    longest = 0
+    if room > 0:  # the source was read whole; the rest of a longer one may hold longer rows
+        longest = max((len(text.encode("utf-8", "replace")) for text in texts), default=0)
     return Sample(texts, text_bytes, read_bytes, records.total_bytes or read_bytes, rows, longest)
 
 
