@@ -44,7 +44,7 @@ def test_the_guess_is_what_preparation_makes(tmp_path: Path) -> None:
 def test_the_rest_of_a_long_source_may_hold_longer_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shuyuan.planning.estimate.SAMPLE_CHARACTERS", 500)
+    monkeypatch.setattr("shuyuan.planning.estimate.SAMPLE_PROMPTS", 500)
     recipe = recipe_of(tmp_path)
     guess = estimated_manifest(recipe)[0]
     assert guess.splits["train"].longest == 0

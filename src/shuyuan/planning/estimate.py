@@ -15,6 +15,8 @@ from ..tasks import task_named
 from ..tasks.packing import all_words, unpacked
 
 SAMPLE_CHARACTERS = 500_000
+# Of records with prompts more: how long rows are shapes batch and memory, and files of pairs are often sorted by length.
+SAMPLE_PROMPTS = 4_000_000
 UNKNOWN_BYTES = 100_000_000  # of a source on the hub: a plan asks nobody outside this machine
 UNKNOWN_IMAGES, UNKNOWN_IMAGE = 50_000, ImageFacts(64, 64, 3)  # the same of images
 COUNTED_IMAGES = 200  # that tell how many the rest of a table is
@@ -167,7 +169,7 @@ def take_sample(recipe: Recipe) -> Sample:
 
 def _sample_of_prompts(recipe: Recipe) -> Sample:
     records = open_records(recipe)
-    texts, rows, room = [], 0, SAMPLE_CHARACTERS
+    texts, rows, room = [], 0, SAMPLE_PROMPTS
     each = records.each(Skipped())  # held until the position is read
     for record in each:
         content = str(record.content)
