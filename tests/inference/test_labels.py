@@ -60,7 +60,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with pipeline.begin(recipe, "prepare", out=tmp_path / "run", progress=Progress()) as job:
         pipeline.prepare(job)
         job.store.write("model/config.json", b"{}")
-    monkeypatch.setattr(pipeline, "load_network", lambda store: Brightness())
+    monkeypatch.setattr(pipeline, "load_network", lambda store, name: Brightness())
     return Run(tmp_path / "run").path
 
 

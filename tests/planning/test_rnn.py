@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from shuyuan.planning import plan
-from shuyuan.planning.cost import train_flops_per_token
+from shuyuan.planning.rnn import flops_per_token
 
 from ..models.recurrent_models import build, shape, tf
 from ..runs import text_of
@@ -37,7 +37,7 @@ def test_operations_are_three_times_what_tensorflow_counts_of_a_forward_pass(cel
         for node in unrolled.graph.get_operations()
         if node.type == "MatMul"
     )
-    assert 3 * counted == config.context * train_flops_per_token(config)
+    assert 3 * counted == config.context * flops_per_token(config)
 
 
 def _unrolled(plain: Any, tokens: Any) -> Any:
