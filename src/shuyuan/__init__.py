@@ -26,7 +26,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from .pipeline import LoadedRun
+    from .loaded import LoadedRun
     from .progress import Progress
     from .recipe import Recipe
     from .retrieval import Index
@@ -85,7 +85,7 @@ def load(run: str | Path, key: str | None = None, variant: str = "original") -> 
         key: where the vault's key is ("env:NAME", "file:PATH", …); default: where the recipe says.
         variant: which variant of its model, such as "int8"; default: the trained model itself.
     """
-    from .pipeline import LoadedRun
+    from .loaded import LoadedRun
 
     return LoadedRun(run, key, variant=variant)
 

@@ -8,48 +8,39 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from functools import cached_property, partial
 from glob import glob
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from . import __version__, compress, data, evaluate, hardware, planning, report, train, vault
 from . import recipe as recipes
-from .errors import MachineError, PrivacyError, RecipeError, RunError, ShuyuanError, VaultError
-from .inference import Engine, Labeller, Predictor
-from .models import load_network, rnn_folder
+from .errors import MachineError, PrivacyError, RecipeError, RunError, VaultError
+from .models import rnn_folder
 from .models.keras_library import check_installed
 from .privacy.data_sets import DataSetLedger, data_set_id, together
 from .privacy.ledger import LEDGER_FILE, spent
 from .progress import Progress, Stop
 from .recipe import Recipe
-from .retrieval import Span
 from .runs import (
     LOCK_FILE,
-    ORIGINAL,
     RECIPE_FILE,
     Run,
     not_prepared,
     not_trained,
-    variant_folder,
     variants_in,
 )
-from .tasks import Answer, Chat, Prompted, QuestionAnswering, Summarization, Translation, task_named
+from .tasks import task_named
 from .tasks.measures import check_installed as check_scores
 from .train.memory import forget_peak, give_back, peak_memory
 from .train.training import METRICS_FILE
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from .planning import scaling
-    from .retrieval import Reader
 
 PLAN_FILE = "plan.json"
 RUNS = Path("runs")
 RECIPES = Path(__file__).parent / "recipes"  # `shuyuan run NAME` finds them by name
 VERSIONED = ("torch", "tokenizers", "numpy", "cryptography", "safetensors")
-Asked = TypeVar("Asked", bound=Prompted)
 Target = str | Path | Recipe | dict[str, Any]
 
 
@@ -307,7 +298,7 @@ def fit_law(patterns: Sequence[str], key: str | None = None) -> dict[str, Any]:
     for folder in sorted({found for pattern in patterns for found in (glob(pattern) or [pattern])}):  # noqa: PTH207 - patterns may be absolute
         with look(folder, key) as job:
             points.append(_point(job))
-            settings[folder] = _prepared(job).settings
+            settings[folder] = manifest_of(job).settings
     if len(set(settings.values())) > 1:
         one, other = sorted({digest: folder for folder, digest in settings.items()}.values())[:2]
         raise RunError(
@@ -348,7 +339,7 @@ def prepare(job: Job) -> data.Manifest:
 
 def train_model(job: Job) -> None:
     """Resolves what the recipe left open, once, and trains to the last step; goes on from the newest checkpoint."""
-    manifest = _prepared(job)
+    manifest = manifest_of(job)
     if job.recipe.train.steps is None or not job.recipe.resolved:
         resolved = train.resolve(job.recipe, manifest, hardware.detect(), job.progress)
         job.recipe = resolved.replace(resolved=_circumstances(manifest) | _mechanism(resolved, manifest))
@@ -403,7 +394,7 @@ def compress_model(job: Job, more: Sequence[compress.Variant] = ()) -> list[str]
     if not missing:
         return there
     give_back()
-    manifest = _prepared(job)
+    manifest = manifest_of(job)
     tokenizer_json = None if manifest.image else job.store.read("data/tokenizer.json").decode()
     sums = together(job.recipe, job.store)
     with job.progress.stage("compress", len(missing), "variants") as stage:
@@ -423,7 +414,7 @@ def evaluate_model(job: Job, *, again: bool = False) -> dict[str, Any]:
         if set(variants_in(names)) <= scores.get(job.recipe.task, {}).keys():
             return scores
     give_back()
-    scores = evaluate.evaluate(job.recipe, job.store, _prepared(job), job.progress, again=again)
+    scores = evaluate.evaluate(job.recipe, job.store, manifest_of(job), job.progress, again=again)
     _measured_peak(job)
     return scores
 
@@ -452,7 +443,7 @@ def evaluate_file(
 def audit_model(job: Job, *, white_box: bool = False) -> dict[str, Any]:
     """What planted canaries prove about ε, as `shuyuan audit --json` prints it."""
     give_back()
-    found = evaluate.audit(job.recipe, job.store, _prepared(job), job.progress, white_box=white_box)
+    found = evaluate.audit(job.recipe, job.store, manifest_of(job), job.progress, white_box=white_box)
     _measured_peak(job)
     return found
 
@@ -544,214 +535,6 @@ def verify(target: str | Path, key: str | None = None, expect: str | None = None
     return {"ok": not named, "problems": named, "epsilon_recomputed": epsilon, "head": head}
 
 
-class LoadedRun:
-    """A trained run, ready to answer.
-
-    Args:
-        path: the run folder.
-        key: where the vault's key is, instead of where the recipe says.
-        progress: is told when a text is cut to the model's context.
-        variant: which of the run's variants answers. Default: the original, with nothing done to it.
-
-    Raises:
-        RunError: there is no model yet, or no such variant.
-
-    Example:
-        >>> shuyuan.load("runs/demo").generate("def main(")  # doctest: +SKIP
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        key: str | None = None,
-        progress: Progress | None = None,
-        variant: str = ORIGINAL,
-    ) -> None:
-        with look(path, key) as job:
-            there = variants_in(job.store.names())
-            if not there:
-                raise not_trained(job.run.path)
-            if variant not in there:
-                raise _no_variant(variant, there, job.run.path)
-            self.recipe = job.recipe
-            self._image = _prepared(job).image
-            self._model = load_network(job.store, variant_folder(variant))
-            self._tokenizer = None if self._image else data.load_tokenizer(job.store)
-            self.task = data.load_task(job.recipe, job.store)
-            self._progress = progress
-
-    @cached_property
-    def _engine(self) -> Engine:
-        if self._tokenizer is None:
-            raise ShuyuanError(
-                "inference.no-text",
-                "The model reads images, and continues no text.",
-                mend="Use `shuyuan classify` with an image.",
-            )
-        return Engine(self._model, self._tokenizer, progress=self._progress)
-
-    def stream(self, prompt: str, **settings: Any) -> Iterator[str]:
-        """The continuation, piece by piece; settings as in `inference.Engine.generate`."""
-        return self._engine.generate(prompt, **settings)
-
-    def generate(self, prompt: str, **settings: Any) -> str:
-        """The continuation as one string; the same seed gives the same text."""
-        return "".join(self.stream(prompt, **settings))
-
-    def generate_all(self, prompts: Sequence[str], **settings: Any) -> list[str]:
-        """The continuation of each text; the n-th, counted from 0, has the seed `seed` + n."""
-        progress = self._progress or Progress()
-        with progress.stage("generate", len(prompts), "texts") as stage:
-            return self._engine.generate_all(prompts, done=lambda _: stage.advance(), **settings)
-
-    @cached_property
-    def _predictor(self) -> Predictor:
-        assert isinstance(self.task, Prompted) and self._tokenizer is not None
-        return Predictor(self._model, self._tokenizer, self.task, self._progress)
-
-    def _as(self, kind: type[Asked]) -> Asked:
-        """The run's task, which must be of that kind."""
-        if isinstance(self.task, kind):
-            return self.task
-        raise RunError(
-            "run.other-task",
-            f"The run is for {self.recipe.task}, not for {kind.name}.",
-            where=f"task {self.recipe.task}",
-            mend=f'Use `shuyuan {self.task.command[0]}`, or train with task = "{kind.name}".',
-        )
-
-    def translate(self, text: str, to: str, **settings: Any) -> str:
-        """A text in the other language; `settings` as of `translations`."""
-        return next(self.translations([text], to, **settings))
-
-    def translations(
-        self,
-        texts: Sequence[str],
-        to: str,
-        *,
-        beams: int = 4,
-        length_penalty: float = 1.0,
-        max_tokens: int = 256,
-    ) -> Iterator[str]:
-        """The translation of each text; a long one is translated sentence by sentence.
-
-        Args:
-            texts: in the other of the run's two languages.
-            to: the language wanted, such as "zh".
-            beams, length_penalty: as of `inference.beam_search`; one beam takes the likeliest token always.
-            max_tokens: of a sentence's translation.
-
-        Raises:
-            RunError: the run is for another task.
-            ShuyuanError: it knows another language.
-        """
-        asking = self._as(Translation).asking
-        return self._predictor.results(
-            [partial(asking, text, to=to) for text in texts],
-            beams=beams, length_penalty=length_penalty, max_tokens=max_tokens,
-        )  # fmt: skip
-
-    def summarize(self, text: str, **settings: Any) -> str:
-        """What matters of a text; `settings` as of `summaries`."""
-        return next(self.summaries([text], **settings))
-
-    def summaries(
-        self, texts: Sequence[str], *, beams: int = 1, length_penalty: float = 1.0, max_tokens: int = 200
-    ) -> Iterator[str]:
-        """The summary of each text; of a long one its parts are summarized first. Settings as of `translations`."""
-        asking = self._as(Summarization).asking
-        return self._predictor.results(
-            [partial(asking, text) for text in texts],
-            beams=beams, length_penalty=length_penalty, max_tokens=max_tokens,
-        )  # fmt: skip
-
-    def answer(self, question: str, context: str | None = None, *, max_tokens: int = 100) -> Answer:
-        """The answer to a question from a text, with its place in it; or that it is not there.
-
-        Args:
-            question: the question.
-            context: a text of any length; None: the model answers by what it learned.
-            max_tokens: of the answer.
-        """
-        return next(self.answers([question], context, max_tokens=max_tokens))
-
-    def answers(
-        self, questions: Sequence[str], context: str | None = None, *, max_tokens: int = 100
-    ) -> Iterator[Answer]:
-        """The answer to each question, all from one text; arguments as of `answer`."""
-        asking = self._as(QuestionAnswering).asking
-        askings = [partial(asking, question, context=context) for question in questions]
-        return self._predictor.results(askings, max_tokens=max_tokens)
-
-    def reader(self, *, max_tokens: int = 100) -> Reader:
-        """The model as a reader of an index's passages, for `retrieval.answer`: of its answers, the first that stands in one.
-
-        Args:
-            max_tokens: of an answer.
-        """
-
-        def read(question: str, contexts: Sequence[str]) -> Span | None:
-            for number, context in enumerate(contexts):
-                found = self.answer(question, context, max_tokens=max_tokens)
-                if found.start is not None:
-                    return Span(number, found.start, found.start + len(found.text), 1.0)
-            return None
-
-        self._as(QuestionAnswering)
-        return read
-
-    def reply(
-        self,
-        messages: Sequence[dict[str, str]],
-        *,
-        max_tokens: int = 256,
-        temperature: float = 0.8,
-        **settings: Any,
-    ) -> Iterator[str]:
-        """The next reply of a chat, piece by piece.
-
-        Args:
-            messages: [{"role": "user", "content": …}], the last of them the user's; where they become too long for the model, the
-                oldest turns are left out, never a system message.
-            max_tokens: of the reply.
-            temperature, settings: as of `inference.Engine.generate`.
-
-        Raises:
-            DataError: the messages are not in order.
-        """
-        prompt = self._as(Chat).prompt(messages)
-        return self._predictor.stream(prompt, max_tokens=max_tokens, temperature=temperature, **settings)
-
-    def chat(self, messages: Sequence[dict[str, str]], **settings: Any) -> str:
-        """The next reply of a chat as one string; arguments as of `reply`."""
-        return self._as(Chat).parse("".join(self.reply(messages, **settings)))
-
-    def classify(self, records: Sequence[str | Path | NDArray[Any]]) -> Iterator[dict[str, float]]:
-        """For each record the probability of every label, the likeliest first.
-
-        Args:
-            records: texts; for a model that reads images, their paths, or arrays (H, W) or (H, W, 1 or 3) of uint8.
-
-        Raises:
-            DataError: an image cannot be read.
-        """
-        precision = hardware.choose_precision(self.recipe.train.precision, hardware.detect())
-        labeller = Labeller(self._model, precision)
-        if self._image is not None:
-            return labeller.label_images(data.read_image(record, self._image) for record in records)
-        assert self._tokenizer is not None
-        return labeller.label([str(record) for record in records], self._tokenizer)
-
-
-def _no_variant(variant: str, there: Sequence[str], path: Path) -> RunError:
-    return RunError(
-        "run.no-variant",
-        f"The run has no variant {variant[:40]}; it has: {', '.join(there)}.",
-        where=str(path),
-        mend=f"Name one of these, or make it: shuyuan compress {path} --quantize int8 --prune 0.5",
-    )
-
-
 def _ledger(job: Job) -> Iterator[dict[str, Any]]:
     return job.store.journal(LEDGER_FILE).entries() if job.store.exists(LEDGER_FILE) else iter(())
 
@@ -789,7 +572,7 @@ def _measured_peak(job: Job) -> None:
         job.store.write_json(PLAN_FILE, plan)
 
 
-def _prepared(job: Job) -> data.Manifest:
+def manifest_of(job: Job) -> data.Manifest:
     manifest = data.load_manifest(job.store)
     if manifest is None:
         raise not_prepared(job.run.path)
@@ -812,4 +595,4 @@ def _circumstances(manifest: data.Manifest) -> dict[str, Any]:
     }
 
 
-__all__ = ["Job", "LoadedRun", "begin", "everything", "locate", "look", "plan_for", "run"]
+__all__ = ["Job", "begin", "everything", "locate", "look", "manifest_of", "plan_for", "run"]

@@ -12,6 +12,7 @@ import pytest
 import shuyuan as library
 from shuyuan import pipeline
 from shuyuan.errors import RunError
+from shuyuan.loaded import LoadedRun
 from shuyuan.tasks import Answer
 from tests.runs import Outcome, shuyuan
 
@@ -132,10 +133,10 @@ def test_a_run_reads_the_passages_of_an_index(
     told = done("answer", run, question, "--index", tmp_path / "i", "--max-tokens", "5", "--json").json
     assert told["answer"] is None or told["answer"] in told["passages"][0]["text"]
 
-    def at_noon(self: pipeline.LoadedRun, question: str, context: str, max_tokens: int) -> Answer:
+    def at_noon(self: LoadedRun, question: str, context: str, max_tokens: int) -> Answer:
         return Answer("noon", True, context.index("noon"))
 
-    monkeypatch.setattr(pipeline.LoadedRun, "answer", at_noon)
+    monkeypatch.setattr(LoadedRun, "answer", at_noon)
     source = done("answer", run, question, "--index", tmp_path / "i", "--json").json["source"]
     assert (source["text"], source["line"], source["start"], source["end"]) == ("noon", 3, 25, 29)
     outcome = shuyuan("answer", run, question, "--index", tmp_path / "faq", "--json")
@@ -184,7 +185,7 @@ def test_a_talk_at_a_terminal(runs: dict[str, Path], monkeypatch: pytest.MonkeyP
     lines = iter(["7?", "too long", " 8? ", "/quit"])
     monkeypatch.setattr("shuyuan.cli.chat._at_a_terminal", lambda: True)
     monkeypatch.setattr("builtins.input", lambda _: next(lines))
-    monkeypatch.setattr(pipeline.LoadedRun, "reply", reply)
+    monkeypatch.setattr(LoadedRun, "reply", reply)
     said = done("chat", runs["chat"], "--system", "Be brief.").stdout
     assert asked == [
         ["Be brief.", "7?"],

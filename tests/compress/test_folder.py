@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import shuyuan
-from shuyuan import pipeline
 from shuyuan.errors import RunError, ShuyuanError
+from shuyuan.loaded import LoadedRun
 from shuyuan.models.packed_file import TABLE
 from tests.runs import shuyuan as command
 from tests.support.families import FAMILIES
@@ -33,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def weights(run: Path, variant: str = "original") -> dict[str, Any]:
-    _, parameters = pipeline.LoadedRun(run, variant=variant)._model.to_hub()
+    _, parameters = LoadedRun(run, variant=variant)._model.to_hub()
     return {name: weight.detach().numpy() for name, weight in parameters.items()}
 
 

@@ -475,6 +475,7 @@ def test_a_model_with_a_template_is_tuned_and_opens_in_transformers(
     """The whole way: its template, its end of turn, its tokenizer."""
     transformers = pytest.importorskip("transformers")
     from shuyuan import pipeline
+    from shuyuan.loaded import LoadedRun
     from tests.models.hub_folders import written
 
     monkeypatch.setenv("SHUYUAN_TEST_KEY", "a passphrase for a test")
@@ -502,7 +503,7 @@ def test_a_model_with_a_template_is_tuned_and_opens_in_transformers(
     end_of_turn = tokenizer.convert_tokens_to_ids("<|im_end|>")
     generation = json.loads((tmp_path / "out/generation_config.json").read_text())
     assert end_of_turn in generation["eos_token_id"]
-    loaded = pipeline.LoadedRun(tmp_path / "run")
+    loaded = LoadedRun(tmp_path / "run")
     assert loaded._predictor.end_id == end_of_turn
     ours = loaded._predictor.tokens(loaded.task.prompt(talks[0]["messages"][:1]), 10)
     theirs = tokenizer.apply_chat_template(

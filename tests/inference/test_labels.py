@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shuyuan import pipeline
+from shuyuan import loaded, pipeline
 from shuyuan.data import ImageFacts
 from shuyuan.data.pixels import fitted
 from shuyuan.errors import DataError, ShuyuanError
 from shuyuan.inference import Labeller, labels
+from shuyuan.loaded import LoadedRun
 from shuyuan.progress import Progress
 from shuyuan.runs import Run
 from tests.data.pictures import encoded, image_folder, pictured
@@ -60,12 +61,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with pipeline.begin(recipe, "prepare", out=tmp_path / "run", progress=Progress()) as job:
         pipeline.prepare(job)
         job.store.write("model/config.json", b"{}")
-    monkeypatch.setattr(pipeline, "load_network", lambda store, name: Brightness())
+    monkeypatch.setattr(loaded, "load_network", lambda store, name: Brightness())
     return Run(tmp_path / "run").path
 
 
 def test_a_loaded_run_takes_paths_and_arrays(run: Path, tmp_path: Path) -> None:
-    loaded = pipeline.LoadedRun(run)
+    loaded = LoadedRun(run)
     photograph = tmp_path / "large.jpg"
     photograph.write_bytes(encoded(even(250, 40, 60, 3), "JPEG"))
     given = [
@@ -88,7 +89,7 @@ def test_an_array_is_fitted_as_the_records_were(run: Path, monkeypatch: pytest.M
         Brightness, "forward", lambda self, images: seen.append(images.numpy()) or torch.zeros(len(images), 3)
     )
     pixels = np.random.default_rng(0).integers(0, 256, (9, 11, 3), np.uint8)
-    list(pipeline.LoadedRun(run).classify([pixels]))
+    list(LoadedRun(run).classify([pixels]))
     assert np.array_equal(seen[0][0], fitted(pixels, ImageFacts(6, 5, 3)))
 
 
@@ -106,7 +107,7 @@ def test_an_array_is_fitted_as_the_records_were(run: Path, monkeypatch: pytest.M
 )
 def test_what_is_no_image_is_refused(run: Path, given: Any) -> None:
     with pytest.raises(DataError, match=r"data\.unreadable-image"):
-        list(pipeline.LoadedRun(run).classify([given]))
+        list(LoadedRun(run).classify([given]))
 
 
 def test_the_command(run: Path, tmp_path: Path) -> None:

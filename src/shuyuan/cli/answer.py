@@ -76,10 +76,10 @@ def answer(
         if index is not None and len(asked) == 1:
             indexed.give(told, question, index, key, top)
             return
-        from .. import pipeline  # loads torch, which an index alone does without
+        from ..loaded import LoadedRun  # loads torch, which an index alone does without
 
         limit = MAX_TOKENS if max_tokens is None else max_tokens
-        run = pipeline.LoadedRun(asked[0], key, told.screen, variant)
+        run = LoadedRun(asked[0], key, told.screen, variant)
         if index is not None:
             indexed.give(told, question, index, key, top, run.reader(max_tokens=limit))
             return
@@ -101,10 +101,10 @@ def _answer_file(
 ) -> None:
     """Answers the questions in a column of a file, all from one text."""
     with frame(*how) as told:
-        from .. import pipeline
+        from ..loaded import LoadedRun
 
         questions = column_of(file, column)
-        loaded = pipeline.LoadedRun(run, key, told.screen, variant)
+        loaded = LoadedRun(run, key, told.screen, variant)
         found = loaded.answers(questions, None if context is None else _read(context), max_tokens=max_tokens)
         rows = [
             {"question": question, "answer": each.text, "found": each.found, "start": each.start}

@@ -13,7 +13,7 @@ from .inputs import given
 from .run import visible
 
 if TYPE_CHECKING:
-    from ..pipeline import LoadedRun
+    from ..loaded import LoadedRun
 
 GOODBYE = ("/quit", "/exit")
 
@@ -38,9 +38,9 @@ def chat(
 ) -> None:
     """Talk with a trained run; the oldest turns are forgotten when the talk grows longer than the model can see."""
     with frame(as_json, debug) as answer:
-        from .. import pipeline
+        from ..loaded import LoadedRun
 
-        loaded = pipeline.LoadedRun(run, key, answer.screen, variant)
+        loaded = LoadedRun(run, key, answer.screen, variant)
         settings = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
         talk = [{"role": "system", "content": system}] if system else []
         if message is None and _at_a_terminal():

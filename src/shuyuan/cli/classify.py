@@ -31,9 +31,9 @@ def classify(
 ) -> None:
     """Tell the label of texts or images, with its probability."""
     with frame(as_json, debug) as answer:
-        from .. import pipeline
+        from ..loaded import LoadedRun
 
-        loaded = pipeline.LoadedRun(run, key, answer.screen, variant)
+        loaded = LoadedRun(run, key, answer.screen, variant)
         given = _given(records, file, column)
         kind = "image" if loaded.recipe.images else "text"
         with answer.screen.stage("classify", len(given), f"{kind}s") as stage:

@@ -12,7 +12,7 @@ from .inputs import Column, File, column_of, one_line, two_inputs
 from .run import visible
 
 if TYPE_CHECKING:
-    from ..pipeline import LoadedRun
+    from ..loaded import LoadedRun
 
 
 def generate(
@@ -34,7 +34,7 @@ def generate(
 ) -> None:
     """Continue a text with a trained run."""
     with frame(as_json, debug) as answer:
-        from .. import pipeline
+        from ..loaded import LoadedRun
 
         settings: dict[str, Any] = {
             "max_tokens": max_tokens,
@@ -46,12 +46,12 @@ def generate(
         if file is not None:
             if prompt is not None:
                 raise two_inputs()
-            loaded = pipeline.LoadedRun(run, key, answer.screen, variant)
+            loaded = LoadedRun(run, key, answer.screen, variant)
             _continue_all(answer, loaded, column_of(file, column), settings)
             return
         if prompt is None or prompt == "-":
             prompt = sys.stdin.read().removesuffix("\n") if not sys.stdin.isatty() else ""
-        stream = pipeline.LoadedRun(run, key, answer.screen, variant).stream(prompt, **settings)
+        stream = LoadedRun(run, key, answer.screen, variant).stream(prompt, **settings)
         if as_json:
             text = "".join(stream)
             answer.give({"prompt": prompt, "text": text, **settings}, lambda: None)

@@ -28,9 +28,9 @@ def summarize(
 ) -> None:
     """Summarize texts with a trained run; a long one by its parts."""
     with frame(as_json, debug) as answer:
-        from .. import pipeline
+        from ..loaded import LoadedRun
 
-        loaded = pipeline.LoadedRun(run, key, answer.screen, variant)
+        loaded = LoadedRun(run, key, answer.screen, variant)
         texts = given(text, file, column)
         found = loaded.summaries(texts, beams=beams, length_penalty=length_penalty, max_tokens=max_tokens)
         pairs = [{"text": one, "summary": other} for one, other in zip(texts, found, strict=True)]

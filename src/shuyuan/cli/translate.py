@@ -29,9 +29,9 @@ def translate(
 ) -> None:
     """Translate texts with a trained run; a long one sentence by sentence."""
     with frame(as_json, debug) as answer:
-        from .. import pipeline
+        from ..loaded import LoadedRun
 
-        loaded = pipeline.LoadedRun(run, key, answer.screen, variant)
+        loaded = LoadedRun(run, key, answer.screen, variant)
         texts = given(text, file, column)
         found = loaded.translations(
             texts, to, beams=beams, length_penalty=length_penalty, max_tokens=max_tokens
