@@ -43,7 +43,7 @@ def test_every_held_out_image_counts_once(tmp_path: Path, monkeypatch: pytest.Mo
     recipe = recipe.replace(**{"train.micro_batch": 8, "train.precision": "fp32"})
     manifest, store = prepared(tmp_path / "run", recipe)
     store.write("model/config.json", b"{}")
-    monkeypatch.setattr(scores, "load_network", lambda store: Brightness())
+    monkeypatch.setattr(scores, "load_network", lambda store, name: Brightness())
     found = evaluate.evaluate(recipe, store, manifest, Progress())["classification"]["original"]
     told = store.read_json("labels.json")["original"]
     assert told.keys() == {"validation", "test"}
