@@ -22,15 +22,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "textbook": ("mnist", ['model.size="textbook"', 'train.budget="5 epochs"', "train.augment=[]"]),
     "small": ("mnist", []),
     "private-3": ("mnist-private", []),
-    "private-8": (
-        "mnist-private",
-        [
-            "privacy.epsilon=8.0",
-            'train.budget="12 epochs"',
-            "train.batch_size=1024",
-            "train.learning_rate=0.25",
-        ],
-    ),
+    "private-8": ("mnist-private", ["privacy.epsilon=8.0", 'train.budget="22 epochs"']),
     "digits": ("digits", []),
 }
 
