@@ -2,8 +2,9 @@
 
     python benchmarks/mnist.py [--data ../shared/data/vision] [textbook small private-3 private-8 digits]
 
-`--data` holds MNIST's four files of images and labels. Accuracy is that of its test split of 10,000, looked at once; seconds
-are those of training. Papernot et al. 2021 (arXiv 2007.14191) report 98.1 % at ε = 2.93 and δ = 1e-5.
+`--data` holds MNIST's four files of images and labels. Accuracy is that of its test split of 10,000, by which the settings of
+the private recipes were chosen (docs/lab-notes.md); seconds are those of training. Papernot et al. 2021 (arXiv 2007.14191) report
+98.1 % at ε = 2.93 and δ = 1e-5.
 """
 
 from __future__ import annotations
