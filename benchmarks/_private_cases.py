@@ -121,6 +121,7 @@ def settings(sizes: Sizes, precision: str) -> Train:
             "batch_size": sizes.batch,
             "micro_batch": sizes.micro_batch,
             "learning_rate": LEARNING_RATE,
+            "weight_decay": 0.1,
         }
     )
 

@@ -93,7 +93,7 @@ def main() -> None:
     for precision in ("fp32", "bf16"):
         train = Train.model_validate({
             "batch_size": options.batch, "micro_batch": options.batch, "precision": precision, "optimizer": "adamw",
-            "learning_rate": 1e-3,
+            "learning_rate": 1e-3, "weight_decay": 0.1,
         })  # fmt: skip
         private = PrivateKerasBackend(RnnModel(config, build(config, 1)), train, trial, bytes(32))
         own = KerasBackend(RnnModel(config, build(config, 1)), train)

@@ -54,7 +54,7 @@ def ours(
     """Some steps of the library, under its driver."""
     train = Train.model_validate({
         "steps": STEPS, "batch_size": 1, "micro_batch": 1, "precision": precision, "optimizer": "adamw", "learning_rate": 1e-3,
-        "checkpoint_every": "1 h", "evaluations": 0,
+        "checkpoint_every": "1 h", "evaluations": 0, "weight_decay": 0.1,
     })  # fmt: skip
     backend = KerasBackend(RnnModel(config, build(config, 1)), train)
     turns = iter(range(10**6))

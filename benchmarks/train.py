@@ -43,6 +43,7 @@ def ours(config: TransformerConfig, optimizer: str, precision: str, micro_batch:
             "batch_size": micro_batch,
             "micro_batch": micro_batch,
             "learning_rate": 1e-3,
+            "weight_decay": 0.1,
         }
     )
     backend = TorchBackend(Transformer(config, seed=1), train, detect())
