@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import __version__, compress, data, evaluate, hardware, planning, report, train, vault
 from . import recipe as recipes
 from .errors import MachineError, PrivacyError, RecipeError, RunError, VaultError
-from .models import rnn_folder
+from .models import load_network, rnn_folder
 from .models.keras_library import check_installed
 from .privacy.data_sets import DataSetLedger, data_set_id, together
 from .privacy.ledger import LEDGER_FILE, spent
@@ -397,10 +397,11 @@ def compress_model(job: Job, more: Sequence[compress.Variant] = ()) -> list[str]
     manifest = manifest_of(job)
     tokenizer_json = None if manifest.image else job.store.read("data/tokenizer.json").decode()
     sums = together(job.recipe, job.store)
+    model = load_network(job.store)
     with job.progress.stage("compress", len(missing), "variants") as stage:
         for variant in missing:
             card = report.model_card(job.recipe, manifest, sums, variant)
-            compress.compress(job.store, variant, tokenizer_json, card)
+            compress.compress(job.store, model, variant, tokenizer_json, card)
             stage.advance()
     _measured_peak(job)
     return variants_in(job.store.names())
@@ -573,6 +574,11 @@ def _measured_peak(job: Job) -> None:
 
 
 def manifest_of(job: Job) -> data.Manifest:
+    """What was prepared.
+
+    Raises:
+        RunError: nothing was yet.
+    """
     manifest = data.load_manifest(job.store)
     if manifest is None:
         raise not_prepared(job.run.path)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from shuyuan import recipe as recipes
+from shuyuan.compress import Variant
 from shuyuan.report import model_card
 
 MANIFEST: Any = SimpleNamespace(splits={"train": SimpleNamespace(records=4321, tokens=98765)})
@@ -64,3 +65,12 @@ def test_a_model_with_prompts_is_asked_by_its_verb(task: str, command: str) -> N
     card = model_card(recipes.check({"task": task, "data": {"source": "a.jsonl"}}, where="test"))
     assert command in card
     assert f"trained for {task}" in card
+
+
+@pytest.mark.parametrize("task", ["generation", "translation", "summarization", "chat", "sentiment"])
+def test_the_card_of_a_variant_names_the_verb_of_its_task(task: str) -> None:
+    recipe = _recipe("notes.jsonl", task=task)
+    whole, smaller = model_card(recipe), model_card(recipe, variant=Variant(4, 0.5))
+    (asked,) = (line for line in whole.splitlines() if line.startswith("shuyuan "))
+    assert f"{asked} --variant pruned-50-int4" in smaller.splitlines()
+    assert "from_pretrained" not in smaller and "50.0%" in smaller

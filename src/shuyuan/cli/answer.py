@@ -10,9 +10,7 @@ import typer
 
 from . import indexed
 from .frame import AsJson, Debug, Variant, frame
-from .inputs import Column, File, column_of, shown
-
-MAX_TOKENS = 100
+from .inputs import Column, File, column_of, write
 
 
 def answer(
@@ -46,6 +44,7 @@ def answer(
     debug: Debug = False,
 ) -> None:
     """Answer a question from a text or an index, and cite where the answer stands."""
+    settings = {} if max_tokens is None else {"max_tokens": max_tokens}
     if file is not None:
         if index is not None or len(asked or []) != 1:
             raise typer.BadParameter("Give a run alone beside it.", param_hint="--input")
@@ -54,7 +53,7 @@ def answer(
             context,
             file,
             column,
-            max_tokens or MAX_TOKENS,
+            settings,
             variant,
             key,
             (as_json, debug),
@@ -78,15 +77,14 @@ def answer(
             return
         from ..loaded import LoadedRun  # loads torch, which an index alone does without
 
-        limit = MAX_TOKENS if max_tokens is None else max_tokens
         run = LoadedRun(asked[0], key, told.screen, variant)
         if index is not None:
-            indexed.give(told, question, index, key, top, run.reader(max_tokens=limit))
+            indexed.give(told, question, index, key, top, run.reader(**settings))
             return
         text = None if context is None else _read(context)
-        found = run.answer(question, text, max_tokens=limit)
+        found = run.answer(question, text, **settings)
         result = {"question": question, "answer": found.text, "found": found.found, "start": found.start}
-        told.give(result, lambda: _print_line(shown(found.text, False)))
+        told.give(result, lambda: write([found.text], many=False))
 
 
 def _answer_file(
@@ -94,7 +92,7 @@ def _answer_file(
     context: Path | None,
     file: Path,
     column: str,
-    max_tokens: int,
+    settings: dict[str, int],
     variant: str,
     key: str | None,
     how: tuple[bool, bool],
@@ -105,21 +103,12 @@ def _answer_file(
 
         questions = column_of(file, column)
         loaded = LoadedRun(run, key, told.screen, variant)
-        found = loaded.answers(questions, None if context is None else _read(context), max_tokens=max_tokens)
+        found = loaded.answers(questions, None if context is None else _read(context), **settings)
         rows = [
             {"question": question, "answer": each.text, "found": each.found, "start": each.start}
             for question, each in zip(questions, found, strict=True)
         ]
-
-        def show() -> None:
-            for row in rows:
-                _print_line(shown(str(row["answer"]), True))
-
-        told.give({"answers": rows}, show)
-
-
-def _print_line(text: str) -> None:
-    sys.stdout.write(text + "\n")
+        told.give({"answers": rows}, lambda: write((str(row["answer"]) for row in rows), many=True))
 
 
 def _read(file: Path) -> str:

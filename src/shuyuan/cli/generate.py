@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .frame import Answer, AsJson, Debug, Folder, Key, Variant, frame
-from .inputs import Column, File, column_of, one_line, two_inputs
+from .inputs import Column, File, column_of, two_inputs, write
 from .run import visible
 
 if TYPE_CHECKING:
@@ -68,9 +68,4 @@ def _continue_all(answer: Answer, loaded: LoadedRun, prompts: list[str], setting
     """Continues every text of a file."""
     texts = loaded.generate_all(prompts, **settings)
     pairs = [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
-
-    def show() -> None:
-        for pair in pairs:
-            sys.stdout.write(one_line(pair["text"]) + "\n")
-
-    answer.give({"texts": pairs, **settings}, show)
+    answer.give({"texts": pairs, **settings}, lambda: write(texts, many=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -84,10 +85,10 @@ def one_line(text: str) -> str:
     return visible(text.replace("\\", "\\\\").replace("\n", "\\n"))
 
 
-def shown(text: str, many: bool) -> str:
-    """An answer as it is printed: many of them a line each."""
+def write(answers: Iterable[str], many: bool) -> None:
+    """Prints answers: many of them a line each."""
     from .run import visible
 
-    if many:
-        return one_line(text)
-    return visible(text) if sys.stdout.isatty() else text
+    for text in answers:
+        shown = one_line(text) if many else visible(text) if sys.stdout.isatty() else text
+        sys.stdout.write(shown + "\n")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from .frame import AsJson, Debug, Folder, Key, Variant, frame
-from .inputs import Column, File, given, shown
+from .inputs import Column, File, given, write
 
 
 def summarize(
@@ -35,8 +34,6 @@ def summarize(
         found = loaded.summaries(texts, beams=beams, length_penalty=length_penalty, max_tokens=max_tokens)
         pairs = [{"text": one, "summary": other} for one, other in zip(texts, found, strict=True)]
 
-        def show() -> None:
-            for pair in pairs:
-                sys.stdout.write(shown(pair["summary"], file is not None) + "\n")
-
-        answer.give({"summaries": pairs}, show)
+        answer.give(
+            {"summaries": pairs}, lambda: write((pair["summary"] for pair in pairs), file is not None)
+        )

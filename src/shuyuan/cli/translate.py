@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from .frame import AsJson, Debug, Folder, Key, Variant, frame
-from .inputs import Column, File, given, shown
+from .inputs import Column, File, given, write
 
 
 def translate(
@@ -38,8 +37,7 @@ def translate(
         )
         pairs = [{"text": one, "translation": other} for one, other in zip(texts, found, strict=True)]
 
-        def show() -> None:
-            for pair in pairs:
-                sys.stdout.write(shown(pair["translation"], file is not None) + "\n")
-
-        answer.give({"to": to, "translations": pairs}, show)
+        answer.give(
+            {"to": to, "translations": pairs},
+            lambda: write((pair["translation"] for pair in pairs), file is not None),
+        )

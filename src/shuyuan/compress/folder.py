@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models import inner_matrices, load_network, pack, save_compressed
+from ..models import AnyNetwork, inner_matrices, pack, save_compressed
 from ..models.packed import Arrays, Kind
 from ..runs import variant_folder
 from ..vault import Store
@@ -15,7 +15,9 @@ from .variant import Variant
 SMALLEST = 1024  # weights that are worth rounding; a matrix of fewer stays as it is
 
 
-def compress(store: Store, variant: Variant, tokenizer_json: str | None, card: str) -> None:
+def compress(
+    store: Store, model: AnyNetwork, variant: Variant, tokenizer_json: str | None, card: str
+) -> None:
     """Writes a variant of the trained model beside it; the folder appears whole or not at all.
 
     Vectors stay as they are: they are few. The embedding and the head, which errors pass unhindered, are never pruned, and
@@ -23,14 +25,14 @@ def compress(store: Store, variant: Variant, tokenizer_json: str | None, card: s
 
     Args:
         store: the run's files.
+        model: the trained model, which stays as it is.
         variant: what to do.
         tokenizer_json: the content of tokenizer.json; None for a model that reads images.
         card: the model card of the variant.
 
     Raises:
-        ShuyuanError: the model is damaged, or has weights that are not finite.
+        ShuyuanError: the model has weights that are not finite.
     """
-    model = load_network(store)
     inner = inner_matrices(model)
 
     def packed(name: str, weight: NDArray[np.float32]) -> tuple[Kind, Arrays]:

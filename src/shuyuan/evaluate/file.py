@@ -27,7 +27,7 @@ from ..tasks.measures import check_installed, interval, with_interval
 from ..tasks.packing import changed
 from ..tasks.prompted import Case, case_of
 from ..vault import Store
-from .predictions import by_length, judged
+from .predictions import SHOWN, SHOWN_CHARS, by_length, judged
 
 LIMIT = 500  # records of a file that are scored, unless another number is asked for
 
@@ -181,9 +181,9 @@ def _of_labels(
     hits = (probabilities_NK.argmax(1) == right_N).astype(float)
     sure = probabilities_NK[np.arange(len(right_N)), right_N]
     worst = [
-        {"prompt": texts[place][:600], "answer": labels[int(probabilities_NK[place].argmax())],
+        {"prompt": texts[place][:SHOWN_CHARS], "answer": labels[int(probabilities_NK[place].argmax())],
          "right": labels[int(right_N[place])], "score": float(sure[place])}
-        for place in np.argsort(sure, kind="stable")[:5].tolist() if not hits[place]
+        for place in np.argsort(sure, kind="stable")[:SHOWN].tolist() if not hits[place]
     ]  # fmt: skip
     lengths = [len(words(text)) for text in texts]
     return {
@@ -219,9 +219,10 @@ def _of_texts(
     bits = [loss / np.log(2) / size for loss, size in zip(losses, sizes, strict=True)]
     scores = task.metrics(sum(losses) / sum(tokens), sum(tokens), sum(sizes))
     scores |= with_interval("bits_per_byte_of_a_record", interval(bits))
-    order = np.argsort(bits, kind="stable")[::-1][:5].tolist()
+    order = np.argsort(bits, kind="stable")[::-1][:SHOWN].tolist()
     worst = [
-        {"prompt": texts[place][:600], "answer": "", "right": "", "score": bits[place]} for place in order
+        {"prompt": texts[place][:SHOWN_CHARS], "answer": "", "right": "", "score": bits[place]}
+        for place in order
     ]
     slices = by_length([len(words(text)) for text in texts], bits)
     return {"scores": scores, "measure": "bits_per_byte", "slices": slices, "worst": worst}

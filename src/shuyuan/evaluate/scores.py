@@ -79,7 +79,8 @@ def _score(
     """({"SPLIT.METRIC": value}, what stands behind them, samples) of one variant; how it writes is looked at in the original alone."""
     if manifest.labels:
         metrics, details = score_labels(recipe, store, manifest, model, progress)
-        return metrics, details, label_samples(recipe, store, manifest, model)
+        samples = label_samples(recipe, store, manifest, model) if is_original else []
+        return metrics, details, samples
     metrics = _score_tokens(recipe, store, manifest, model, progress, beside=is_original)
     if manifest.prompted:
         found, details, samples = score_answers(recipe, store, manifest, model, progress)

@@ -142,7 +142,7 @@ def _use(recipe: Recipe) -> str:
     if recipe.images:
         return (
             f"## How to load it\n\n{export}"
-            "With Shuyuan:\n\n```bash\nshuyuan classify RUN PICTURE\n```\n\n"
+            f"With Shuyuan:\n\n```bash\n{_command(recipe)}\n```\n\n"
             "As a plain module of PyTorch, which reads pixels of 0 to 255, uint8 (images, channels, height, width):\n\n"
             "```python\n"
             "from shuyuan.models import hub\n\n"
@@ -150,10 +150,7 @@ def _use(recipe: Recipe) -> str:
         )
     labels = _has_labels(recipe)
     auto = "AutoModelForSequenceClassification" if labels else "AutoModelForCausalLM"
-    verb, more = task_named(recipe.task).command
-    text = "Once upon a time" if verb == "generate" else "A text"
-    command = f'shuyuan {verb} RUN "{text}"{more}'
-    with_shuyuan = f"## How to load it\n\n{export}With Shuyuan:\n\n```bash\n{command}\n```\n\n"
+    with_shuyuan = f"## How to load it\n\n{export}With Shuyuan:\n\n```bash\n{_command(recipe)}\n```\n\n"
     if recipe.model.family == "rnn":
         ids = "token ids + 1, and 0 where no token is" if labels else "token ids"
         return (
@@ -169,6 +166,13 @@ def _use(recipe: Recipe) -> str:
     )
 
 
+def _command(recipe: Recipe) -> str:
+    """How a run of the task is asked."""
+    verb, more = task_named(recipe.task).command
+    text = '"Once upon a time"' if verb == "generate" else "PICTURE" if recipe.images else '"A text"'
+    return f"shuyuan {verb} RUN {text}{more}"
+
+
 def _smaller(recipe: Recipe, variant: Variant) -> str:
     """What was done to the weights, and how they are used then."""
     done = []
@@ -179,11 +183,10 @@ def _smaller(recipe: Recipe, variant: Variant) -> str:
     if variant.bits < 32:
         wide = ", of embedding and head to 8" if variant.bits < 8 else ""
         done.append(f"the weights of matrices were rounded to {variant.bits} bits{wide}")
-    verb = "classify" if _has_labels(recipe) else "generate"
     return (
         f"## How it was made smaller\n\nFrom the trained model, without a look at any record: {'; '.join(done)}. "
         "It takes fewer bytes where it is stored; when it is loaded it becomes float32 again, and is as fast as the original.\n\n"
-        f"## How to load it\n\nWith Shuyuan alone:\n\n```bash\nshuyuan {verb} RUN --variant {variant.name} …\n```"
+        f"## How to load it\n\nWith Shuyuan alone:\n\n```bash\n{_command(recipe)} --variant {variant.name}\n```"
     )
 
 

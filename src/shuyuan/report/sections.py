@@ -193,7 +193,8 @@ def variant_table(facts: Facts) -> dict[str, Any]:
         more = wording.UNKNOWN if loss is None or not whole else f"{100 * (loss / whole - 1):+.1f} %"
         accuracy = [wording.percent(accuracies[name])] if labelled else []
         rows.append([name, wording.size(size), share, told, more, *accuracy])
-    return {"headings": ["Loss", "Change", *(["Accuracy"] if labelled else [])], "rows": rows}
+    headings = ["Variant", "Size", "Of the original", "Loss", "Change", *(["Accuracy"] if labelled else [])]
+    return {"headings": headings, "rows": rows}
 
 
 def answer_lines(scores: Mapping[str, float], split: str = "validation") -> list[tuple[str, str]]:

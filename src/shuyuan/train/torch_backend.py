@@ -45,9 +45,10 @@ class TorchBackend(StepByStep):
     """
 
     def __init__(self, model: Any, train: Train, hardware: machines.Hardware) -> None:
-        if train.precision == "auto" or train.micro_batch == "auto" or train.optimizer == "auto":
+        if train.precision == "auto" or train.micro_batch == "auto":
             raise ValueError("the recipe is not resolved")
-        assert train.weight_decay != "auto"  # resolved together with the optimizer
+        if train.optimizer == "auto" or train.weight_decay == "auto":
+            raise ValueError("the recipe is not resolved")
         self.device: str = hardware.device
         self.model: nn.Module = model.to(self.device)
         self.parameters = sum(
