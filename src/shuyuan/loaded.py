@@ -15,7 +15,7 @@ from .pipeline import look, manifest_of
 from .progress import Progress
 from .retrieval import Span
 from .runs import ORIGINAL, not_trained, variant_folder, variants_in
-from .tasks import Answer, Chat, Prompted, QuestionAnswering, Summarization, Translation
+from .tasks import Answer, Chat, Mixed, Prompted, QuestionAnswering, Summarization, Translation, under
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,6 +79,25 @@ class LoadedRun:
         """The continuation as one string; the same seed gives the same text."""
         return "".join(self.stream(prompt, **settings))
 
+    def write(self, title: str, **settings: Any) -> str:
+        """A text to a title; settings as in `inference.Engine.generate`.
+
+        Raises:
+            RunError: the run's records have no titles.
+        """
+        return self.generate(self.under(title), **settings)
+
+    def under(self, title: str) -> str:
+        """What the run's texts with that title begin with: the prompt for the text to it."""
+        if self.recipe.data.title is None:
+            raise RunError(
+                "run.no-titles",
+                "The run learned texts without titles.",
+                where="data.title",
+                mend="Train one with the column of the titles as data.title; or give the beginning of a text.",
+            )
+        return under(title)
+
     def generate_all(self, prompts: Sequence[str], **settings: Any) -> list[str]:
         """The continuation of each text; the n-th, counted from 0, has the seed `seed` + n."""
         progress = self._progress or Progress()
@@ -91,9 +110,10 @@ class LoadedRun:
         return Predictor(self._model, self._tokenizer, self.task, self._progress)
 
     def _as(self, kind: type[Asked]) -> Asked:
-        """The run's task, which must be of that kind."""
-        if isinstance(self.task, kind):
-            return self.task
+        """The run's task, or that part of it, which must be of that kind."""
+        task = self.task.part(kind.name) if isinstance(self.task, Mixed) else self.task
+        if isinstance(task, kind):
+            return task
         raise RunError(
             "run.other-task",
             f"The run is for {self.recipe.task}, not for {kind.name}.",
@@ -206,6 +226,20 @@ class LoadedRun:
     def chat(self, messages: Sequence[dict[str, str]], **settings: Any) -> str:
         """The next reply of a chat as one string; arguments as of `reply`."""
         return self._as(Chat).parse("".join(self.reply(messages, **settings)))
+
+    def replies(
+        self, chats: Sequence[Sequence[dict[str, str]]], *, max_tokens: int = 256, **settings: Any
+    ) -> list[str]:
+        """The next reply of each chat; many are computed at once, and the n-th, counted from 0, has the seed `seed` + n."""
+        prompts = [self._as(Chat).prompt(messages) for messages in chats]
+        progress = self._progress or Progress()
+        with progress.stage("reply", len(prompts), "chats") as stage:
+            return self._predictor.answers(
+                prompts,
+                max_tokens=max_tokens,
+                done=lambda _: stage.advance(),
+                **{"temperature": 0.8, **settings},
+            )
 
     def classify(self, records: Sequence[str | Path | NDArray[Any]]) -> Iterator[dict[str, float]]:
         """For each record the probability of every label, the likeliest first.

@@ -44,7 +44,7 @@ RNN_SHAPE = (
 # The columns that each task reads, as keys of [data], and those that are filled in where they are left out. The text of a task
 # that continues texts, or tells their labels, has a default of its own.
 TASK_FIELDS: dict[str, dict[str, str | None]] = {
-    "generation": {},
+    "generation": {"title": None},
     "sentiment": {"label": "label"},
     "classification": {"label": "label"},
     "summarization": {"summary": "summary"},
@@ -54,7 +54,11 @@ TASK_FIELDS: dict[str, dict[str, str | None]] = {
 }
 WITHOUT_TEXT = ("translation", "question-answering", "chat")  # they read no column `text`
 LABELLED_TASKS = ("sentiment", "classification")
-PROMPTED_TASKS = ("summarization", *WITHOUT_TEXT)
+MIXABLE_TASKS = ("summarization", *WITHOUT_TEXT)
+PROMPTED_TASKS = ("mixed", *MIXABLE_TASKS)
+TASK_FIELDS["mixed"] = dict(
+    [("task", "task"), *(pair for task in MIXABLE_TASKS for pair in TASK_FIELDS[task].items())]
+)
 LANGUAGE = r"[a-z]{2,3}(-[A-Za-z]{2,8})?"
 DATA_SET_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 IMAGE_FAMILIES = ("cnn",)
@@ -127,6 +131,11 @@ class Data(Section):
         description="The column (or JSON field) that holds the text of a record. A number counts the columns of a table without a "
         'header: "1" is the first; so for all columns.',
     )
+    title: str | None = Field(
+        None,
+        description="The column of the title that stands over each text, for generation: `shuyuan generate --title` then writes a text "
+        "to a title. Left out: texts have none.",
+    )
     summary: str | None = Field(
         None, description="The column of the summary, for summarization. Left out there: summary."
     )
@@ -152,6 +161,11 @@ class Data(Section):
         None,
         description="The column of the answer, for question answering. Left out there: answer. Files in SQuAD's format need none of "
         "these.",
+    )
+    task: str | None = Field(
+        None,
+        description="The column that names the task of each record, for mixed tasks; the other columns are those of the tasks. Left out "
+        "there: task.",
     )
     messages: str | None = Field(
         None,
@@ -666,12 +680,14 @@ class Recipe(Section):
         "translation",
         "question-answering",
         "summarization",
+        "mixed",
         "sentiment",
         "classification",
     ] = Field(
         "generation",
         description="What the model is for: continuing texts (generation), replying (chat), translation, question answering, "
-        "summarization, or telling the label of a text (sentiment, classification) or of an image (classification).",
+        "summarization, several of the last four (mixed), or telling the label of a text (sentiment, classification) or of an image "
+        "(classification).",
     )
     seed: int = Field(1, ge=0, lt=2**63, description="Start of every random choice.")
     data: Data = Field(description=Data.__doc__)

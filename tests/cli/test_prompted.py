@@ -14,6 +14,7 @@ from shuyuan import pipeline
 from shuyuan.errors import RunError
 from shuyuan.loaded import LoadedRun
 from shuyuan.tasks import Answer
+from tests.models.hub_folders import written
 from tests.runs import Outcome, shuyuan
 
 MODEL = {"layers": 1, "width": 32, "heads": 2, "hidden": 64, "context": 96}
@@ -299,3 +300,83 @@ def test_the_ready_recipes_take_their_file_from_the_current_folder(
     told = done("run", name, *changes, "--json").json
     assert (told["status"], told["task"]) == ("complete", name)
     assert told["scores"][name]["original"]["validation.answers"] > 0
+
+
+def test_one_run_for_several_tasks(tmp_path: Path) -> None:
+    file = tmp_path / "mixed.jsonl"
+    rows = [{"task": task} | row for task in ROWS for row in ROWS[task]]
+    file.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+    data = {"source": str(file), "duplicates": "keep", "validation": 0.2}
+    run = tmp_path / "run"
+    pipeline.run({"task": "mixed", "data": data, "model": dict(MODEL), "train": dict(TRAIN)}, out=run)
+    scores = shuyuan("info", run, "--json").json["scores"]["mixed"]["original"]
+    names = ("translation_bleu_en_zh", "summarization_rouge_l", "question_answering_f1", "chat_chrf")
+    for name in names:
+        assert f"validation.{name}" in scores and f"validation.baseline_simple_{name}" in scores
+    page = (run / "report.html").read_text()
+    assert "question answering: F1" in page and "translation: BLEU" in page
+    few = ("--max-tokens", "4", "--json")
+    assert done("translate", run, "number 7", "--to", "zh", *few).json["translations"]
+    assert done("summarize", run, "A text.", *few).json["summaries"]
+    assert "answer" in done("answer", run, "What is 3?", *few).json
+    assert "reply" in done("chat", run, "3?", *few).json
+    assert shuyuan("generate", run, "3", "--title").status == 1
+    (tmp_path / "own.jsonl").write_text(json.dumps(ROWS["summarization"][0]))
+    own = done("evaluate", run, "--data", tmp_path / "own.jsonl", "--task", "summarization", "--json").json
+    assert own["task"] == "summarization" and 0 <= own["scores"]["rouge_l"] <= 1
+    done("evaluate", run, "--data", file, "--limit", "8", "--json")
+
+
+def test_replies_to_many_messages_of_a_file(runs: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "asked.csv").write_text("question\n3?\n4?\n5?\n")
+    asked = (
+        "--input",
+        tmp_path / "asked.csv",
+        "--column",
+        "question",
+        "--max-tokens",
+        "6",
+        "--system",
+        "Be brief.",
+    )
+    told = done("chat", runs["chat"], *asked, "--temperature", "0", "--json").json["replies"]
+    assert [each["message"] for each in told] == ["3?", "4?", "5?"]
+    for each in told:
+        messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": each["message"]}]
+        assert library.load(runs["chat"]).chat(messages, max_tokens=6, temperature=0.0) == each["reply"]
+    lines = done("chat", runs["chat"], *asked, "--temperature", "0").stdout.splitlines()
+    assert len(lines) == 3
+    assert shuyuan("chat", runs["chat"], "hi", *asked).status == 1
+
+
+def test_a_model_that_talks_already_is_tuned_by_the_ready_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("peft")
+    written("qwen3", tmp_path / "model")
+    (tmp_path / "model/chat_template.jinja").write_text(
+        "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{{ eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    special = json.loads((tmp_path / "model/tokenizer.json").read_text())["added_tokens"][0]["content"]
+    (tmp_path / "model/tokenizer_config.json").write_text(json.dumps({"eos_token": special}))
+    monkeypatch.chdir(tmp_path)
+    Path("chat.jsonl").write_text("\n".join(map(json.dumps, ROWS["chat"])))
+    small = ("--set", "model.context=64", "--set", "train.budget=2 steps", "--set", "data.validation=0.2")
+    told = done("run", "instruct", *small, "--json").json
+    assert (told["status"], told["task"]) == ("complete", "chat")
+    done("chat", "runs/instruct", "3?", "--max-tokens", "4")
+
+
+def test_a_text_is_written_to_a_title(tmp_path: Path) -> None:
+    rows = [{"head": f"On {n}", "text": f"A text on {n}. It goes on."} for n in range(60)]
+    (tmp_path / "texts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = {"source": str(tmp_path / "texts.jsonl"), "title": "head", "duplicates": "keep"}
+    run = tmp_path / "run"
+    pipeline.run({"data": data, "model": dict(MODEL), "train": dict(TRAIN)}, out=run)
+    told = done("generate", run, "On 7", "--title", "--max-tokens", "8", "--json").json
+    assert told["prompt"] == "On 7\n\n"
+    assert library.load(run).write("On 7", max_tokens=8, seed=1) == told["text"]
+    (tmp_path / "heads.txt").write_text("On 7\nOn 8\n")
+    many = done("generate", run, "--input", tmp_path / "heads.txt", "--title", "--max-tokens", "8", "--json")
+    assert [each["prompt"] for each in many.json["texts"]] == ["On 7\n\n", "On 8\n\n"]

@@ -232,7 +232,9 @@ def test_rows_of_a_split(tmp_path: Path) -> None:
     ]
     assert sorted(found) == sorted(expected)
     assert train.text_bytes == sum(len(f"number {n}数字{n}".encode()) for n in numbers)
-    assert train.longest == max(len(f"number {n}".encode()) + len(f"数字{n}".encode()) + 10 for n in numbers)
+    inputs = [len(f"number {n}".encode()) + len(f"数字{n}".encode()) + 9 for n in numbers]
+    assert train.widths == [0, 2 * sum(16 < each <= 32 for each in inputs)]
+    assert sum(train.widths) == train.rows
 
 
 def test_a_batch_is_pure_and_every_row_comes_once_an_epoch(tmp_path: Path) -> None:
@@ -362,7 +364,7 @@ def test_a_learned_vocabulary_knows_the_words_of_the_task(tmp_path: Path, kind: 
     manifest, store = made(tmp_path, translation(pairs(tmp_path), tokenizer=tokens))
     tokenizer = load_tokenizer(store)
     assert len(tokenizer.encode_markup("en>zh: ")) <= 7
-    assert manifest.splits["train"].longest < 40
+    assert len(manifest.splits["train"].widths) <= 3
 
 
 def test_columns_by_number_in_a_table_without_a_header(tmp_path: Path) -> None:

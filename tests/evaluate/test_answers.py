@@ -87,7 +87,7 @@ def test_scores_of_a_run_stand_beside_baselines_and_in_a_file_of_their_own(runs:
 
 
 def test_a_large_model_answers_fewer_prompts() -> None:
-    split = Split(1000, 1000, 90_000, 1, [], rows=1000, learned=50_000, longest=99)
+    split = Split(1000, 1000, 90_000, 1, [], rows=1000, learned=50_000)
     assert [prompts_to_answer(size, split) for size in (2_000_000, 600_000_000, 7_000_000_000)] == [
         200,
         66,

@@ -106,7 +106,9 @@ def test_accumulation_keeps_the_gradients_beside_the_activations() -> None:
     config = shape(context=512, layers=8)
     once, twice = (
         peak_memory(
-            make_recipe(train={"batch_size": size, "micro_batch": 8, "precision": "fp32"}),
+            make_recipe(
+                model={"context": 512}, train={"batch_size": size, "micro_batch": 8, "precision": "fp32"}
+            ),
             config,
             CPU,
             make_manifest(0),
@@ -120,13 +122,16 @@ def test_accumulation_keeps_the_gradients_beside_the_activations() -> None:
 def test_logits_and_their_gradient_or_the_heads_are_counted() -> None:
     config = shape(vocab_size=32_000)
     for batch, counted in ((16, 2 * 16 * 128 * 32_000 * 2), (1, 128 * 32_000 * 2 + 32_000 * 64 * 6)):
-        recipe = make_recipe(train={"batch_size": 2 * batch, "micro_batch": batch, "precision": "bf16"})
+        train = {"batch_size": 2 * batch, "micro_batch": batch, "precision": "bf16"}
+        recipe = make_recipe(model={"context": 128}, train=train)
         assert peak_memory(recipe, config, CPU, make_manifest(0)).items["logits and head"] == counted
 
 
 def test_a_large_model_on_few_tokens_peaks_at_its_update() -> None:
     config = shape(width=512, hidden=2048, head_dim=128, layers=8, context=16)
-    recipe = make_recipe(train={"batch_size": 1, "micro_batch": 1, "precision": "fp32"})
+    recipe = make_recipe(
+        model={"context": 16}, train={"batch_size": 1, "micro_batch": 1, "precision": "fp32"}
+    )
     found = peak_memory(recipe, config, CPU, make_manifest(0))
     assert found.items["gradients"] >= 4 * config.parameters
     assert "activations" not in found.items

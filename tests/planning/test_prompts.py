@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from shuyuan import planning
@@ -14,7 +16,16 @@ from shuyuan.hardware import Hardware, detect
 from shuyuan.planning.estimate import estimated_manifest
 from shuyuan.progress import Progress
 from shuyuan.recipe import Budget, Recipe, from_table
-from shuyuan.train.resolve import choose_batch, fill_in, made_up, row_width, steps_of, validation_windows
+from shuyuan.train.micro_batches import micro_batches
+from shuyuan.train.resolve import (
+    choose_batch,
+    fill_in,
+    made_up,
+    row_width,
+    steps_of,
+    typical_parts,
+    validation_windows,
+)
 from shuyuan.vault import OpenStore
 
 
@@ -37,7 +48,9 @@ def test_the_guess_is_what_preparation_makes(tmp_path: Path) -> None:
     guess = estimated_manifest(recipe)[0].splits["train"]
     made = prepare(recipe, OpenStore(tmp_path / "run"), Progress()).splits["train"]
     assert guess.rows == pytest.approx(made.rows, rel=0.1)
-    assert guess.longest == pytest.approx(made.longest, rel=0.3)
+    assert guess.learned == pytest.approx(made.learned, rel=0.3)
+    assert sum(guess.widths) == pytest.approx(sum(made.widths), rel=0.1)
+    assert abs(len(guess.widths) - len(made.widths)) <= 1
     assert guess.tokens == pytest.approx(made.tokens, rel=0.3)
 
 
@@ -47,7 +60,7 @@ def test_the_rest_of_a_long_source_may_hold_longer_rows(
     monkeypatch.setattr("shuyuan.planning.estimate.SAMPLE_PROMPTS", 500)
     recipe = recipe_of(tmp_path)
     guess = estimated_manifest(recipe)[0]
-    assert guess.splits["train"].longest == 0
+    assert guess.splits["train"].widths == []
     assert row_width(recipe, guess) == recipe.model.context
 
 
@@ -55,14 +68,12 @@ def test_batch_steps_and_width_follow_from_rows(tmp_path: Path, hardware: Hardwa
     recipe = recipe_of(tmp_path)
     manifest = prepare(recipe, OpenStore(tmp_path / "run"), Progress())
     train = manifest.splits["train"]
-    assert row_width(recipe, manifest) == -(-(train.longest - 1) // 16) * 16 < 64
+    assert row_width(recipe, manifest) == 16 * len(train.widths) < 64
     batch = choose_batch(recipe, manifest, hardware)
     assert batch == min(train.rows, round(2048 * train.rows / train.tokens))
     filled = fill_in(recipe, manifest, hardware)
     assert steps_of(Budget("epochs", 3), filled, manifest) == -(-3 * train.rows // batch)
     assert validation_windows(filled, manifest) == manifest.splits["validation"].rows
-    import numpy as np
-
     assert made_up(filled, manifest, 2, np.random.default_rng(0)).inputs_BT.shape == (
         2,
         row_width(recipe, manifest),
@@ -84,3 +95,26 @@ def test_short_rows_take_less_memory_and_time_than_the_context(tmp_path: Path, h
     short, wide = (planning.plan(each, hardware, None, None) for each in (recipe, long))
     assert short.parameters == wide.parameters
     assert short.seconds.expected < wide.seconds.expected / 2
+
+
+def test_rows_that_differ_in_length_are_planned_and_calibrated_as_they_are_computed(
+    tmp_path: Path, hardware: Hardware
+) -> None:
+    """Three rows of four are short: the parts of a step follow, and what is made up for the clock has the same shape."""
+    recipe = recipe_of(tmp_path, train={"batch_size": 40, "budget": "100 steps"})
+    manifest = prepare(recipe, OpenStore(tmp_path / "run"), Progress())
+    train = replace(manifest.splits["train"], widths=[0, 300, 0, 0, 0, 0, 0, 100], rows=400, learned=9600)
+    manifest = replace(manifest, splits=manifest.splits | {"train": train})
+    filled = fill_in(recipe, manifest, hardware)
+    parts = typical_parts(filled, manifest)
+    assert [(part.rows, part.width) for part in parts] == [(10, 128), (30, 32)]
+    assert sum(part.rows * part.targets for part in parts) == pytest.approx(40 * 9600 / 400, rel=0.01)
+    batch = made_up(filled, manifest, 40, np.random.default_rng(0))
+    made = [part.inputs_BT.shape for part in micro_batches(batch, 40)]
+    assert made == [(10, 128), (30, 32)]
+    assert (batch.targets_BT >= 0).sum() == pytest.approx(40 * 9600 / 400, rel=0.05)
+    wide = replace(train, widths=[0] * 7 + [400])
+    wider = replace(manifest, splits=manifest.splits | {"train": wide})
+    short, long = (planning.plan(filled, hardware, None, each) for each in (manifest, wider))
+    assert short.seconds.expected < long.seconds.expected
+    assert short.peak_bytes.expected < long.peak_bytes.expected

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .frame import AsJson, Debug, Folder, Key, Variant, frame
-from .inputs import given
+from .inputs import Column, File, given, write
 from .run import visible
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def chat(
         float | None, typer.Option(help="Choose among the likeliest tokens of this total share.")
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same replies.")] = 1,
+    file: File = None,
+    column: Column = "text",
     variant: Variant = "original",
     key: Key = None,
     as_json: AsJson = False,
@@ -41,8 +43,23 @@ def chat(
         from ..loaded import LoadedRun
 
         loaded = LoadedRun(run, key, answer.screen, variant)
-        settings = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
+        settings: dict[str, Any] = {
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "top_p": top_p,
+            "seed": seed,
+        }
         talk = [{"role": "system", "content": system}] if system else []
+        if file is not None:
+            messages = given(message, file, column)
+            replies = loaded.replies(
+                [[*talk, {"role": "user", "content": each}] for each in messages], **settings
+            )
+            pairs = [
+                {"message": message, "reply": reply} for message, reply in zip(messages, replies, strict=True)
+            ]
+            answer.give({"replies": pairs}, lambda: write([pair["reply"] for pair in pairs], many=True))
+            return
         if message is None and _at_a_terminal():
             _converse(loaded, talk, settings)
             return

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 def generate(
     run: Folder,
     prompt: Annotated[str | None, typer.Argument(help="The text to continue; - or left out: stdin.")] = None,
+    title: Annotated[
+        bool, typer.Option("--title", help="The text is a title: write what stands under it.")
+    ] = False,
     max_tokens: Annotated[int, typer.Option(help="Tokens at most.")] = 200,
     temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.8,
     top_k: Annotated[int | None, typer.Option(help="Choose among the k likeliest tokens.")] = None,
@@ -47,11 +50,15 @@ def generate(
             if prompt is not None:
                 raise two_inputs()
             loaded = LoadedRun(run, key, answer.screen, variant)
-            _continue_all(answer, loaded, column_of(file, column), settings)
+            prompts = column_of(file, column)
+            _continue_all(answer, loaded, [*map(loaded.under, prompts)] if title else prompts, settings)
             return
         if prompt is None or prompt == "-":
             prompt = sys.stdin.read().removesuffix("\n") if not sys.stdin.isatty() else ""
-        stream = LoadedRun(run, key, answer.screen, variant).stream(prompt, **settings)
+        loaded = LoadedRun(run, key, answer.screen, variant)
+        if title:
+            prompt = loaded.under(prompt)
+        stream = loaded.stream(prompt, **settings)
         if as_json:
             text = "".join(stream)
             answer.give({"prompt": prompt, "text": text, **settings}, lambda: None)

@@ -27,8 +27,8 @@ class Split:
     """One split: tokens include the end token of each record; text_bytes is UTF-8 after cleaning and masking.
 
     Of images, tokens is the number of records, since each has one target, and text_bytes is 0. Of tasks with prompts, text_bytes is
-    that of the answers, rows is the number of rows, learned that of the tokens that are learned in them, and longest the
-    tokens of the longest one; 0 elsewhere.
+    that of the answers, rows is the number of rows, learned that of the tokens that are learned in them, and widths are the
+    rows of up to WIDTHS inputs, of more up to twice as many, and so on; 0 and [] elsewhere.
     """
 
     records: int
@@ -38,7 +38,7 @@ class Split:
     shards: list[ShardFacts]
     rows: int = 0
     learned: int = 0
-    longest: int = 0
+    widths: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

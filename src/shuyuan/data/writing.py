@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -20,6 +21,7 @@ from .canaries import Canaries, as_records, make_canaries
 from .manifest import ShardFacts, Split
 from .masking import Masker
 from .prompts import Laid, laid_out
+from .rows import WIDTHS
 from .shards import SHARD_BYTES, token_type, write_image_shard, write_shard
 from .split import SPLITS, TRAIN
 from .survey import Survey
@@ -145,7 +147,8 @@ class PromptWriter(TextWriter):
         super().__init__(store, split, tokenizer)
         self._context = context
         self._roles: list[NDArray[np.uint8]] = []
-        self._rows = self._learned = self._longest = 0
+        self._rows = self._learned = 0
+        self._widths: Counter[int] = Counter()
         self.left_out = self.shortened = 0
 
     def add(
@@ -159,7 +162,7 @@ class PromptWriter(TextWriter):
         whole = [[row for row in record if row is not None] for record in laid]
         kept = [record for record, fit in zip(whole, fits, strict=True) if fit]
         answers = [record for record, fit in zip(records, fits, strict=True) if fit]
-        self._text_bytes += sum(map(_answer_bytes, answers))
+        self._text_bytes += sum(map(answer_bytes, answers))
         if kept:
             super().add(kept, owners[fits])
 
@@ -168,7 +171,7 @@ class PromptWriter(TextWriter):
         self._rows += len(rows)
         self.shortened += sum(row.shortened for row in rows)
         self._learned += sum(row.learned for row in rows)
-        self._longest = max(self._longest, *(len(row.ids) for row in rows))
+        self._widths.update(-(-(len(row.ids) - 1) // WIDTHS) for row in rows)
         self._lengths.append(np.array([sum(len(row.ids) for row in record) for record in contents]))
         self._roles.append(np.concatenate([np.array(row.roles, np.uint8) for row in rows]))
         return np.concatenate([np.array(row.ids, self._dtype) for row in rows])
@@ -179,10 +182,11 @@ class PromptWriter(TextWriter):
 
     def finish(self) -> Split:
         facts = super().finish()
-        return replace(facts, rows=self._rows, learned=self._learned, longest=self._longest)
+        widths = [self._widths[width] for width in range(1, max(self._widths, default=0) + 1)]
+        return replace(facts, rows=self._rows, learned=self._learned, widths=widths)
 
 
-def _answer_bytes(examples: list[Example]) -> int:
+def answer_bytes(examples: list[Example]) -> int:
     """Of what is learned of a record's own text, in UTF-8."""
     learned = (piece.text for each in examples for piece in each.pieces if piece.learn)
     return sum(len(text.encode()) for text in learned)

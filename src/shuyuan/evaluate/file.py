@@ -21,7 +21,7 @@ from ..progress import Progress
 from ..recipe import Recipe
 from ..recipe import from_table as recipe_of
 from ..runs import not_trained
-from ..tasks import Example, Prompted, Task
+from ..tasks import Example, Mixed, Prompted, Task
 from ..tasks.languages import words
 from ..tasks.measures import check_installed, interval, with_interval
 from ..tasks.packing import changed
@@ -64,7 +64,7 @@ def evaluate_file(
     if not store.exists("model"):
         raise not_trained(store.path)
     asked = _asked(recipe, Path(file).absolute(), task or recipe.task, dict(columns or {}))
-    chosen = load_task(asked, store if asked.task == recipe.task else None)
+    chosen = _chosen(recipe, asked, store)
     check_installed(chosen)
     skipped = Skipped()
     records = _records(asked, chosen, skipped, limit)
@@ -88,6 +88,13 @@ def evaluate_file(
         found = _of_texts(recipe, chosen, records, model, tokenizer, progress)
     about = {"task": asked.task, "file": str(file), "records": len(records), "skipped": dict(skipped)}
     return about | found
+
+
+def _chosen(recipe: Recipe, asked: Recipe, store: Store) -> Task:
+    """The task as the run fixes it, also where it is one of several; else as any run would."""
+    own = load_task(recipe, store)
+    part = own.part(asked.task) if isinstance(own, Mixed) else None
+    return part or (own if asked.task == recipe.task else load_task(asked))
 
 
 Record = tuple[Example, list[str]]  # and all right answers

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import ShuyuanError
 from .config import TransformerConfig
-from .functions import attend_causal, cross_entropy, rms_norm, rotary_tables, rotate
+from .functions import LEARN_NOTHING, attend_causal, cross_entropy, rms_norm, rotary_tables, rotate
 
 if TYPE_CHECKING:
     from .cache import Cache
@@ -87,7 +87,12 @@ class Transformer(nn.Module):
         Returns:
             A float32 scalar; divide it by the number of learned targets for the mean.
         """
-        return self.losses(tokens_BT, targets_BT).sum()
+        learned_BT = targets_BT != LEARN_NOTHING
+        if learned_BT.all():
+            return self.losses(tokens_BT, targets_BT).sum()
+        # The head is the larger half of a small model: prompts need none of its logits.
+        logits_NV = self.lm_head(self.model(tokens_BT)[learned_BT])
+        return cross_entropy(logits_NV, targets_BT[learned_BT]).sum()
 
     def losses(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """The cross entropy, in nats, of each target: float32 (B, T), zero where the target is -100."""

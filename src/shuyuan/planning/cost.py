@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from ..errors import RecipeError
-from ..models import ImageConfig, RnnConfig, TransformerConfig, config_for, in_block
+from ..models import HubConfig, ImageConfig, RnnConfig, TransformerConfig, config_for, in_block
 from ..recipe import Lora, Model, Train
+from ..train.resolve import Part
 
 MOST_PARAMETERS = 10**14  # a hundred times the largest models; beyond it is a slip of the finger
 NEWTON_SCHULZ_ITERATIONS = 5
@@ -85,6 +86,12 @@ def train_flops_per_token(config: TransformerConfig) -> int:
 def attention_flops_per_token(config: TransformerConfig) -> int:
     """The part of them that is attention: scores, and the sum of the values, forward and backward."""
     return 6 * config.layers * config.heads * 2 * config.head_dim * config.context
+
+
+def computed_logits(part: Part, config: TransformerConfig) -> int:
+    """How many logits are computed for some rows; models of transformers compute those of every token, learned or not."""
+    each = part.width if isinstance(config, HubConfig) and not config.labels else part.targets
+    return round(part.rows * each * config.head[1])
 
 
 def muon_flops(config: TransformerConfig | ImageConfig) -> int:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 from ..data import ImageFacts, Manifest
 from ..data.manifest import Split, TokenizerFacts
 from ..data.records import open_records
+from ..data.rows import WIDTHS
 from ..data.sources import Skipped, Source, Wanted, WantedImages, open_source
 from ..data.tokenizer import given_tokenizer
+from ..data.writing import answer_bytes
 from ..recipe import Data, Recipe
 from ..tasks import task_named
 from ..tasks.packing import all_words, unpacked
@@ -33,7 +36,8 @@ class Sample:
         read_bytes: of the source, that were read for them.
         total_bytes: of the source.
         rows: of records with prompts.
-        longest: bytes of the longest of them; 0 where not all were read.
+        learned_bytes: of their answers.
+        lengths: bytes of the rows of each record that has prompts, together; none where not all were read.
     """
 
     texts: list[str]
@@ -41,7 +45,8 @@ class Sample:
     read_bytes: int
     total_bytes: int
     rows: int = 0
-    longest: int = 0
+    learned_bytes: int = 0
+    lengths: tuple[int, ...] = ()
 
     @property
     def scale(self) -> float:
@@ -72,7 +77,7 @@ def estimated_manifest(recipe: Recipe) -> tuple[Manifest, list[str]]:
     text_bytes = sample.text_bytes * sample.scale
     records, rows = len(sample.texts) * sample.scale, sample.rows * sample.scale
     each = max(1.0, sample.rows / max(1, len(sample.texts)))  # rows of a record
-    longest = math.ceil(sample.longest / each / text_bytes_per_token)
+    lengths = [length / each / text_bytes_per_token for length in sample.lengths]
     splits = {
         name: Split(
             records=math.ceil(records * share),
@@ -81,7 +86,8 @@ def estimated_manifest(recipe: Recipe) -> tuple[Manifest, list[str]]:
             text_bytes=math.ceil(text_bytes * share),
             shards=[],
             rows=math.ceil(rows * share),
-            longest=longest,
+            learned=math.ceil((sample.learned_bytes * sample.scale / text_bytes_per_token + rows) * share),
+            widths=_widths(lengths, rows * share),
         )
         for name, share in _shares(recipe.data).items()
     }
@@ -169,21 +175,31 @@ def take_sample(recipe: Recipe) -> Sample:
 
 def _sample_of_prompts(recipe: Recipe) -> Sample:
     records = open_records(recipe)
-    texts, rows, room = [], 0, SAMPLE_PROMPTS
+    texts, rows, learned_bytes, room = [], 0, 0, SAMPLE_PROMPTS
     each = records.each(Skipped())  # held until the position is read
     for record in each:
         content = str(record.content)
-        rows += len(unpacked(content))
+        examples = unpacked(content)
+        rows += len(examples)
+        learned_bytes += answer_bytes(examples)
         texts.append("".join(all_words(content)))
         room -= len(texts[-1])
         if room <= 0:
             break
     read_bytes = records.position
     text_bytes = sum(len(text.encode("utf-8", "replace")) for text in texts)
-    longest = 0
+    lengths: tuple[int, ...] = ()
     if room > 0:  # the source was read whole; the rest of a longer one may hold longer rows
-        longest = max((len(text.encode("utf-8", "replace")) for text in texts), default=0)
-    return Sample(texts, text_bytes, read_bytes, records.total_bytes or read_bytes, rows, longest)
+        lengths = tuple(len(text.encode("utf-8", "replace")) for text in texts)
+    total_bytes = records.total_bytes or read_bytes
+    return Sample(texts, text_bytes, read_bytes, total_bytes, rows, learned_bytes, lengths)
+
+
+def _widths(tokens: list[float], rows: float) -> list[int]:
+    """Rows of each width, as a split's `widths`, if their lengths are spread as those of some records."""
+    count = Counter(max(1, math.ceil(each / WIDTHS)) for each in tokens)
+    share = rows / max(1, len(tokens))
+    return [math.ceil(count[width] * share) for width in range(1, max(count, default=0) + 1)]
 
 
 def _shares(data: Data, beside: float = 0.1) -> dict[str, float]:

@@ -10,7 +10,7 @@ tensor, and what the allocator holds beyond the tensors that live.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from ..data import Manifest
 from ..data.batches import CACHED_BYTES
@@ -19,8 +19,15 @@ from ..models import HubConfig, ImageConfig, RnnConfig, TransformerConfig
 from ..privacy.cost import prefers_dense
 from ..recipe import Recipe
 from ..tasks import task_named
+from ..train.resolve import Part, typical_parts
 from . import images, rnn
-from .cost import block_matrices, block_matrix_parameters, learned_parameters, optimizer_bytes
+from .cost import (
+    block_matrices,
+    block_matrix_parameters,
+    computed_logits,
+    learned_parameters,
+    optimizer_bytes,
+)
 from .preparation import ACCOUNTANT_BYTES, DIGITS_BYTES, LOADED_BYTES, TORCH_BYTES, preparation_items
 
 MIB = 2**20
@@ -117,7 +124,7 @@ def _of_training(
         "weights": 4 * config.parameters,
         "optimizer": optimizer_bytes(config, recipe.train),
     }
-    moments, passing = _of_a_step(recipe, config, hardware.device)
+    moments, passing = _of_a_step(recipe, config, hardware.device, manifest)
     each = [(held or dict)(states | parts) for parts in moments]
     items = max(each, key=lambda parts: sum(parts.values()))
     if held is not None:
@@ -153,7 +160,7 @@ def _of_recurrent_training(recipe: Recipe, config: RnnConfig, manifest: Manifest
 
 
 def _of_a_step(
-    recipe: Recipe, config: TransformerConfig | ImageConfig, device: str
+    recipe: Recipe, config: TransformerConfig | ImageConfig, device: str, manifest: Manifest
 ) -> tuple[list[dict[str, int]], int]:
     """The parts that a step adds at the moments that may be its fullest, and the bytes that it takes and gives back over and over.
 
@@ -162,11 +169,11 @@ def _of_a_step(
     """
     if isinstance(config, ImageConfig):
         return _of_a_step_on_images(recipe, config)
-    precision, micro_batch = _filled(recipe)
-    kept = activation_bytes(config, precision, micro_batch, device)
+    precision, _ = _filled(recipe)
+    parts = typical_parts(recipe, manifest)
+    kept, logits = max((_of_a_part(part, config, precision, device) for part in parts), key=sum)
     copies = 0 if precision == "fp32" else half_weight_bytes(config)
-    predictions, outputs = config.head
-    logits = micro_batch * predictions * outputs * _size(precision)
+    outputs = config.head[1]
     gradients = 4 * learned_parameters(config, recipe.train.lora)
     frozen = recipe.train.lora is not None
     embedding = 0 if frozen else config.vocab_size * config.width
@@ -177,7 +184,7 @@ def _of_a_step(
         "logits and head": logits + max(logits, head_gradient),
         "half-precision weights": copies,
     }
-    if recipe.train.batch_size != micro_batch:  # earlier micro batches have left their gradients
+    if len(parts) > 1:  # earlier micro batches have left their gradients
         at_loss["gradients"] = gradients
     at_update = {"gradients": gradients + 4 * embedding}
     passing = kept + copies + 2 * logits + gradients
@@ -188,6 +195,13 @@ def _of_a_step(
             "gradients of units"
         ]  # in parts of several heights, which leave gaps of several sizes
     return [at_loss, at_update], passing
+
+
+def _of_a_part(part: Part, config: TransformerConfig, precision: Precision, device: str) -> tuple[int, int]:
+    """(activations, logits) of rows that are computed at once."""
+    as_wide = replace(config, context=part.width)
+    logits = computed_logits(part, config) * _size(precision)
+    return activation_bytes(as_wide, precision, part.rows, device), logits
 
 
 def _of_a_step_on_images(recipe: Recipe, config: ImageConfig) -> tuple[list[dict[str, int]], int]:

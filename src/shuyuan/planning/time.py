@@ -6,19 +6,22 @@ contexts 64 to 1024, bf16 and fp32, AdamW and Muon) on one core with AVX512-BF16
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..data import Manifest
 from ..hardware import Hardware, Precision, Rates, choose_precision
 from ..models import ImageConfig, RnnConfig, TransformerConfig
 from ..recipe import Recipe
-from ..train.resolve import SEALING_BYTES_PER_SECOND, Costs, validation_windows
+from ..train.resolve import SEALING_BYTES_PER_SECOND, Costs, Part, typical_parts, validation_windows
 from . import images
 from .cost import (
     attention_flops_per_token,
     block_matrices,
+    block_matrix_parameters,
+    computed_logits,
     learned_parameters,
     muon_flops,
     optimizer_bytes,
-    train_flops_per_token,
 )
 from .memory import activation_bytes, by_products
 from .rnn import costs as recurrent_costs
@@ -63,7 +66,14 @@ def predicted_costs(
     train = recipe.train
     batch_size, micro_batch = train.batch_size, train.micro_batch
     assert batch_size != "auto" and micro_batch != "auto"  # resolve.fill_in came first
-    part = _micro_batch_seconds(recipe, config, hardware, rates)
+    if isinstance(config, ImageConfig):
+        part = images.micro_batch_seconds(
+            config, precision_of(recipe), micro_batch, rates, private=recipe.privacy is not None
+        )
+        computing = batch_size // micro_batch * part
+    else:
+        parts = typical_parts(recipe, manifest)
+        computing = sum(_part_seconds(part, recipe, config, hardware, rates) for part in parts)
     learned = learned_parameters(config, train.lora)
     state = 4 * learned + optimizer_bytes(config, train)
     update = UPDATE_PASSES * (state + 4 * learned) / rates.memory_bytes_per_second
@@ -72,11 +82,11 @@ def predicted_costs(
         update += muon_flops(config) / (_rate(rates, muon) * MUON_EFFICIENCY)
         update += len(list(block_matrices(config))) * MUON_MATRIX_SECONDS
     if recipe.privacy is not None:
-        part *= 1.0 if recipe.images else PRIVATE_PART[precision_of(recipe)]
+        computing *= 1.0 if recipe.images else PRIVATE_PART[precision_of(recipe)]
         update += learned * NOISE_SECONDS
     return Costs(
-        step=batch_size // micro_batch * part + update,
-        evaluation=validation_windows(recipe, manifest) / micro_batch * part / 3,  # forward only
+        step=computing + update,
+        evaluation=validation_windows(recipe, manifest) / batch_size * computing / 3,  # forward only
         checkpoint=state / rates.disk_bytes_per_second + state / SEALING_BYTES_PER_SECOND,
     )
 
@@ -87,28 +97,24 @@ def precision_of(recipe: Recipe) -> Precision:
     return recipe.train.precision
 
 
-def _micro_batch_seconds(
-    recipe: Recipe, config: TransformerConfig | ImageConfig, hardware: Hardware, rates: Rates
+def _part_seconds(
+    part: Part, recipe: Recipe, config: TransformerConfig, hardware: Hardware, rates: Rates
 ) -> float:
-    """Forward and backward of one micro batch."""
-    precision, micro_batch = recipe.train.precision, recipe.train.micro_batch
-    assert precision != "auto" and micro_batch != "auto"  # resolve.fill_in came first
-    if isinstance(config, ImageConfig):
-        private = recipe.privacy is not None
-        return images.micro_batch_seconds(config, precision, micro_batch, rates, private=private)
-    tokens = micro_batch * config.context
+    """Forward and backward of rows that are computed at once."""
+    precision = precision_of(recipe)
+    config = replace(config, context=part.width)
+    tokens, logits = part.rows * part.width, computed_logits(part, config)
     attention = tokens * attention_flops_per_token(config)
     share = 1.0 if recipe.train.lora is None else 2 / 3  # frozen matrices need no gradient of their own
-    products = share * (tokens * train_flops_per_token(config) - attention)
+    products = share * 6 * (tokens * block_matrix_parameters(config) + logits * config.width)
     # torch's fused attention gains nothing from bf16 on a CPU.
     slow = (
         hardware.device == "cpu"
         and precision == "bf16"
         and not by_products(config, precision, hardware.device)
     )
-    kept = activation_bytes(config, precision, micro_batch, hardware.device)
-    predictions, outputs = config.head
-    kept += 2 * micro_batch * predictions * outputs * (4 if precision == "fp32" else 2)
+    kept = activation_bytes(config, precision, part.rows, hardware.device)
+    kept += 2 * logits * (4 if precision == "fp32" else 2)
     if hardware.device == "cuda":
         computing = (products + GPU_ATTENTION * attention) / _speed(rates, precision)
         computing += kept * GPU_PASSES / rates.memory_bytes_per_second

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..recipe import MIXABLE_TASKS
 from ..runs import ORIGINAL
 from ..tasks import task_named
 from . import sources, wording
@@ -45,6 +46,7 @@ BASELINES = {
     "lead": "the first sentence",
     "textrank": "the sentence of TextRank",
     "sentence": "the sentence most like the question",
+    "simple": "the simple method of each task",
 }
 
 
@@ -233,9 +235,12 @@ def _of_answers(metric: str) -> tuple[str, str, Callable[[float], str]]:
     if metric.startswith("baseline_"):
         _, method, metric = metric.split("_", 2)
         unit = "the baseline"
+    task = next((name for name in MIXABLE_TASKS if metric.startswith(f"{name.replace('-', '_')}_")), "")
+    metric = metric.removeprefix(f"{task.replace('-', '_')}_") if task else metric
     kind, _, direction = metric.partition("_") if metric.startswith(("bleu_", "chrf_")) else (metric, "", "")
     label, note, form = _ANSWERS.get(kind, (metric.replace("_", " "), "", wording.nats))
     source, _, to = direction.partition("_")
+    label = f"{task.replace('-', ' ')}: {label}" if task else label
     label += f", {source} to {to}" if direction else ""
     label += f", {BASELINES.get(method, method)}" if method else ""
     return label, unit or note, form

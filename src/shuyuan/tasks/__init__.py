@@ -7,7 +7,8 @@ Other rooms may use `task_named` and the classes `Task`, `Example`, `Piece` and 
 from .base import TASKS, Example, Piece, Setting, Task, task_named
 from .chat import Chat
 from .classification import Classification, label_field
-from .generation import Generation
+from .generation import Generation, under
+from .mixed import Mixed
 from .prompted import Prompted
 from .question_answering import Answer, QuestionAnswering
 from .sentiment import Sentiment
@@ -22,6 +23,7 @@ __all__ = [
     "Classification",
     "Example",
     "Generation",
+    "Mixed",
     "Piece",
     "Prompted",
     "QuestionAnswering",
@@ -33,4 +35,5 @@ __all__ = [
     "Translation",
     "label_field",
     "task_named",
+    "under",
 ]

@@ -74,7 +74,7 @@ class Chat(Prompted):
 
     def _given(self, chat: list[Message], around: list[str]) -> list[Piece]:
         """All messages as they are given, none of them learned."""
-        pieces = self._markup(around[0], None)
+        pieces = [*self.opening[1:], *self._markup(around[0], None)]
         for place, message in enumerate(chat):
             turn = _turn(chat, place)
             pieces.append(Piece(message.content, learn=False, turn=turn))
@@ -86,7 +86,7 @@ class Chat(Prompted):
         """All messages up to the last reply, the replies learned."""
         roles = tuple(message.role for message in chat)
         around = self.template.around(roles)
-        pieces: list[Piece] = []
+        pieces: list[Piece] = [*self.opening[1:]]
         begins = around[0]
         for place, message in enumerate(chat):
             turn, reply = _turn(chat, place), message.role == "assistant"

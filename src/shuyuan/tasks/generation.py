@@ -18,10 +18,18 @@ class Generation(Task):
     output = "tokens"
 
     def columns(self, fields: Mapping[str, str]) -> list[str]:
-        return [fields["text"]]
+        return [fields[name] for name in ("text", "title") if name in fields]
+
+    def lacking(self, row: Mapping[str, Any], fields: Mapping[str, str]) -> str | None:
+        if "title" in fields and row.get(fields["title"], "") is None:
+            return "a title"
+        return super().lacking(row, fields)
 
     def example(self, row: Mapping[str, Any], fields: Mapping[str, str], where: str) -> Example:
-        return Example((Piece(text_field(row, fields["text"], where)),))
+        text = text_field(row, fields["text"], where)
+        if "title" in fields:
+            text = under(text_field(row, fields["title"], where)) + text
+        return Example((Piece(text),))
 
     def metrics(self, loss: float, tokens: int, text_bytes: int) -> dict[str, float]:
         return {
@@ -37,6 +45,11 @@ class Generation(Task):
             "distinct_1": distinct(texts, 1),
             "distinct_2": distinct(texts, 2),
         }
+
+
+def under(title: str) -> str:
+    """What a text with that title begins with."""
+    return f"{title.strip()}\n\n"
 
 
 TASKS[Generation.name] = Generation()

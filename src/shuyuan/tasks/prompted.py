@@ -46,12 +46,14 @@ class Prompted(Task):
     Attributes:
         needs: the fields without which there is nothing to learn, in the order of the columns.
         measure: what `score` tells of one answer.
+        opening: what a row begins with; a mixed model's has a tag in it.
     """
 
     output = "tokens"
     prompted = True
     needs: ClassVar[tuple[str, ...]]
     measure: ClassVar[str]
+    opening: tuple[Piece, ...] = (START,)
 
     def columns(self, fields: Mapping[str, str]) -> list[str]:
         return [fields[name] for name in self.needs]

@@ -11,7 +11,7 @@ from .base import TASKS, Example, Piece
 from .extractive import nearest_sentence
 from .languages import by_language, filled
 from .measures import best, exact, interval, overlap, with_interval
-from .prompted import START, Asking, Case, Fits, Prompted, answered, field, given, markup, memory_of
+from .prompted import Asking, Case, Fits, Prompted, answered, field, given, markup, memory_of
 
 NOWHERE = ("not in the text", "文中没有答案")  # the answer where there is none, in English and Chinese
 
@@ -116,10 +116,10 @@ class QuestionAnswering(Prompted):
         asks = markup(by_language(question, "Question: ", "问题："))
         answers = markup(by_language(question, "\nAnswer: ", "\n回答："))
         if context is None:
-            return START, asks, given(question), answers
+            return *self.opening, asks, given(question), answers
         before = markup(by_language(question, "Text: ", "文本："))
         text = given(context, cut="end", keep=keep)
-        return START, before, text, markup("\n"), asks, given(question), answers
+        return *self.opening, before, text, markup("\n"), asks, given(question), answers
 
 
 @dataclass(frozen=True)

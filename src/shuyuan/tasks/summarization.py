@@ -9,7 +9,7 @@ from .base import TASKS, Example, Piece
 from .extractive import lead, text_rank
 from .languages import by_language, filled, joined
 from .measures import interval, rouge, with_interval
-from .prompted import START, Asking, Case, Fits, Prompted, answered, field, given, markup
+from .prompted import Asking, Case, Fits, Prompted, answered, field, given, markup
 
 
 class Summarization(Prompted):
@@ -40,7 +40,7 @@ class Summarization(Prompted):
 
     def prompt(self, text: str) -> tuple[Piece, ...]:
         """What the model is given to summarize a text."""
-        return START, given(text, cut="end"), markup(by_language(text, "\n\nSummary: ", "\n\n摘要："))
+        return *self.opening, given(text, cut="end"), markup(by_language(text, "\n\nSummary: ", "\n\n摘要："))
 
     def score(self, answer: str, right: Sequence[str]) -> float:
         return max(rouge(answer, each)["rouge_l"] for each in right)

@@ -9,7 +9,7 @@ from ..errors import ShuyuanError
 from .base import TASKS, Example, Piece, Setting
 from .languages import CHINESE, ENGLISH, filled, joined, language_of, sentences
 from .measures import bleu, chrf, chrf_of, with_interval
-from .prompted import START, Asking, Case, Fits, Prompted, answered, field, given, markup, memory_of
+from .prompted import Asking, Case, Fits, Prompted, answered, field, given, markup, memory_of
 
 
 class Translation(Prompted):
@@ -64,7 +64,7 @@ class Translation(Prompted):
                 f"The model does not translate to `{to}`.",
                 mend=f"Ask for {' or '.join(self.languages)}.",
             )
-        return START, markup(f"{self._other(to)}>{to}: "), given(text), markup("\n")
+        return *self.opening, markup(f"{self._other(to)}>{to}: "), given(text), markup("\n")
 
     def score(self, answer: str, right: Sequence[str]) -> float:
         return max(chrf_of(answer, each) for each in right)

@@ -14,8 +14,9 @@ from statistics import median
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..data import Manifest
+from ..data import NOTHING, Manifest
 from ..data.rows import WIDTHS
 from ..errors import PrivacyError, TrainError
 from ..hardware import Hardware, choose_precision, measured_rates
@@ -25,6 +26,7 @@ from ..progress import Progress
 from ..recipe import Budget, Recipe, Train
 from .backend import Batch
 from .driver import safe_steps_apart, validation_steps
+from .micro_batches import cut
 
 CALIBRATION_SHARE = 0.03  # of the budget, but at least and at most so many seconds:
 CALIBRATION_SECONDS = (1.0, 10.0)
@@ -231,10 +233,51 @@ def _mean_row(recipe: Recipe, manifest: Manifest) -> float:
 
 def row_width(recipe: Recipe, manifest: Manifest) -> int:
     """Tokens of the widest rows that training computes."""
-    train = manifest.splits["train"]
-    if not manifest.prompted or not train.longest or recipe.privacy is not None:
+    widths = manifest.splits["train"].widths
+    if not widths or recipe.privacy is not None:
         return recipe.model.context
-    return min(recipe.model.context, -(-(train.longest - 1) // WIDTHS) * WIDTHS)
+    return min(recipe.model.context, len(widths) * WIDTHS)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows that are computed at once, as `micro_batches` makes them of a batch: how many, how wide, and what they learn.
+
+    Attributes:
+        rows: of the part.
+        width: tokens of each.
+        targets: that each has on average.
+    """
+
+    rows: int
+    width: int
+    targets: float
+
+
+def typical_parts(recipe: Recipe, manifest: Manifest) -> list[Part]:
+    """The parts of a step whose rows are as wide as those of the training split; of text."""
+    batch_size, micro_batch = recipe.train.batch_size, recipe.train.micro_batch
+    assert batch_size != "auto" and micro_batch != "auto"  # filled in
+    width_B, targets_B = _typical_rows(recipe, manifest, batch_size)
+    return [
+        Part(part.stop - part.start, width, float(targets_B[part].mean()))
+        for part, width in cut(width_B, micro_batch)
+    ]
+
+
+def _typical_rows(
+    recipe: Recipe, manifest: Manifest, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(width, targets) of so many rows, the widest first. Where it is unknown or private how wide they are, all are as wide as can be."""
+    train, widest = manifest.splits["train"], row_width(recipe, manifest)
+    if not train.widths or recipe.privacy is not None:
+        targets = 1 if manifest.labels or predicts_last(recipe, manifest) else widest
+        return np.full(count, widest), np.full(count, float(targets))
+    number_K = np.cumsum(train.widths)
+    place_B = (np.arange(count) + 0.5) / count * number_K[-1]
+    width_B = np.minimum((np.searchsorted(number_K, place_B, side="right") + 1) * WIDTHS, widest)[::-1]
+    mean = np.average(np.arange(1, len(number_K) + 1) * WIDTHS, weights=train.widths)
+    return width_B, np.minimum(width_B * (train.learned / train.rows / mean), width_B)
 
 
 def _choose_images(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> int:
@@ -394,6 +437,10 @@ def made_up(recipe: Recipe, manifest: Manifest, size: int, random: np.random.Gen
     targets_BT = targets_B1 if manifest.labels else tokens_BT[:, 1:].copy()
     if predicts_last(recipe, manifest):
         targets_BT = targets_BT[:, -1:]
+    elif manifest.prompted:  # an answer at the end of each row
+        width_B, learned_B = (each[:, None] for each in _typical_rows(recipe, manifest, size))
+        place_T = np.arange(targets_BT.shape[1])
+        targets_BT[(place_T >= width_B) | (place_T < width_B - np.maximum(learned_B, 1))] = NOTHING
     return Batch(0, tokens_BT[:, :-1].copy(), targets_BT, np.arange(size))
 
 

@@ -21,6 +21,7 @@ from ..models.lora import is_adapter
 from ..recipe import Train
 from .backend import OVERFLOW, Batch, Figures, StepByStep
 from .memory import peak_memory
+from .micro_batches import micro_batches
 from .optimizers import Optimizers
 from .precision import Precision
 
@@ -72,15 +73,15 @@ class TorchBackend(StepByStep):
         """One step. With a non-finite loss or gradient the weights stay as they are, and the figures say so.
 
         Args:
-            batch: computed `micro_batch` sequences at a time; each target has the same weight, wherever it falls.
+            batch: computed at most `micro_batch` sequences at a time; each target has the same weight, wherever it falls.
             learning_rate: for all parameters.
         """
         self.model.train()
         self.model.zero_grad(set_to_none=True)
         targets = max(1, int((batch.targets_BT >= 0).sum()))
         total = torch.zeros((), device=self.device)
-        for first in range(0, len(batch.inputs_BT), self._micro_batch):
-            loss = self._loss_of(batch, slice(first, first + self._micro_batch))
+        for part in micro_batches(batch, self._micro_batch):
+            loss = self._loss_of(part)
             self._precision.backward(loss / targets)
             total += loss.detach()
         loss_mean = total.item() / targets
@@ -98,13 +99,13 @@ class TorchBackend(StepByStep):
         total, targets = 0.0, 0
         with torch.no_grad():
             for batch in batches:
-                total += self._loss_of(batch, slice(None)).item()
+                total += sum(self._loss_of(part).item() for part in micro_batches(batch, self._micro_batch))
                 targets += int((batch.targets_BT >= 0).sum())
         return total / max(1, targets)
 
-    def _loss_of(self, batch: Batch, part: slice) -> Tensor:
+    def _loss_of(self, batch: Batch) -> Tensor:
         with self._precision.autocast():
-            loss: Tensor = self._loss(self._put(batch.inputs_BT[part]), self._put(batch.targets_BT[part]))
+            loss: Tensor = self._loss(self._put(batch.inputs_BT), self._put(batch.targets_BT))
         return loss
 
     def _put(self, array: NDArray[Any]) -> Tensor:

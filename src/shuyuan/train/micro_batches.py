@@ -1,0 +1,74 @@
+"""The parts of a batch that are computed at once: rows of about one width, so that little is computed for nothing.
+
+Shapes: B rows of a batch, T tokens of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.rows import FILL, WIDTHS
+from .backend import Batch
+
+SHARES = (
+    8  # a part has at least so manieth of the batch's tokens: of fewer, a product is too small to be fast
+)
+
+
+def micro_batches(batch: Batch, most: int) -> Iterator[Batch]:
+    """A batch in parts, the widest rows first, each part as wide as its widest row; equally wide rows stay in their order.
+
+    The sum of their losses is the loss of the batch: what is cut off is neither learned nor seen by what is learned.
+
+    Args:
+        batch: of one step, without units.
+        most: rows of a part.
+    """
+    if batch.inputs_BT.ndim != 2:  # images, all of one size
+        for first in range(0, len(batch.inputs_BT), most):
+            part = slice(first, first + most)
+            yield Batch(batch.step, batch.inputs_BT[part], batch.targets_BT[part])
+        return
+    width_B = _widths(batch)
+    order = np.argsort(-width_B, kind="stable")
+    for part, width in cut(width_B[order], most):
+        rows = order[part]
+        yield Batch(
+            batch.step,
+            np.ascontiguousarray(batch.inputs_BT[rows, :width]),
+            np.ascontiguousarray(batch.targets_BT[rows, :width] if _each(batch) else batch.targets_BT[rows]),
+        )
+
+
+def cut(width_B: NDArray[np.int64], most: int) -> Iterator[tuple[slice, int]]:
+    """Which rows are computed together, and how wide they are then.
+
+    Args:
+        width_B: of each row, the widest first.
+        most: rows of a part.
+    """
+    least = int(width_B.sum()) // SHARES
+    first = 0
+    for stop in range(1, len(width_B) + 1):
+        width = int(width_B[first])
+        enough = (stop - first) * width >= least
+        if stop == len(width_B) or stop - first == most or (enough and width_B[stop] < width):
+            yield slice(first, stop), width
+            first = stop
+
+
+def _widths(batch: Batch) -> NDArray[np.int64]:
+    """Of each row, up to the last token that is learned or, where a row has one label, that is there; a multiple of WIDTHS."""
+    used_BT = batch.targets_BT >= 0 if _each(batch) else batch.inputs_BT != FILL
+    T = used_BT.shape[1]
+    used_B = np.where(used_BT.any(1), T - used_BT[:, ::-1].argmax(1), 1)
+    widths: NDArray[np.int64] = np.minimum(-(-used_B // WIDTHS) * WIDTHS, T)
+    return widths
+
+
+def _each(batch: Batch) -> bool:
+    """Whether every token has a target."""
+    return batch.targets_BT.shape == batch.inputs_BT.shape
