@@ -361,18 +361,24 @@ def train_model(job: Job) -> None:
         job.store.write_json(PLAN_FILE, plan)
 
 
-def variants(recipe: Recipe, quantize: Sequence[str], prune: Sequence[float]) -> list[compress.Variant]:
+def variants(
+    recipe: Recipe,
+    quantize: Sequence[str],
+    prune: Sequence[float],
+    rounding: Sequence[str] = (),
+    pruning: Sequence[str] = (),
+) -> list[compress.Variant]:
     """The variants that options ask for, by the rules of a recipe's [compress] table; int8 where neither they nor it ask for any.
 
     Raises:
-        RecipeError: a share is not between 0 and 1.
+        RecipeError: a share is not between 0 and 1, or a method has nothing to do.
     """
-    if not quantize and not prune:
+    asked = {"quantize": quantize, "prune": prune, "rounding": rounding, "pruning": pruning}
+    if not any(asked.values()):
         if recipe.compress:
             return []
-        quantize = ["int8"]
-    asked = {"quantize": list(quantize) or None, "prune": list(prune) or None}
-    checked = recipe.replace(compress={key: value for key, value in asked.items() if value})
+        asked["quantize"] = ["int8"]
+    checked = recipe.replace(compress={key: list(value) for key, value in asked.items() if value})
     return compress.wanted(checked.compress)
 
 
@@ -398,10 +404,15 @@ def compress_model(job: Job, more: Sequence[compress.Variant] = ()) -> list[str]
     tokenizer_json = None if manifest.image else job.store.read("data/tokenizer.json").decode()
     sums = together(job.recipe, job.store)
     model = load_network(job.store)
+    records = []
+    if any(variant.gains_by_records() for variant in missing):
+        records = compress.calibration_records(job.recipe, job.store, manifest, model, job.progress)
     with job.progress.stage("compress", len(missing), "variants") as stage:
         for variant in missing:
-            card = report.model_card(job.recipe, manifest, sums, variant)
-            compress.compress(job.store, model, variant, tokenizer_json, card)
+            if variant.needs_records() and not records:
+                raise compress.no_records(variant, job.recipe)
+            card = report.model_card(job.recipe, manifest, sums, variant, seen=bool(records))
+            compress.compress(job.store, model, variant, tokenizer_json, card, records, job.progress)
             stage.advance()
     _measured_peak(job)
     return variants_in(job.store.names())

@@ -72,6 +72,8 @@ MOST_STEPS, MOST_SEQUENCES = 10**12, 2**24  # beyond: a digit too many, refused 
 Maskable = Literal["email", "phone", "national-id", "card", "iban", "ip", "url-credentials"]
 Auto = Literal["auto"]
 Quantized = Literal["int8", "int4"]
+Rounding = Literal["auto", "gptq", "nearest"]
+Pruning = Literal["auto", "sparsegpt", "wanda", "magnitude"]
 
 
 class Budget:
@@ -626,8 +628,18 @@ class Compress(Section):
     )
     prune: float | list[float] | None = Field(
         None,
-        description="The share of the weights that are left out, the smallest of each matrix: above 0 and below 1, or several in a "
+        description="The share of the weights of each matrix that are left out: above 0 and below 1, or several in a "
         "list. With `quantize` there is also a variant that is pruned and rounded.",
+    )
+    rounding: Rounding | list[Rounding] = Field(
+        "auto",
+        description="How int4 rounds: to the nearest code (nearest), or so that what the model computes changes least (gptq). auto is "
+        "gptq where the model runs in PyTorch and there are records to look at. Several in a list make a variant each.",
+    )
+    pruning: Pruning | list[Pruning] = Field(
+        "auto",
+        description="Which weights are left out: the smallest (magnitude), those that add least to what the model computes (wanda), or "
+        "those whose loss the others make good best (sparsegpt). auto is sparsegpt where `rounding` would be gptq.",
     )
 
     @property
@@ -640,6 +652,16 @@ class Compress(Section):
         """What `prune` lists."""
         return self.prune if isinstance(self.prune, list) else [self.prune] if self.prune is not None else []
 
+    @property
+    def roundings(self) -> list[Rounding]:
+        """What `rounding` lists."""
+        return self.rounding if isinstance(self.rounding, list) else [self.rounding]
+
+    @property
+    def prunings(self) -> list[Pruning]:
+        """What `pruning` lists."""
+        return self.pruning if isinstance(self.pruning, list) else [self.pruning]
+
     @model_validator(mode="after")
     def _something(self) -> Compress:
         if not all(0 < share < 1 for share in self.shares):
@@ -650,9 +672,22 @@ class Compress(Section):
             raise ValueError(
                 'quantize: asks for nothing; write quantize = "int8", prune = 0.5, or take the table out'
             )
-        for key, given in (("quantize", self.kinds), ("prune", self.shares)):
+        named: dict[str, Sequence[Any]] = {
+            "quantize": self.kinds,
+            "prune": self.shares,
+            "rounding": self.roundings,
+            "pruning": self.prunings,
+        }
+        for key, given in named.items():
             if len(set(given)) < len(given):
                 raise ValueError(f"{key}: names the same thing twice")
+            if not given and key in ("rounding", "pruning"):
+                raise ValueError(f'{key}: names nothing; write "auto" or leave it out')
+        for key, needs, there in (
+            ("rounding", 'quantize = "int4"', "int4" in self.kinds), ("pruning", "a share as prune", bool(self.shares)),
+        ):  # fmt: skip
+            if named[key] != ["auto"] and not there:
+                raise ValueError(f"{key}: has no effect without {needs}")
         return self
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import shuyuan
+from shuyuan import pipeline
 from shuyuan.errors import RunError, ShuyuanError
 from shuyuan.loaded import LoadedRun
 from shuyuan.models.packed_file import TABLE
@@ -29,6 +30,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compressed")
     model = {"layers": 2, "width": 64, "heads": 2, "context": 32}
     FAMILIES["transformer"].run(folder, "generation", model=model, compress=ALL)
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def by_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model with variants that look at weights alone."""
+    folder = tmp_path_factory.mktemp("by-size")
+    model = {"layers": 2, "width": 64, "heads": 2, "context": 32}
+    asked = {"quantize": "int4", "prune": 0.5, "rounding": "nearest", "pruning": "magnitude"}
+    FAMILIES["transformer"].run(folder, "generation", model=model, compress=asked)
     return folder / "run"
 
 
@@ -50,10 +61,10 @@ def test_every_variant_is_smaller_and_scored(run: Path) -> None:
     assert all("validation.bigram_loss" not in scores[name] for name in NAMES[1:])
 
 
-def test_weights_are_as_far_as_their_bits_say(run: Path) -> None:
+def test_weights_are_as_far_as_their_bits_say(run: Path, by_size: Path) -> None:
     original = weights(run)
-    for variant, furthest in (("int8", 1 / 127), ("int4", 2.02 / 15)):
-        for name, weight in weights(run, variant).items():
+    for folder, variant, furthest in ((run, "int8", 1 / 127), (by_size, "int4-nearest", 2.02 / 15)):
+        for name, weight in weights(folder, variant).items():
             error = np.abs(weight - original[name]).max()
             if weight.ndim == 1:
                 assert error == 0, name
@@ -64,14 +75,28 @@ def test_weights_are_as_far_as_their_bits_say(run: Path) -> None:
     assert len(np.unique(rounded[embedding][0])) > 16, "the embedding has 8 bits"
 
 
-def test_half_of_each_inner_matrix_is_left_out_and_nothing_else(run: Path) -> None:
-    original, pruned = weights(run), weights(run, "pruned-50")
+def test_half_of_each_inner_matrix_is_left_out_and_nothing_else(by_size: Path) -> None:
+    original, pruned = weights(by_size), weights(by_size, "pruned-50-magnitude")
     for name, weight in pruned.items():
         inner = weight.ndim > 1 and ".layers." in name
         gone = (weight == 0) & (original[name] != 0)
         zeros = np.count_nonzero(weight == 0)
         assert zeros == weight.size // 2 if inner else not gone.any(), name
         assert (weight[weight != 0] == original[name][weight != 0]).all()
+
+
+def test_methods_that_look_at_records_change_what_is_left_and_say_so(run: Path, by_size: Path) -> None:
+    by_records, alone = weights(run, "pruned-50-int4"), weights(by_size, "pruned-50-magnitude-int4-nearest")
+    for name, weight in by_records.items():
+        inner = weight.ndim > 1 and ".layers." in name
+        if inner:
+            assert np.count_nonzero(weight == 0) / weight.size == pytest.approx(0.5, abs=0.06), name
+        assert (weight != alone[name]).any() == inner, name
+    for folder, variant, said in (
+        (run, "pruned-50-int4", "with a look at some training records: 50.0% of each inner matrix were left out, those whose loss"),
+        (by_size, "pruned-50-magnitude-int4-nearest", "without a look at any record: 50.0% of each inner matrix"),
+    ):  # fmt: skip
+        assert said in (folder / "compressed" / variant / "README.md").read_text()
 
 
 def test_a_variant_answers_and_another_program_refuses_it(run: Path) -> None:
@@ -128,9 +153,29 @@ def test_variants_of_a_sealed_run_are_sealed(tmp_path: Path, monkeypatch: pytest
     assert command("compress", run, "--prune", "0.5", "--json").json["variants"].keys() == {
         "original", "int8", "pruned-50",
     }  # fmt: skip
+    with pipeline.look(run) as job:
+        assert "texts that it wrote itself" in job.store.read("compressed/pruned-50/README.md").decode()
     verified = command("verify", run, "--json").json
     assert verified["ok"] and verified["epsilon_recomputed"] == pytest.approx(before)
     assert isinstance(shuyuan.load(run, variant="int8").generate("line", max_tokens=4), str)
+
+
+@pytest.mark.parametrize("family", ["images", "keras"])
+def test_every_family_has_what_it_can(tmp_path: Path, family: str) -> None:
+    """Convolutions are settled by records too; recurrent models have the ways that look at weights, and refuse the others."""
+    asked = {"quantize": "int4", "prune": 0.5}
+    if family == "keras":
+        pytest.importorskip("keras")
+    kind = FAMILIES["cnn" if family == "images" else "rnn"]
+    kind.run(tmp_path, "classification" if family == "images" else "generation", compress=asked)
+    names = command("info", tmp_path / "run", "--json").json["variants"]
+    assert list(names) == ["original", "int4", "pruned-50", "pruned-50-int4"]
+    with pipeline.look(tmp_path / "run") as job:
+        card = job.store.read("compressed/int4/README.md").decode()
+    assert ("GPTQ" in card) == (family == "images")
+    refused = command("compress", tmp_path / "run", "--prune", "0.3", "--pruning", "wanda", "--json")
+    assert refused.status == (0 if family == "images" else 1)
+    assert family == "images" or "compress.no-records" in refused.stderr
 
 
 # ---- what is broken --------------------------------------------------------------------------------------------------

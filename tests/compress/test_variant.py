@@ -27,6 +27,23 @@ def test_each_is_made_by_itself_and_together() -> None:
     assert Variant(8, 0.07).name == "pruned-7-int8"
 
 
+def test_a_method_that_is_asked_for_stands_in_the_name() -> None:
+    assert asked(quantize=["int8", "int4"], rounding=["auto", "nearest"]) == ["int8", "int4", "int4-nearest"]
+    assert asked(prune=0.5, pruning=["wanda", "magnitude"], quantize="int4", rounding="gptq") == [
+        "int4-gptq", "pruned-50-wanda", "pruned-50-wanda-int4-gptq", "pruned-50-magnitude", "pruned-50-magnitude-int4-gptq",
+    ]  # fmt: skip
+
+
+def test_auto_is_the_best_that_there_is() -> None:
+    both = Variant(4, 0.5)
+    assert both.gains_by_records() and not both.needs_records()
+    assert both.with_records(True) == Variant(4, 0.5, "gptq", "sparsegpt")
+    assert both.with_records(False) == Variant(4, 0.5, "nearest", "magnitude")
+    assert not Variant(8).gains_by_records() and not Variant(4, rounding="nearest").gains_by_records()
+    assert Variant(32, 0.5, pruning="wanda").needs_records()
+    assert Variant(4, 0.5, "nearest", "wanda").with_records(True) == Variant(4, 0.5, "nearest", "wanda")
+
+
 @pytest.mark.parametrize(
     ("table", "key"),
     [
@@ -41,6 +58,11 @@ def test_each_is_made_by_itself_and_together() -> None:
         ({"prune": [0.5, 2.0]}, "compress.prune"),
         ({"quantize": ["int8", "int8"]}, "compress.quantize"),
         ({"quantize": "int3"}, "compress.quantize"),
+        ({"quantize": "int8", "rounding": "gptq"}, "compress.rounding"),
+        ({"quantize": "int4", "pruning": "wanda"}, "compress.pruning"),
+        ({"quantize": "int4", "rounding": []}, "compress.rounding"),
+        ({"quantize": "int4", "rounding": ["gptq", "gptq"]}, "compress.rounding"),
+        ({"prune": 0.5, "pruning": "smallest"}, "compress.pruning"),
         ({"quantise": "int8"}, "compress.quantise"),
     ],
 )

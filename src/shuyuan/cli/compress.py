@@ -17,6 +17,23 @@ class Bits(StrEnum):
     int4 = "int4"
 
 
+class Roundings(StrEnum):
+    """How int4 rounds."""
+
+    auto = "auto"
+    gptq = "gptq"
+    nearest = "nearest"
+
+
+class Prunings(StrEnum):
+    """Which weights are left out."""
+
+    auto = "auto"
+    sparsegpt = "sparsegpt"
+    wanda = "wanda"
+    magnitude = "magnitude"
+
+
 def compress(
     target: Where,
     quantize: Annotated[
@@ -24,7 +41,13 @@ def compress(
     ] = None,
     prune: Annotated[
         list[float] | None,
-        typer.Option(help="Leave out this share of the weights, the smallest; may be given twice."),
+        typer.Option(help="Leave out this share of the weights; may be given twice."),
+    ] = None,
+    rounding: Annotated[
+        list[Roundings] | None, typer.Option(help="How int4 rounds; may be given twice.")
+    ] = None,
+    pruning: Annotated[
+        list[Prunings] | None, typer.Option(help="Which weights are left out; may be given twice.")
     ] = None,
     out: Out = None,
     changes: Changes = None,
@@ -37,7 +60,13 @@ def compress(
         from .. import pipeline, report
 
         with answer.begin(target, "compress", out, changes, key) as job:
-            wanted = pipeline.variants(job.recipe, [kind.value for kind in quantize or []], prune or [])
+            wanted = pipeline.variants(
+                job.recipe,
+                [kind.value for kind in quantize or []],
+                prune or [],
+                [method.value for method in rounding or []],
+                [method.value for method in pruning or []],
+            )
             pipeline.make_plan(job)
             pipeline.prepare(job)
             pipeline.train_model(job)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
-from ..recipe import Compress
+from ..recipe import Compress, Pruning, Rounding
 
 _BITS = {"int8": 8, "int4": 4}
 
@@ -16,22 +17,58 @@ class Variant:
     Args:
         bits: of a weight: 32, 8 or 4.
         pruned: share of the weights that are set to zero.
+        rounding: how 4 bits are chosen: "nearest", or "gptq" by the model's own inputs; "auto": gptq where that can be.
+        pruning: how weights to leave out are chosen: by "magnitude", or by the model's inputs too, "wanda" and "sparsegpt"; "auto":
+            sparsegpt where that can be.
     """
 
     bits: int = 32
     pruned: float = 0.0
+    rounding: Rounding = "auto"
+    pruning: Pruning = "auto"
 
     @property
     def name(self) -> str:
-        """Such as "int8", "pruned-50" or "pruned-50-int4"."""
+        """Such as "int8", "pruned-50" or "pruned-50-int4"; a method that was asked for stands behind what it does."""
         parts = [f"pruned-{100 * self.pruned:g}"] if self.pruned else []
-        return "-".join(parts + ([f"int{self.bits}"] if self.bits < 32 else []))
+        parts += [self.pruning] if self.pruned and self.pruning != "auto" else []
+        parts += [f"int{self.bits}"] if self.bits < 32 else []
+        return "-".join(parts + ([self.rounding] if self.bits == 4 and self.rounding != "auto" else []))
+
+    def needs_records(self) -> bool:
+        """Whether a method that was asked for looks at what the model computes."""
+        return (self.bits == 4 and self.rounding == "gptq") or (
+            self.pruned > 0 and self.pruning in ("wanda", "sparsegpt")
+        )
+
+    def gains_by_records(self) -> bool:
+        """Whether records would make it better."""
+        best = self.with_records(True)
+        return best.needs_records()
+
+    def with_records(self, there: bool) -> Variant:
+        """The variant with the methods that "auto" stands for, with records or without."""
+        rounding: Rounding = "gptq" if there else "nearest"
+        pruning: Pruning = "sparsegpt" if there else "magnitude"
+        return replace(
+            self,
+            rounding=rounding if self.rounding == "auto" else self.rounding,
+            pruning=pruning if self.pruning == "auto" else self.pruning,
+        )
 
 
 def wanted(compress: Compress | None) -> list[Variant]:
-    """The variants that a recipe's [compress] table asks for: each by itself, and each rounding of what was pruned."""
+    """The variants that a recipe's [compress] table asks for: each by itself, and each rounding of what was pruned, by each method."""
     if compress is None:
         return []
-    shares = [0.0, *compress.shares]
-    bits = [32, *(_BITS[kind] for kind in compress.kinds)]
-    return [Variant(each, share) for share in shares for each in bits if share or each < 32]
+    pruned = [(0.0, compress.prunings[0]), *product(compress.shares, compress.prunings)]
+    bits = [(32, compress.roundings[0])]
+    for kind in compress.kinds:
+        methods = compress.roundings if kind == "int4" else compress.roundings[:1]
+        bits += [(_BITS[kind], method) for method in methods]
+    return [
+        Variant(each, share, rounding, pruning)
+        for share, pruning in pruned
+        for each, rounding in bits
+        if share or each < 32
+    ]

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,13 @@ BITS = (4, 8, 32)
 MOST_8, MOST_4 = 127, 15  # the largest codes
 Floats = NDArray[np.float32]
 Arrays = Mapping[str, NDArray[Any]]
+
+
+class Grid(NamedTuple):
+    """To which numbers weights are rounded at 4 bits: (code - zero) · scale, for each row and each GROUP of its columns."""
+
+    scale_RG: NDArray[np.float16]
+    zero_RG: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -105,13 +112,16 @@ class Kind:
         return cls(tuple(shape or ()), entry["bits"], entry["sparse"])
 
 
-def pack(weight: Floats, bits: int, mask: NDArray[np.bool_] | None = None) -> tuple[Kind, Arrays]:
+def pack(
+    weight: Floats, bits: int, mask: NDArray[np.bool_] | None = None, grid: Grid | None = None
+) -> tuple[Kind, Arrays]:
     """A weight in fewer bytes, each number rounded to the nearest code.
 
     Args:
         weight: of one axis or more, outputs first.
         bits: 32, 8 or 4.
         mask: where a weight is left; it is zero everywhere else. None: everywhere.
+        grid: of 4 bits. None: the one between the least and the largest weight of each group.
 
     Returns:
         How it is stored, and what, by the endings of the names.
@@ -131,7 +141,8 @@ def pack(weight: Floats, bits: int, mask: NDArray[np.bool_] | None = None) -> tu
     if bits == 8:
         arrays = dict(zip((".int8", ".scale"), _to_int8(weight_RC), strict=True))
     elif bits == 4:
-        arrays = dict(zip((".int4", ".scale", ".zero"), _to_int4(weight_RC), strict=True))
+        grid = grid or grid_of(weight_RC)
+        arrays = {".int4": _to_int4(weight_RC, grid), ".scale": grid.scale_RG, ".zero": grid.zero_RG}
     else:
         arrays = {"": weight_RC.astype(np.float32)}
     number = next(iter(arrays))
@@ -192,7 +203,7 @@ def _to_int8(weight_RC: Floats) -> tuple[NDArray[np.int8], Floats]:
     return codes_RC.clip(-MOST_8, MOST_8).astype(np.int8), scale_R.astype(np.float32)
 
 
-def _to_int4(weight_RC: Floats) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.uint8]]:
+def grid_of(weight_RC: Floats) -> Grid:
     """Codes between the least and the largest weight of each group; zero is among them, and stays zero."""
     R, C = weight_RC.shape
     filled = np.pad(weight_RC, ((0, 0), (0, -C % GROUP)), mode="edge").reshape(R, -1, GROUP)
@@ -200,10 +211,15 @@ def _to_int4(weight_RC: Floats) -> tuple[NDArray[np.uint8], NDArray[np.float16],
     scale_RG = ((np.maximum(filled.max(2), 0) - least_RG) / MOST_4).astype(np.float16)
     # Scales that float16 rounds to zero stand for weights that are as good as zero.
     step_RG = np.where(scale_RG > 0, scale_RG, 1).astype(np.float32)
-    zero_RG = np.rint(-least_RG / step_RG).clip(0, MOST_4)
-    codes = np.rint(filled / step_RG[..., None]) + zero_RG[..., None]
-    codes_RC = codes.clip(0, MOST_4).astype(np.uint8).reshape(R, -1)[:, :C]
-    return codes_RC, scale_RG, zero_RG.astype(np.uint8)
+    return Grid(scale_RG, np.rint(-least_RG / step_RG).clip(0, MOST_4).astype(np.uint8))
+
+
+def _to_int4(weight_RC: Floats, grid: Grid) -> NDArray[np.uint8]:
+    C = weight_RC.shape[1]
+    step_RG = np.where(grid.scale_RG > 0, grid.scale_RG, 1).astype(np.float32)
+    step_RC, zero_RC = np.repeat(step_RG, GROUP, 1)[:, :C], np.repeat(grid.zero_RG, GROUP, 1)[:, :C]
+    codes: NDArray[np.uint8] = (np.rint(weight_RC / step_RC) + zero_RC).clip(0, MOST_4).astype(np.uint8)
+    return codes
 
 
 def _in_halves(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:

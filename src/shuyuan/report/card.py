@@ -23,6 +23,7 @@ def model_card(
     manifest: Manifest | None = None,
     data_set: Together | None = None,
     variant: Variant | None = None,
+    seen: bool = False,
 ) -> str:
     """The card as Markdown with the header that model hubs read.
 
@@ -31,6 +32,7 @@ def model_card(
         manifest: what was prepared; its counts are told only where the run is open.
         data_set: what all runs on the same data set have spent.
         variant: what was done to make the model smaller.
+        seen: whether records were there to look at for it.
 
     Example:
         >>> from shuyuan.recipe import check
@@ -44,7 +46,7 @@ def model_card(
         _what(recipe),
         _data(recipe, manifest),
         _privacy(recipe, data_set),
-        _use(recipe) if variant is None else _smaller(recipe, variant),
+        _use(recipe) if variant is None else _smaller(recipe, variant, seen),
         _limits(recipe),
     ]
     return "\n\n".join(parts) + "\n"
@@ -173,18 +175,32 @@ def _command(recipe: Recipe) -> str:
     return f"shuyuan {verb} RUN {text}{more}"
 
 
-def _smaller(recipe: Recipe, variant: Variant) -> str:
+_PRUNED_BY = {
+    "magnitude": "those nearest to zero",
+    "wanda": "those that add least to what the model computes (Wanda)",
+    "sparsegpt": "those whose loss the others make good best (SparseGPT)",
+}
+
+
+def _smaller(recipe: Recipe, variant: Variant, there: bool) -> str:
     """What was done to the weights, and how they are used then."""
-    done = []
+    done, methods = [], variant.with_records(there)
     if variant.pruned:
-        done.append(
-            f"the {wording.percent(variant.pruned)} of each inner matrix that are nearest to zero were left out"
-        )
+        share = wording.percent(variant.pruned)
+        done.append(f"{share} of each inner matrix were left out, {_PRUNED_BY[methods.pruning]}")
     if variant.bits < 32:
         wide = ", of embedding and head to 8" if variant.bits < 8 else ""
-        done.append(f"the weights of matrices were rounded to {variant.bits} bits{wide}")
+        how = " so that what the model computes changes least (GPTQ)" if methods.rounding == "gptq" else ""
+        done.append(
+            f"the weights of matrices were rounded to {variant.bits} bits{how if variant.bits < 8 else ''}{wide}"
+        )
+    seen = "without a look at any record"
+    if methods.needs_records():
+        seen = "with a look at " + (
+            "texts that it wrote itself" if recipe.privacy else "some training records"
+        )
     return (
-        f"## How it was made smaller\n\nFrom the trained model, without a look at any record: {'; '.join(done)}. "
+        f"## How it was made smaller\n\nFrom the trained model, {seen}: {'; '.join(done)}. "
         "It takes fewer bytes where it is stored; when it is loaded it becomes float32 again, and is as fast as the original.\n\n"
         f"## How to load it\n\nWith Shuyuan alone:\n\n```bash\n{_command(recipe)} --variant {variant.name}\n```"
     )

@@ -1,0 +1,80 @@
+"""What a calibration looks at: training records, or, where these are private, texts that the released model writes itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import Images, Manifest, PromptRows, Rows, Windows, load_tokenizer, open_split
+from ..data.batches import at_step
+from ..data.rows import FILL
+from ..errors import ShuyuanError
+from ..inference import Engine
+from ..models import AnyNetwork, RnnConfig
+from ..progress import Progress
+from ..recipe import Recipe
+from ..vault import Store
+from .variant import Variant
+
+ROWS, WRITTEN, IMAGES = 128, 64, 512  # that are looked at: of text, of the model's own, and images
+AT_ONCE = 64  # images
+
+
+def calibration_records(
+    recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork, progress: Progress
+) -> list[NDArray[np.integer[Any]]]:
+    """Inputs of the model, each row by itself and without filling; none where there can be none.
+
+    What follows from private records would be a release of its own; what follows from the released model costs nothing.
+    """
+    if isinstance(model.config, RnnConfig):
+        return []
+    if recipe.privacy is not None:
+        return [] if model.config.labels else _written(recipe, store, model, progress)
+    records = open_split(store, manifest, "train", recipe.model.context)
+    if isinstance(records, Images):
+        count = min(IMAGES, records.count)
+        whole, _ = records.batch(0, count, recipe.seed)
+        return [whole[start : start + AT_ONCE] for start in range(0, count, AT_ONCE)]
+    count = min(ROWS, records.count)
+    if isinstance(records, PromptRows):
+        chosen = at_step(0, count, records.count, recipe.seed).tolist()
+        return [records.row(number)[0][None, :-1].astype(np.int64) for number in chosen]
+    assert isinstance(records, Windows | Rows)
+    inputs_BT, _ = records.batch(0, count, recipe.seed)
+    return [row_T[row_T != FILL][None] for row_T in inputs_BT]
+
+
+def _written(
+    recipe: Recipe, store: Store, model: AnyNetwork, progress: Progress
+) -> list[NDArray[np.integer[Any]]]:
+    """Texts that the model writes from nothing, as rows."""
+    tokenizer, context = load_tokenizer(store), recipe.model.context
+    engine = Engine(model, tokenizer)
+    with progress.stage("write texts to calibrate on", WRITTEN, "texts") as stage:
+        texts = engine.generate_all(
+            [""] * WRITTEN,
+            max_tokens=context,
+            temperature=1.0,
+            seed=recipe.seed,
+            done=lambda _: stage.advance(),
+        )
+    rows = [[tokenizer.end_id, *tokenizer.encode(text)][:context] for text in texts]
+    return [np.array([row], np.int64) for row in rows if len(row) > 1]
+
+
+def no_records(variant: Variant, recipe: Recipe) -> ShuyuanError:
+    """The refusal of a method that looks at records, where it may or can see none."""
+    why = (
+        "its records are private, and it writes none of its own"
+        if recipe.privacy is not None
+        else "only models that run in PyTorch show it"
+    )
+    return ShuyuanError(
+        "compress.no-records",
+        f"The variant {variant.name} follows from what the model computes on records, and there are none to look at: {why}.",
+        where="compress",
+        mend='Leave rounding and pruning out, or choose rounding = "nearest" and pruning = "magnitude".',
+    )
