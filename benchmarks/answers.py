@@ -101,7 +101,7 @@ def main() -> None:
     )
     parser.add_argument("--only", choices=("encoder", "scratch"))
     parser.add_argument("--steps", type=int, default=240)
-    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--learning-rate", type=float, default=4e-4)
     parser.add_argument("--scratch", default="10 min", help="what the model from scratch gets")
     parser.add_argument("--model", type=Path)
     parser.add_argument(
