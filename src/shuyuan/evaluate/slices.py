@@ -10,6 +10,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..tasks.measures import interval
 
@@ -56,20 +57,8 @@ def by_owner(owners: Sequence[Hashable], values: Sequence[float]) -> list[dict[s
     sizes, records = np.unique(count_N, return_counts=True)
     if len(sizes) < 2:
         return []
-    middle = (np.cumsum(records) - records / 2) / len(
-        owners
-    )  # where a size lies among all records, from 0 to 1
-    group = dict(
-        zip(
-            sizes.tolist(),
-            np.minimum(len(OWNER_SLICES) - 1, middle * len(OWNER_SLICES)).astype(int).tolist(),
-            strict=True,
-        )
-    )
-    parts = [
-        [place for place, count in enumerate(count_N.tolist()) if group[count] == number]
-        for number in range(len(OWNER_SLICES))
-    ]
+    third_N = _thirds(sizes, records)[np.searchsorted(sizes, count_N)]
+    parts = [np.flatnonzero(third_N == number).tolist() for number in range(len(OWNER_SLICES))]
     return [
         _slice("owner", name, part, values, count_N.tolist(), "records")
         for name, part in zip(OWNER_SLICES, parts, strict=True)
@@ -77,13 +66,19 @@ def by_owner(owners: Sequence[Hashable], values: Sequence[float]) -> list[dict[s
     ]
 
 
+def _thirds(sizes: NDArray[np.int64], records: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Which third of all records most of those of each size lie in, if they come in the order of their sizes."""
+    middle = (np.cumsum(records) - records / 2) / records.sum()
+    thirds: NDArray[np.int64] = np.minimum(middle * len(OWNER_SLICES), len(OWNER_SLICES) - 1).astype(np.int64)
+    return thirds
+
+
 def described(each: dict[str, Any]) -> str:
     """The name of a slice, for people."""
     if "from" not in each:
         return f"label {each['slice']}"
-    spread = (
-        f"{each['from']:,} to {each['to']:,} {each.get('unit', 'words')}"  # runs of before have words alone
-    )
+    unit = each.get("unit", "words")  # runs of before have words alone
+    spread = f"{each['from']:,} to {each['to']:,} {unit}"
     return f"{each['slice']}: {'owners of ' if each.get('by') == 'owner' else ''}{spread}"
 
 
