@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import data, hardware
 from .errors import RunError, ShuyuanError
-from .inference import Engine, Labeller, Predictor
+from .inference import Engine, Labeller, Predictor, Spanner
+from .inference.spans import LONGEST, found_in
 from .models import load_network
 from .pipeline import look, manifest_of
 from .progress import Progress
@@ -179,13 +180,43 @@ class LoadedRun:
     def answers(
         self, questions: Sequence[str], context: str | None = None, *, max_tokens: int = 100
     ) -> Iterator[Answer]:
-        """The answer to each question, all from one text; arguments as of `answer`."""
-        asking = self._as(QuestionAnswering).asking
-        askings = [partial(asking, question, context=context) for question in questions]
+        """The answer to each question, all from one text; arguments as of `answer`.
+
+        Raises:
+            RunError: the run is for another task, or its model looks into a text and none is given.
+        """
+        task = self._as(QuestionAnswering)
+        if task.output == "spans":
+            return self._pointed(task, questions, context, max_tokens)
+        askings = [partial(task.asking, question, context=context) for question in questions]
         return self._predictor.results(askings, max_tokens=max_tokens)
 
+    def _pointed(
+        self, task: QuestionAnswering, questions: Sequence[str], context: str | None, max_tokens: int
+    ) -> Iterator[Answer]:
+        if context is None:
+            raise RunError(
+                "run.no-context",
+                "The model points to the answer in a text, and none is given.",
+                where="--context",
+                mend="Give the text that may hold the answer with --context FILE.",
+            )
+        longest = min(max_tokens, LONGEST)
+        found = self._spanner.find([(question, context) for question in questions], longest=longest)
+        return (
+            task.pointed(question, context, found_in(places))
+            for question, places in zip(questions, found, strict=True)
+        )
+
+    @cached_property
+    def _spanner(self) -> Spanner:
+        assert self._tokenizer is not None  # a model that points reads text
+        precision = hardware.choose_precision(self.recipe.train.precision, hardware.detect())
+        return Spanner(self._model, self._tokenizer, precision)
+
     def reader(self, *, max_tokens: int = 100) -> Reader:
-        """The model as a reader of an index's passages, for `retrieval.answer`: of its answers, the first that stands in one.
+        """The model as a reader of an index's passages, for `retrieval.answer`: of its answers, the likeliest of a model that points
+        to them, else the first that stands in a passage.
 
         Args:
             max_tokens: of an answer.
@@ -198,8 +229,18 @@ class LoadedRun:
                     return Span(number, found.start, found.start + len(found.text), 1.0)
             return None
 
-        self._as(QuestionAnswering)
-        return read
+        def point(question: str, contexts: Sequence[str]) -> Span | None:
+            longest = min(max_tokens, LONGEST)
+            found = self._spanner.find([(question, context) for context in contexts], longest=longest)
+            spans = [
+                Span(number, start, stop, score)
+                for number, places in enumerate(found)
+                for score, start, stop in places
+                if score > 0
+            ]
+            return max(spans, key=lambda span: span.score, default=None)
+
+        return point if self._as(QuestionAnswering).output == "spans" else read
 
     def reply(
         self,

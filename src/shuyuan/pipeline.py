@@ -6,7 +6,7 @@ import importlib.metadata
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from glob import glob
 from pathlib import Path
@@ -436,6 +436,7 @@ def evaluate_file(
     file: str | Path,
     *,
     key: str | None = None,
+    against: str | Path | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -445,11 +446,21 @@ def evaluate_file(
         target: the run folder.
         file: as a recipe's `data.source`.
         key: where the vault's key is, instead of where the recipe says.
+        against: another run folder, whose model is compared on the same records; opened with the same key.
         progress: shows the records done.
         options: task, columns and limit, as of `evaluate.evaluate_file`.
     """
-    with look(target, key) as job:
-        return evaluate.evaluate_file(job.recipe, job.store, file, progress or Progress(), **options)
+    with ExitStack() as stack:
+        job = stack.enter_context(look(target, key))
+        other = None if against is None else stack.enter_context(look(against, key))
+        return evaluate.evaluate_file(
+            job.recipe,
+            job.store,
+            file,
+            progress or Progress(),
+            against=None if other is None else (other.recipe, other.store),
+            **options,
+        )
 
 
 def audit_model(job: Job, *, white_box: bool = False) -> dict[str, Any]:

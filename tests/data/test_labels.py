@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shuyuan import vault
-from shuyuan.data import Manifest, Rows, load_manifest, load_tokenizer, prepare, survey, writing
+from shuyuan.data import Manifest, Rows, load_manifest, load_tokenizer, prepare, survey, writers, writing
 from shuyuan.data.labels import Labels, in_order
 from shuyuan.data.prepare import _settings
 from shuyuan.errors import DataError, RecipeError
@@ -79,7 +79,7 @@ def test_labels_survive_splits_masking_shards_and_shuffles(
     recipe = labelled(jsonl(folder / "a.jsonl", rows), context=64, labels=names, mask=["email"])
     recipe = recipe.replace(seed=seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writing, "SHARD_BYTES", shard_bytes)
+        patch.setattr(writers, "SHARD_BYTES", shard_bytes)
         patch.setattr(writing, "_BATCH_SIZE", 200)
         manifest, store = prepared(folder / "run", recipe)
     expected = [(f"{number} 写信 [email]", label) for number, label in enumerate(labels)]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from shuyuan import vault
-from shuyuan.data import Windows, load_manifest, load_tokenizer, prepare, survey, vocabulary, writing
+from shuyuan.data import Windows, load_manifest, load_tokenizer, prepare, survey, vocabulary, writers, writing
 from shuyuan.data.manifest import Manifest
 from shuyuan.data.shards import Shard
 from shuyuan.errors import DataError
@@ -323,7 +323,7 @@ def test_many_shards_are_one_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     source = lines(tmp_path / "a.txt", sentences(300))
     recipe = recipe_of(source, record="line")
     manifest, store = prepared(tmp_path / "one", recipe)
-    monkeypatch.setattr(writing, "SHARD_BYTES", 1000)
+    monkeypatch.setattr(writers, "SHARD_BYTES", 1000)
     monkeypatch.setattr(writing, "_BATCH_SIZE", 300)
     other, cut = prepared(tmp_path / "two", recipe)
     assert len(other.splits["train"].shards) > 10

@@ -252,7 +252,7 @@ def test_a_batch_is_pure_and_every_row_comes_once_an_epoch(tmp_path: Path) -> No
 def test_many_shards_hold_what_one_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = translation(pairs(tmp_path))
     manifest, store = made(tmp_path, recipe)
-    monkeypatch.setattr("shuyuan.data.writing.SHARD_BYTES", 400)
+    monkeypatch.setattr("shuyuan.data.writers.SHARD_BYTES", 400)
     monkeypatch.setattr("shuyuan.data.writing._BATCH_SIZE", 100)
     small, other = made(tmp_path / "small", recipe)
     assert len(small.splits["train"].shards) > 3

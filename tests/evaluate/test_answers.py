@@ -11,8 +11,8 @@ import pytest
 from shuyuan import pipeline
 from shuyuan.data import Split, load_manifest, load_tokenizer
 from shuyuan.errors import DataError, RunError
-from shuyuan.evaluate.predictions import SLICES, by_length
 from shuyuan.evaluate.prompted import cases_of, prompts_to_answer
+from shuyuan.evaluate.slices import SLICES, by_length
 from shuyuan.tasks import Summarization, Translation
 from shuyuan.tasks.prompted import case_of
 from shuyuan.vault import OpenStore
@@ -84,6 +84,50 @@ def test_scores_of_a_run_stand_beside_baselines_and_in_a_file_of_their_own(runs:
     assert sum(each["records"] for each in details["slices"]) == scores["validation.answers"]
     worst = [each["score"] for each in details["worst"]]
     assert len(worst) == 5 and worst == sorted(worst)
+
+
+def test_behind_the_scores_of_labels_stand_slices_and_the_errors_it_was_surest_of(
+    runs: dict[str, Path],
+) -> None:
+    scores = json.loads((runs["sentiment"] / "scores.json").read_text())["sentiment"]["original"]
+    found = json.loads((runs["sentiment"] / "labels.json").read_text())["original"]["validation"]
+    assert found["measure"] == "accuracy"
+    assert [each["by"] for each in found["slices"]] == ["length"] * 3 + ["label"] * 2
+    for by in ("length", "label"):
+        there = [each for each in found["slices"] if each["by"] == by]
+        mean = sum(each["mean"] * each["records"] for each in there) / sum(each["records"] for each in there)
+        assert mean == pytest.approx(scores["validation.accuracy"])
+    assert (
+        scores["validation.macro_f1_low"]
+        <= scores["validation.macro_f1"]
+        <= scores["validation.macro_f1_high"]
+    )
+    errors = [each["score"] for each in found["worst"]]
+    assert errors == sorted(errors) and all(error <= 0.5 for error in errors)
+    assert all(each["answer"] != each["right"] and each["prompt"] for each in found["worst"])
+    assert (not errors) == (scores["validation.accuracy"] == 1)
+
+
+def test_two_runs_are_compared_where_every_record_is_right_or_wrong(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    file = own(
+        tmp_path,
+        ["text", "label", "who"],
+        [[f"good {n}", "1", "ann" if n < 8 else str(n)] for n in range(12)],
+    )
+    found = pipeline.evaluate_file(
+        runs["sentiment"], file, against=runs["sentiment"], columns={"owner": "who"}
+    )
+    assert found["against"]["differences"] == {
+        "accuracy": {"difference": 0, "difference_low": 0, "difference_high": 0, "p_value": 1}
+    }
+    assert [(each["slice"], each["records"]) for each in found["slices"] if each["by"] == "owner"] == [
+        ("few", 4), ("many", 8),
+    ]  # fmt: skip
+    assert "ann" not in str(found["slices"])
+    with pytest.raises(RunError, match=r"run\.other-task"):
+        pipeline.evaluate_file(runs["sentiment"], file, against=runs["chat"])
 
 
 def test_a_large_model_answers_fewer_prompts() -> None:

@@ -87,6 +87,37 @@ def test_a_classifier_gives_what_transformers_gives(tmp_path: Path, kind: str) -
     assert losses.shape == (3, 1) and losses[2] == 0 and (losses[:2] > 0).all()
 
 
+def test_places_are_those_that_transformers_tells(tmp_path: Path) -> None:
+    """Also in rows that are filled up, where no place is one of the filling; and as it is written and read again."""
+    written("bert", tmp_path / "theirs")
+    ours = hub.load_folder(tmp_path / "theirs", (), 3, spans=True).eval()
+    assert ours.config.output == "spans" and ours.config.head == (64, 2)
+    assert ours.new == {"body.qa_outputs.weight", "body.qa_outputs.bias"}
+    folder = saved(tmp_path, ours)
+    assert not (folder / "generation_config.json").exists()
+    theirs = transformers.AutoModelForQuestionAnswering.from_pretrained(folder).eval()
+    ids, sides = tokens(3, 12, vocab_size=255), torch.arange(12).ge(5).long().expand(3, -1)
+    filled = torch.stack(
+        [torch.nn.functional.pad(ids, (0, 4), value=-1), torch.nn.functional.pad(sides, (0, 4))], 1
+    )
+    with torch.no_grad():
+        said = theirs(ids, token_type_ids=sides)
+        expected = torch.stack([said.start_logits, said.end_logits], 1)
+        for model in (ours, hub.load_folder(folder).eval()):
+            found = model(filled)
+            torch.testing.assert_close(found[..., :12], expected, rtol=0, atol=1e-4)
+            assert (found[..., 12:] == -torch.inf).all()
+    targets = torch.tensor([[0, 0], [7, 9], [-100, -100]])
+    losses = ours.losses(filled, targets)
+    usual = theirs(
+        ids[1:2], token_type_ids=sides[1:2], start_positions=targets[1:2, 0], end_positions=targets[1:2, 1]
+    )
+    assert losses.shape == (3, 2) and (losses[2] == 0).all()
+    assert losses[1].mean().item() == pytest.approx(usual.loss.item(), abs=1e-4)
+    losses.sum().backward()
+    assert all(weight.grad is None or weight.grad.isfinite().all() for weight in ours.parameters())
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_text_is_continued_as_transformers_continues_it(tmp_path: Path, kind: str) -> None:
     theirs = written(kind, tmp_path / "theirs")

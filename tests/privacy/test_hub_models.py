@@ -62,6 +62,23 @@ def test_an_encoder() -> None:
     check(model, torch.randint(1, VOCABULARY, (4, T)), losses)
 
 
+def test_a_head_for_places_with_several_windows_of_a_unit() -> None:
+    from shuyuan.models.hub_config import HubConfig
+    from shuyuan.models.hub_model import build
+
+    config = transformers.BertConfig(**SHAPE, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    model = build(HubConfig.from_hub(config.to_dict()), None, (), 0, "here", spans=True)
+    inputs_N2T = torch.stack([torch.randint(1, VOCABULARY, (5, T)), torch.randint(0, 2, (5, T))], 1)
+    inputs_N2T[1:3, 0, -2:] = -1  # filled up
+    targets_N2 = torch.tensor([[0, 0], [1, 2], [0, 0], [3, 4], [2, 2]])
+
+    def losses(model: nn.Module, rows: tuple[Tensor, Tensor]) -> Tensor:
+        summed: Tensor = model.losses(*rows).sum(1)  # type: ignore[operator]
+        return summed
+
+    check(model, (inputs_N2T, targets_N2), losses, units=[0, 0, 1, 2, 2])
+
+
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft asks transformers so
 @pytest.mark.parametrize("kind", ["qwen3", "gpt2"])
 def test_lora(kind: str) -> None:

@@ -11,7 +11,9 @@ from shuyuan import recipe as recipes
 from shuyuan.compress import Variant
 from shuyuan.report import model_card
 
-MANIFEST: Any = SimpleNamespace(splits={"train": SimpleNamespace(records=4321, tokens=98765)})
+MANIFEST: Any = SimpleNamespace(
+    splits={"train": SimpleNamespace(records=4321, tokens=98765)}, output="tokens"
+)
 
 
 def _recipe(source: str | list[str] = "stdlib", **more: Any) -> recipes.Recipe:

@@ -113,6 +113,26 @@ def test_the_table_tells_what_was_counted(make_run: MakeRun) -> None:
     assert "accuracy low" not in text
 
 
+def test_slices_and_worst_errors_are_told(make_run: MakeRun) -> None:
+    files = changed(["bad", "good"])
+    files["labels.json"]["original"]["validation"] |= {
+        "measure": "accuracy",
+        "slices": [
+            {"by": "length", "slice": "short", "from": 3, "to": 9, "unit": "tokens", "records": 40, "mean": 0.9, "low": 0.8, "high": 0.95},
+            {"by": "label", "slice": "bad", "records": 40, "mean": 0.9, "low": 0.8, "high": 0.95},
+        ],
+        "worst": [{"prompt": "<i>fine", "answer": "bad", "right": "good", "score": 0.031}],
+    }  # fmt: skip
+    run, store = make_run(recipe=recipe_of(), changed=files)
+    from shuyuan.report.facts import gather
+
+    (split,) = label_splits(gather(run, store, whole=True), Styles())
+    assert split.slices == [["short: 3 to 9 tokens", "40", "90.0%", "80.0% to 95.0%"]]
+    page = render(run, store, whole=True)
+    assert "<b>&lt;i&gt;fine</b>" in page and "<i>fine" not in page
+    assert "good (3.1%)" in text_of(page)
+
+
 def test_of_very_many_labels_the_worst_are_told(make_run: MakeRun) -> None:
     names = [f"label {number}" for number in range(300)]
     run, store = make_run(recipe=recipe_of(), changed=changed(names))

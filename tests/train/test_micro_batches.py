@@ -107,6 +107,25 @@ def test_labelled_rows_are_cut_behind_their_last_token() -> None:
     assert found == pytest.approx(whole, rel=1e-5)
 
 
+def test_questions_and_texts_are_cut_behind_their_last_token_with_their_sides() -> None:
+    lengths = [40, 3, 20, 60, 7, 2, 2, 2, 2]
+    inputs = np.zeros((len(lengths), 2, 64), np.int64)
+    inputs[:, 0] = -1
+    for row, length in enumerate(lengths):
+        inputs[row, :, :length] = [[row + 1] * length, [0] * (length // 2) + [1] * (length - length // 2)]
+    targets = np.array([[length - 1, length - 1] for length in lengths])
+    parts = list(micro_batches(Batch(1, inputs, targets), 4))
+    assert {part.inputs_BT.shape[2] for part in parts} >= {16, 64}
+    found = {}
+    for part in parts:
+        for row_2T, target in zip(part.inputs_BT, part.targets_BT.tolist(), strict=True):
+            length = int((row_2T[0] >= 0).sum())
+            found[int(row_2T[0, 0]) - 1] = (row_2T[:, :length].tolist(), target)
+    assert found == {
+        row: (inputs[row, :, :length].tolist(), targets[row].tolist()) for row, length in enumerate(lengths)
+    }
+
+
 def test_images_are_cut_by_number_alone() -> None:
     batch = Batch(1, np.zeros((5, 1, 4, 4), np.uint8), np.arange(5)[:, None])
     assert [part.targets_BT[:, 0].tolist() for part in micro_batches(batch, 2)] == [[0, 1], [2, 3], [4]]

@@ -34,14 +34,21 @@ def evaluate(
         ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="With --data: records at most.")] = 500,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="With --data: another run for the same task, compared on the same records."
+        ),
+    ] = None,
     key: Key = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Score the model on its held-out splits beside a baseline, or on a file of your own with --data."""
+    """Score the model on its held-out splits beside a baseline, or on a file of your own with --data, beside another run's with
+    --against."""
     named = _named(columns or [])
     if file is None:
-        _only_with_data(task, columns)
+        _only_with_data({"--task": task, "--column": columns, "--against": against})
     with frame(as_json, debug) as answer:
         from .. import pipeline
 
@@ -50,6 +57,7 @@ def evaluate(
                 target,
                 file,
                 key=key,
+                against=against,
                 progress=answer.screen,
                 task=task,
                 columns=named,
@@ -73,14 +81,16 @@ def _named(columns: list[str]) -> dict[str, str]:
     return {field: name for field, _, name in parts}
 
 
-def _only_with_data(task: str | None, columns: list[str] | None) -> None:
-    if task is not None or columns:
-        raise typer.BadParameter("has no effect without --data", param_hint="--task" if task else "--column")
+def _only_with_data(given: dict[str, Any]) -> None:
+    for name in (name for name, value in given.items() if value):
+        raise typer.BadParameter("has no effect without --data", param_hint=name)
 
 
 def _show(out: Any, found: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
+
+    from ..evaluate.slices import described
 
     out.print(Text(f"{found['task']}, {found['records']:,} records of {found['file']}"))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -93,6 +103,22 @@ def _show(out: Any, found: dict[str, Any]) -> None:
         low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
         table.add_row(name, f"{value:.4g}", "" if low is None else f"{low:.4g} to {high:.4g}")
     for each in found["slices"]:
-        name = f"{found['measure']}, {each['slice']} ({each['from']:,} to {each['to']:,} words)"
-        table.add_row(name, f"{each['mean']:.4g}", f"{each['low']:.4g} to {each['high']:.4g}")
+        name = f"{found['measure']}, {described(each)} ({each['records']:,} records)"
+        table.add_row(Text(name), f"{each['mean']:.4g}", f"{each['low']:.4g} to {each['high']:.4g}")
+    out.print(table)
+    if "against" in found:
+        _show_differences(out, found["against"])
+
+
+def _show_differences(out: Any, against: dict[str, Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    out.print(Text(f"\nLess the score of {against['run']} on the same records"))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("score", "difference", "95 % interval", "p"):
+        table.add_column(heading)
+    for name, each in against["differences"].items():
+        spread = f"{each['difference_low']:+.4g} to {each['difference_high']:+.4g}"
+        table.add_row(name, f"{each['difference']:+.4g}", spread, f"{each['p_value']:.2g}")
     out.print(table)

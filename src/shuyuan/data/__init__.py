@@ -1,6 +1,7 @@
 """From the recipe's source to shards of tokens: read, clean, mask, remove duplicates, split by owner, encode.
 
-Other rooms use `prepare`, `load_task` (the task of a run) and `template_file`, `laid_out` and `PromptRows` for prompts, `load_manifest`, `load_tokenizer`, `open_split`, `Windows`, `Sliding`, `Rows`, `Images`, `row_of`, `filled`, `UnitRows`, `read_image`,
+Other rooms use `prepare`, `load_task` (the task of a run) and `template_file`, `laid_out` and `PromptRows` for prompts, `question_and_text`,
+`Asked`, `windows`, `filled_windows`, `Pair` and `SpanRows` for answers that are places in a text, `load_manifest`, `load_tokenizer`, `open_split`, `Windows`, `Sliding`, `Rows`, `Images`, `row_of`, `filled`, `UnitRows`, `read_image`,
 `local_folder` and `pinned` for what a recipe's `from` names, `has_owners` and `owner_records` to find one
 owner, `open_source` with `Wanted`, `Row`, `Source`, `Skipped` and `is_table` to read texts that are not to be trained on, and the types `Manifest`, `Split`, `ShardFacts`, `ImageFacts`, `AnyBatch` and `Tokenizer`.
 """
@@ -12,6 +13,7 @@ from .manifest import (
     MANIFEST_FILE,
     TOKENIZER_FILE,
     Manifest,
+    Pair,
     ShardFacts,
     Split,
     TokenizerFacts,
@@ -19,6 +21,7 @@ from .manifest import (
 )
 from .masking import Masker
 from .owners import has_owners, owner_records
+from .pairs import Asked, filled_windows, question_and_text, windows
 from .pixels import read_image
 from .prepare import load_tokenizer, prepare
 from .prompt_rows import PromptRows
@@ -27,6 +30,7 @@ from .reading import open_split
 from .rows import FILL, Rows, filled, row_of
 from .snapshot import local_folder, pinned
 from .sources import ImageFacts, Row, Skipped, Source, Wanted, is_table, open_source
+from .span_rows import SpanRows
 from .templates import load_task, template_file
 from .tokenizer import Tokenizer, byte_tokenizer, char_tokenizer, learn_bpe
 from .units import UnitRows
@@ -37,12 +41,14 @@ __all__ = [
     "NOTHING",
     "TOKENIZER_FILE",
     "AnyBatch",
+    "Asked",
     "Canaries",
     "ImageFacts",
     "Images",
     "Laid",
     "Manifest",
     "Masker",
+    "Pair",
     "PromptRows",
     "Row",
     "Rows",
@@ -50,6 +56,7 @@ __all__ = [
     "Skipped",
     "Sliding",
     "Source",
+    "SpanRows",
     "Split",
     "Tokenizer",
     "TokenizerFacts",
@@ -59,6 +66,7 @@ __all__ = [
     "byte_tokenizer",
     "char_tokenizer",
     "filled",
+    "filled_windows",
     "has_owners",
     "is_table",
     "laid_out",
@@ -74,7 +82,9 @@ __all__ = [
     "owner_records",
     "pinned",
     "prepare",
+    "question_and_text",
     "read_image",
     "row_of",
     "template_file",
+    "windows",
 ]

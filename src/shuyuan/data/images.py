@@ -30,6 +30,7 @@ class Images:
         tokens: number of targets: one a record.
         cut: 0; no image is cut.
         counts: records of each class.
+        owners_R: keyed hash of each record's owner.
 
     Raises:
         DataError: a shard is not one, or holds other images.
@@ -41,6 +42,7 @@ class Images:
         assert manifest.image is not None
         self._image = manifest.image
         self._records = StoredRecords(store, manifest, split)
+        self.owners_R = self._records.owners_R
         self.count = self.tokens = len(self._records.length_R)
         self.counts: list[int] = np.bincount(self._records.labels_R, minlength=len(manifest.labels)).tolist()
 
@@ -49,14 +51,15 @@ class Images:
 
         Records come in a shuffled order, each once in an epoch; each epoch has its own order.
         """
-        return self._read(at_step(step, batch_size, self.count, seed))
+        return self.at(at_step(step, batch_size, self.count, seed))
 
     def in_order(self, batch_size: int) -> Iterator[ImageBatch]:
         """The whole split from its beginning, every record once; the last batch may be smaller."""
         for start in range(0, self.count, batch_size):
-            yield self._read(np.arange(start, min(start + batch_size, self.count), dtype=np.int64))
+            yield self.at(np.arange(start, min(start + batch_size, self.count), dtype=np.int64))
 
-    def _read(self, records: NDArray[np.int64]) -> ImageBatch:
+    def at(self, records: NDArray[np.int64]) -> ImageBatch:
+        """Some records, by their numbers."""
         images_BCHW = stored_images(self._records, records.tolist(), self._image)
         return images_BCHW, self._records.labels_R[records, None].astype(np.int64)
 

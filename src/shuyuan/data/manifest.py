@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..tasks.base import Output
 from ..vault import Store
 from .sources import Fact, ImageFacts
 
 MANIFEST_FILE = "data/manifest.json"
 TOKENIZER_FILE = "data/tokenizer.json"
+
+
+Pair = Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,8 @@ class Split:
     """One split: tokens include the end token of each record; text_bytes is UTF-8 after cleaning and masking.
 
     Of images, tokens is the number of records, since each has one target, and text_bytes is 0. Of tasks with prompts, text_bytes is
-    that of the answers, rows is the number of rows, learned that of the tokens that are learned in them, and widths are the
-    rows of up to WIDTHS inputs, of more up to twice as many, and so on; 0 and [] elsewhere.
+    that of the answers, rows is the number of rows, learned that of the targets in them, and widths are the rows of up to WIDTHS
+    inputs, of more up to twice as many, and so on; 0 and [] elsewhere.
     """
 
     records: int
@@ -43,12 +48,16 @@ class Split:
 
 @dataclass(frozen=True)
 class TokenizerFacts:
-    """The tokenizer of the run: kind (byte, char, bpe), SHA-256 of its tokenizer.json, its end token and its start token."""
+    """The tokenizer of the run: kind (byte, char, bpe), SHA-256 of its tokenizer.json, its end token and its start token.
+
+    Of a task that looks for places in a text also the special tokens before, between and behind a question and the text.
+    """
 
     kind: str
     sha256: str
     end_id: int
     start_id: int | None = None
+    pair: Pair | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,16 @@ class Manifest:
     def prompted(self) -> bool:
         """Whether records are prompts with answers, in rows of their own."""
         return any(split.rows for split in self.splits.values())
+
+    @property
+    def output(self) -> Output:
+        """What a model of this data gives."""
+        return "spans" if self.pair is not None else "labels" if self.labels else "tokens"
+
+    @property
+    def pair(self) -> Pair | None:
+        """What stands around a question and a text, where answers are places in it; None for all other tasks."""
+        return None if self.tokenizer is None else self.tokenizer.pair
 
     @property
     def text_bytes(self) -> int:

@@ -101,16 +101,33 @@ def _texts(masker: Masker, recipe: Recipe, survey: Survey, store: Store, progres
     tokenizer = choose_tokenizer(recipe, survey, masker, progress)
     store.write(TOKENIZER_FILE, tokenizer.to_json().encode())
     masker.counts.clear()
-    splits = write_texts(recipe, survey, tokenizer, masker, store, progress)
+    task = load_task(recipe)
+    around = _pair(tokenizer) if task.output == "spans" else None
+    splits = write_texts(recipe, survey, tokenizer, masker, store, progress, around)
     check_written(recipe, survey, splits)
-    keep_template(load_task(recipe), recipe, store)
+    keep_template(task, recipe, store)
     facts = TokenizerFacts(
         tokenizer.kind,
         hashlib.sha256(tokenizer.to_json().encode()).hexdigest(),
         tokenizer.end_id,
         tokenizer.start_id,
+        around,
     )
     return Manifest(splits, tokenizer.vocab_size, facts, masked=dict(masker.counts))
+
+
+def _pair(tokenizer: Tokenizer) -> list[list[int]]:
+    """What stands around a question and a text."""
+    around = tokenizer.pair()
+    if around is None:
+        raise DataError(
+            "data.no-pair",
+            "The tokenizer has no template for two texts that begins with a token of its own, so nothing could stand for an answer "
+            "that is not there.",
+            where="tokenizer.from",
+            mend="Use the tokenizer of the model to start from, with its `post_processor`.",
+        )
+    return around
 
 
 def _images(recipe: Recipe, survey: Survey, store: Store, progress: Progress) -> Manifest:

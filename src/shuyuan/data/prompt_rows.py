@@ -32,6 +32,7 @@ class PromptRows:
         count: number of rows.
         tokens: number of targets: the learned tokens.
         record_N: the record of each row.
+        owners_N: keyed hash of its owner.
 
     Raises:
         DataError: a shard is not one.
@@ -42,6 +43,7 @@ class PromptRows:
         self._end_id = manifest.marks.end_id
         self._context = context
         self.record_N, self._start_N, self._stop_N = self._records.starts(FIRST)
+        self.owners_N = self._records.owners_R[self.record_N]
         self.count = len(self._start_N)
         self.tokens = manifest.splits[split].learned
 

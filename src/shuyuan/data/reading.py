@@ -8,12 +8,14 @@ from .images import Images
 from .manifest import Manifest
 from .prompt_rows import PromptRows
 from .rows import Rows
+from .span_rows import SpanRows
 
 
 def open_split(
     store: Store, manifest: Manifest, split: str, context: int, *, last: bool = False
-) -> Windows | Rows | PromptRows | Images:
-    """A split as it is trained on: images, rows of labelled records or of prompts and answers, or windows of the token stream.
+) -> Windows | Rows | PromptRows | SpanRows | Images:
+    """A split as it is trained on: images, rows of labelled records, of prompts and answers or of questions and texts, or windows
+    of the token stream.
 
     Args:
         store: the run's files.
@@ -24,6 +26,8 @@ def open_split(
     """
     if manifest.image is not None:
         return Images(store, manifest, split)
+    if manifest.pair is not None:
+        return SpanRows(store, manifest, split, context)
     if manifest.prompted:
         return PromptRows(store, manifest, split, context)
     kind = Rows if manifest.labels else Sliding if last else Windows

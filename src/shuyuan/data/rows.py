@@ -34,6 +34,7 @@ class Rows:
         tokens: number of targets: one a record.
         cut: records that are longer than a row.
         counts: records of each class.
+        owners_R: keyed hash of each record's owner.
 
     Raises:
         DataError: a shard is not one.
@@ -43,6 +44,7 @@ class Rows:
         self._records = StoredRecords(store, manifest, split)
         self._marks = manifest.marks
         self._context = context
+        self.owners_R = self._records.owners_R
         self.count = self.tokens = len(self._records.length_R)
         self.counts: list[int] = np.bincount(self._records.labels_R, minlength=len(manifest.labels)).tolist()
         self.cut = int((self._records.length_R + (self._marks.start_id is not None) > context).sum())
@@ -52,16 +54,17 @@ class Rows:
 
         Records come in a shuffled order, each once in an epoch; each epoch has its own order.
         """
-        return self._rows(at_step(step, batch_size, self.count, seed))
+        return self.at(at_step(step, batch_size, self.count, seed))
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """The whole split from its beginning, every record once; the last batch may be smaller."""
         for start in range(0, self.count, batch_size):
-            yield self._rows(np.arange(start, min(start + batch_size, self.count), dtype=np.int64))
+            yield self.at(np.arange(start, min(start + batch_size, self.count), dtype=np.int64))
 
-    def _rows(self, records: NDArray[np.int64]) -> Batch:
+    def at(self, records: NDArray[np.int64]) -> Batch:
+        """Some records, by their numbers."""
         rows = [stored_row(self._records, record, self._marks, self._context) for record in records.tolist()]
-        longest = max(map(len, rows))
+        longest = max(map(len, rows), default=1)
         width = min(-(-longest // WIDTHS) * WIDTHS, self._context)
         return filled(rows, width), self._records.labels_R[records, None].astype(np.int64)
 

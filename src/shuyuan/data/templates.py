@@ -8,8 +8,11 @@ from typing import Any
 from ..errors import DataError
 from ..recipe import Recipe
 from ..tasks import Setting, Task, Template, task_named
+from ..tasks.base import Output
 from ..tasks.template import BUILT_IN, END_MARK
 from ..vault import Store, open_model_folder
+from .bodies import output_of
+from .manifest import load_manifest
 from .snapshot import local_folder
 
 TEMPLATE_FILE = "chat_template.jinja"
@@ -27,6 +30,7 @@ def load_task(recipe: Recipe, store: Store | None = None) -> Task:
 
     Raises:
         DataError: the template of the model to start from cannot be used.
+        MachineError: transformers is missing, and the model to start from is of an architecture that it computes.
     """
     task = task_named(recipe.task)
     languages = recipe.data.languages
@@ -35,7 +39,13 @@ def load_task(recipe: Recipe, store: Store | None = None) -> Task:
     if task.templated:
         kept = store is not None and store.exists(RUN_TEMPLATE)
         template = _kept(store.read_json(RUN_TEMPLATE)) if store and kept else _of_start(recipe)
-    return task.configured(Setting(pair, template))
+    return task.configured(Setting(pair, template, _output(task, recipe, store)))
+
+
+def _output(task: Task, recipe: Recipe, store: Store | None) -> Output:
+    """What the run was prepared for; before that, what the model to start from can do."""
+    manifest = load_manifest(store) if store is not None and len(task.outputs) > 1 else None
+    return output_of(task, recipe) if manifest is None else manifest.output
 
 
 def keep_template(task: Task, recipe: Recipe, store: Store) -> None:

@@ -114,6 +114,25 @@ class Tokenizer:
                 lengths[number] += len(parts[-1])
         return (np.concatenate(parts) if parts else np.zeros(0, np.uint32)), np.cumsum(lengths)
 
+    def encode_placed(self, texts: Sequence[str]) -> list[tuple[list[int], NDArray[np.int64]]]:
+        """Token ids of each text, and the characters that each token stands for: where they begin, and end (N, 2)."""
+        found = self._hub.encode_batch([_sound(text) for text in texts], add_special_tokens=False)
+        return [(each.ids, np.array(each.offsets, np.int64).reshape(-1, 2)) for each in found]
+
+    def pair(self) -> list[list[int]] | None:
+        """The special tokens before, between and behind two texts, by the tokenizer's own template; None where it has none that
+        begins with one."""
+        found = self._hub.encode("a", "a")
+        sides = found.sequence_ids
+        if sides[:1] != [None] or 0 not in sides or 1 not in sides or sides.index(0) > sides.index(1):
+            return None
+        last = len(sides) - 1 - sides[::-1].index(0)
+        parts = slice(sides.index(0)), slice(last + 1, sides.index(1)), slice(sides.index(1), None)
+        return [
+            [token for token, side in zip(found.ids[part], sides[part], strict=True) if side is None]
+            for part in parts
+        ]
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids; special tokens give none."""
         return str(self._hub.decode([int(token) for token in ids], skip_special_tokens=True))

@@ -19,13 +19,14 @@ from .prompt_rows import learned_rows
 from .prompts import FIRST
 from .rows import filled, stored_row
 from .shards import Tokens
+from .span_rows import StoredPairs, all_windows
 from .stored import StoredRecords
 
 
 class UnitBatch(NamedTuple):
     """Inputs (N, T), targets (N, T) or (N, 1), and the unit of each row, 0, 1, … in the order in which units were asked for.
 
-    Of images, the inputs are their pixels (N, C, H, W), uint8.
+    Of images, the inputs are their pixels (N, C, H, W), uint8; of questions and texts (N, 2, T), and the targets (N, 2).
     """
 
     inputs_NT: NDArray[np.integer[Any]]
@@ -38,7 +39,8 @@ class UnitRows:
 
     A unit gives at most `records_per_unit` of its records, drawn anew each time; a record longer than a row gives a piece
     of it, drawn too. The pieces lie one after another in as few rows as they fill, and rows are filled up with end tokens
-    that nothing is learned from. Records with prompts have rows of their own, all of them in the same step. Labelled records have a row each, which the context may cut, and its class as the target. So
+    that nothing is learned from. Records with prompts, or with a text to look in, have rows of their own, all of them in the same
+    step. Labelled records have a row each, which the context may cut, and its class as the target. So
     have images, whole.
 
     Args:
@@ -64,6 +66,7 @@ class UnitRows:
         self._manifest = manifest
         self._most = records_per_unit
         self._records = StoredRecords(store, manifest, "train")
+        self._pairs = None if manifest.pair is None else StoredPairs(self._records, manifest, context)
         if unit == "record":
             unit_R = np.arange(len(self._records.owners_R))
         else:
@@ -96,6 +99,8 @@ class UnitRows:
 
     def _nothing(self) -> AnyBatch:
         """The rows of no units."""
+        if self._pairs is not None:
+            return all_windows(self._pairs, [], self._context)
         image, targets = (
             self._manifest.image,
             np.zeros((0, 1 if self._manifest.labels else self._context), np.int64),
@@ -107,6 +112,8 @@ class UnitRows:
     def _rows_of(self, records: list[int], random: np.random.Generator) -> AnyBatch:
         if self._manifest.image is not None:
             return stored_images(self._records, records, self._manifest.image), self._labels_of(records)
+        if self._pairs is not None:
+            return all_windows(self._pairs, records, self._context)
         if self._manifest.prompted:
             return self._prompted(records)
         return self._labelled(records) if self._manifest.labels else self._packed(records, random)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..data import PromptRows, Windows
+from ..data import PromptRows, SpanRows, Windows
 from ..hardware import Precision
 from ..inference import computed
 from ..models import AnyNetwork
@@ -11,7 +11,7 @@ from ..progress import Progress
 
 def mean_loss(
     model: AnyNetwork,
-    windows: Windows | PromptRows,
+    windows: Windows | PromptRows | SpanRows,
     at_once: int,
     precision: Precision,
     progress: Progress,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,19 +16,22 @@ from ..inference import Predictor
 from ..progress import Progress
 from ..tasks import Prompted
 from ..tasks.languages import words
-from ..tasks.measures import interval
 from ..tasks.prompted import Case
+from .slices import by_length, by_owner
 
 MOST_TOKENS = 256  # of an answer
 SHOWN, SHOWN_CHARS = 5, 600  # of the worst answers, and characters of each text that is shown
-SLICES = ("short", "middle", "long")
 
 
-def stored_cases(rows: PromptRows, tokenizer: Tokenizer, most: int, seed: int) -> list[Case]:
-    """Rows of a split as cases: all of them, or as many as are wanted, drawn from all over it."""
-    count = min(most, rows.count)
-    chosen = at_step(0, count, rows.count, seed) if count < rows.count else np.arange(count)
-    return [_stored(*rows.row(number), tokenizer) for number in chosen.tolist()]
+def stored_cases(rows: PromptRows, tokenizer: Tokenizer, numbers: Sequence[int]) -> list[Case]:
+    """Some rows of a split as cases."""
+    return [_stored(*rows.row(number), tokenizer) for number in numbers]
+
+
+def drawn(count: int, most: int, seed: int) -> list[int]:
+    """Which of so many things are looked at: all, or as many as are wanted, drawn from all over."""
+    chosen: list[int] = (at_step(0, most, count, seed) if most < count else np.arange(count)).tolist()
+    return chosen
 
 
 def _stored(ids: Tokens, roles: NDArray[np.uint8], tokenizer: Tokenizer) -> Case:
@@ -43,33 +46,43 @@ def _stored(ids: Tokens, roles: NDArray[np.uint8], tokenizer: Tokenizer) -> Case
     return Case(ids[:start].tolist(), texts[:place], asks, [texts[place]])
 
 
-def judged(
-    cases: Sequence[Case],
-    predictor: Predictor,
-    training: Sequence[Case],
-    split: str,
-    progress: Progress,
-) -> tuple[dict[str, float], dict[str, Any], list[dict[str, Any]]]:
-    """The model's likeliest answers, scored.
+def answered(cases: Sequence[Case], predictor: Predictor, split: str, progress: Progress) -> list[str]:
+    """The model's likeliest answers.
 
     Args:
         cases: the prompts.
         predictor: answers them.
-        training: what baselines may look at.
         split: its name.
         progress: shows the prompts done.
-
-    Returns:
-        (scores, what stands behind them as JSON can hold it, and each answer: {prompt, answer, right, score}).
     """
-    task = predictor.task
     longest = max(len(predictor.encode(right)) for case in cases for right in case.right)
     with progress.stage(f"answer on {split}", len(cases), "prompts") as stage:
-        answers = predictor.answers(
+        return predictor.answers(
             [case.prompt for case in cases],
             max_tokens=min(MOST_TOKENS, 2 * longest + 8),
             done=lambda _: stage.advance(),
         )
+
+
+def judged(
+    cases: Sequence[Case],
+    answers: Sequence[str],
+    task: Prompted,
+    training: Sequence[Case],
+    owners: Sequence[Hashable] = (),
+) -> tuple[dict[str, float], dict[str, Any], list[dict[str, Any]]]:
+    """Answers, scored.
+
+    Args:
+        cases: the prompts.
+        answers: the model's to each.
+        task: says how answers are scored.
+        training: what baselines may look at.
+        owners: of each case; left out where nobody knows them.
+
+    Returns:
+        (scores, what stands behind them as JSON can hold it, and each answer: {prompt, answer, right, score}).
+    """
     scores = {"answers": float(len(cases))} | task.scores(cases, answers)
     for name, guesses in task.baselines(cases, training).items():
         found = task.scores(cases, guesses)
@@ -81,8 +94,14 @@ def judged(
     told = [_told(case, answer, task) for case, answer in zip(cases, answers, strict=True)]
     worst = sorted(told, key=lambda each: each["score"])[:SHOWN]
     lengths = [sum(len(words(text)) for text in case.texts) for case in cases]
-    slices = by_length(lengths, [each["score"] for each in told])
+    values = [each["score"] for each in told]
+    slices = by_length(lengths, values) + by_owner(owners, values)
     return scores, {"measure": task.measure, "worst": worst, "slices": slices}, told
+
+
+def sample_of(told: dict[str, Any]) -> dict[str, Any]:
+    """An answer as a sample of what the model writes."""
+    return {"prompt": told["prompt"], "text": f" \u2192 {told['answer']}", "answer": told["right"]}
 
 
 def _told(case: Case, answer: str, task: Prompted) -> dict[str, Any]:
@@ -92,23 +111,3 @@ def _told(case: Case, answer: str, task: Prompted) -> dict[str, Any]:
         "right": case.right[0][:SHOWN_CHARS],
         "score": task.score(answer, case.right),
     }
-
-
-def by_length(lengths: Sequence[int], values: Sequence[float]) -> list[dict[str, Any]]:
-    """The mean of records' scores by the length of their texts in words, a third of the records each.
-
-    Returns:
-        [{slice, from, to, records, mean, low, high}].
-    """
-    length_N = np.array(lengths)
-    found = []
-    for name, part in zip(
-        SLICES, np.array_split(np.argsort(length_N, kind="stable"), len(SLICES)), strict=True
-    ):
-        if len(part):
-            mean, low, high = interval([values[number] for number in part.tolist()])
-            spread = {"from": int(length_N[part].min()), "to": int(length_N[part].max())}
-            found.append(
-                {"slice": name, **spread, "records": len(part), "mean": mean, "low": low, "high": high}
-            )
-    return found

@@ -12,7 +12,7 @@ from ..recipe import Recipe
 from ..tasks import Prompted
 from ..tasks.prompted import Case
 from ..vault import Store
-from .predictions import judged, stored_cases
+from .predictions import answered, drawn, judged, sample_of, stored_cases
 
 SAMPLES = 3
 # Prompts of a split that are answered: more take longer and tell little more; of a large model fewer, down to LEAST_ANSWERED.
@@ -38,10 +38,14 @@ def score_answers(
         if split not in manifest.splits or not manifest.splits[split].rows:
             continue
         most = prompts_to_answer(model.config.parameters, manifest.splits[split])
-        cases = cases_of(recipe, store, manifest, split, most)
-        scores, details[split], told = judged(cases, predictor, training, split, progress)
+        rows = _rows(recipe, store, manifest, split)
+        numbers = drawn(rows.count, most, recipe.seed)
+        cases = stored_cases(rows, load_tokenizer(store), numbers)
+        answers = answered(cases, predictor, split, progress)
+        owners = rows.owners_N[numbers].tolist() if recipe.data.owner else ()
+        scores, details[split], told = judged(cases, answers, predictor.task, training, owners)
         metrics |= {f"{split}.{name}": value for name, value in scores.items()}
-        samples = samples or [_sample(each) for each in told[:SAMPLES]]
+        samples = samples or [sample_of(each) for each in told[:SAMPLES]]
     return metrics, details, samples
 
 
@@ -54,13 +58,14 @@ def prompts_to_answer(parameters: int, split: Split) -> int:
 
 def cases_of(recipe: Recipe, store: Store, manifest: Manifest, split: str, most: int) -> list[Case]:
     """Prompts of a split, at most so many."""
+    rows = _rows(recipe, store, manifest, split)
+    return stored_cases(rows, load_tokenizer(store), drawn(rows.count, most, recipe.seed))
+
+
+def _rows(recipe: Recipe, store: Store, manifest: Manifest, split: str) -> PromptRows:
     rows = open_split(store, manifest, split, recipe.model.context)
     assert isinstance(rows, PromptRows)
-    return stored_cases(rows, load_tokenizer(store), most, recipe.seed)
-
-
-def _sample(told: dict[str, Any]) -> dict[str, Any]:
-    return {"prompt": told["prompt"], "text": f" \u2192 {told['answer']}", "answer": told["right"]}
+    return rows
 
 
 def opened(recipe: Recipe, store: Store, model: AnyNetwork, progress: Progress) -> Predictor:

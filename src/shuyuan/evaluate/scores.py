@@ -20,6 +20,7 @@ from .bigram import Bigram
 from .labels import label_samples, score_labels
 from .losses import mean_loss
 from .prompted import score_answers
+from .spans import score_spans
 
 SCORES_FILE = "scores.json"
 SAMPLES_FILE = "samples.json"
@@ -81,6 +82,8 @@ def _score(
         metrics, details = score_labels(recipe, store, manifest, model, progress)
         samples = label_samples(recipe, store, manifest, model) if is_original else []
         return metrics, details, samples
+    if manifest.output == "spans":
+        return score_spans(recipe, store, manifest, model, progress)
     metrics = _score_tokens(recipe, store, manifest, model, progress, beside=is_original)
     if manifest.prompted:
         found, details, samples = score_answers(recipe, store, manifest, model, progress)

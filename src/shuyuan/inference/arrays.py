@@ -1,6 +1,7 @@
 """What a model says of arrays, whatever framework computes it.
 
-Shapes: B rows, T tokens of a row, K classes, V entries of the vocabulary.
+Shapes: B rows, T tokens of a row, K classes, V entries of the vocabulary; 2 the tokens of a row and the side of each, or begin and
+end of an answer.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ class Computed(Protocol):
 
     def probabilities(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
         """The probability of each class (B, K)."""
+        ...
+
+    def places(self, inputs_B2T: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The logits of each place as the first and the last of an answer (B, 2, T)."""
         ...
 
     def losses(self, tokens_BT: NDArray[np.int64], targets_BT: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -58,5 +58,13 @@ class InTorch:
         probabilities_BK: NDArray[np.float64] = logits_BK.double().softmax(1).cpu().numpy()
         return probabilities_BK
 
+    @torch.inference_mode()
+    def places(self, inputs_B2T: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The logits of each place as the first and the last of an answer (B, 2, T)."""
+        with self._precision.autocast():
+            logits_B2T = self._model(self._put(inputs_B2T))
+        found: NDArray[np.float32] = logits_B2T.float().cpu().numpy()
+        return found
+
     def _put(self, array: NDArray[np.integer[Any]]) -> torch.Tensor:
         return torch.from_numpy(array).to(self._device)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import ShuyuanError
 from ..recipe import Model
+from ..tasks.base import Output
 
 ARCHITECTURE = "Qwen3ForCausalLM"
 CLASSIFIER = "Qwen3ForSequenceClassification"
@@ -76,6 +77,11 @@ class TransformerConfig:
             labels=tuple(labels),
             **shape,
         )
+
+    @property
+    def output(self) -> Output:
+        """What the head gives."""
+        return "labels" if self.labels else "tokens"
 
     @property
     def head(self) -> tuple[int, int]:

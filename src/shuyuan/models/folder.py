@@ -28,7 +28,7 @@ LARGEST_JSON_BYTES = 2**24
 
 
 def config_for(
-    model: Model, vocab_size: int, end_id: int = 0, labels: Sequence[str] = ()
+    model: Model, vocab_size: int, end_id: int = 0, labels: Sequence[str] = (), spans: bool = False
 ) -> TransformerConfig | RnnConfig:
     """The shape of the model that a run will train: the recipe's own, or that of the weights it starts from.
 
@@ -37,6 +37,7 @@ def config_for(
         vocab_size: of the run's tokenizer.
         end_id: its end token.
         labels: names of the classes, for a task that tells some apart.
+        spans: for a task whose answers are places in a text; the model to start from is then an encoder.
 
     Raises:
         ShuyuanError: there is no model to start from, it cannot be opened, or it sees fewer tokens than `context`.
@@ -58,9 +59,9 @@ def config_for(
             where="model.context",
             mend=f"Set model.context to {config.context} or less.",
         )
-    return replace(
-        config, context=model.context, labels=tuple(labels), tied=config.tied and not labels, end_id=end_id
-    )
+    changes: dict[str, Any] = {"spans": spans} if isinstance(config, HubConfig) else {}
+    tied = config.tied and not labels
+    return replace(config, context=model.context, labels=tuple(labels), tied=tied, end_id=end_id, **changes)
 
 
 def image_config_for(model: Model, image: ImageFacts, labels: Sequence[str]) -> ImageConfig:

@@ -93,7 +93,7 @@ def _save_companions(
         folder.write("tokenizer_config.json", _json(_tokenizer_config(config, tokenizer_json)))
     for file, content in companions.items():
         folder.write(file, content)
-    if not config.labels:
+    if config.output == "tokens":
         ends: dict[str, Any] = (
             {} if config.end_id is None else {f"{role}_id": config.end_id for role in ROLES}
         )
@@ -102,22 +102,31 @@ def _save_companions(
         folder.write("generation_config.json", _json({"do_sample": True, "temperature": 0.8, **ends}))
 
 
-def load_folder(path: str | Path, labels: Sequence[str] | None = None, seed: int = 0) -> Network:
+def load_folder(
+    path: str | Path, labels: Sequence[str] | None = None, seed: int = 0, spans: bool = False
+) -> Network:
     """Loads the model that a recipe's `model.from` names: a folder, a run, or a repository of the hub.
 
     Args:
         path: as in the recipe.
         labels: as for `load`.
         seed: as for `load`.
+        spans: as for `load`.
 
     Raises:
         ShuyuanError: as `load`, or the run cannot be opened.
     """
     with opened(path) as (store, name):
-        return load(store, name, labels, seed)
+        return load(store, name, labels, seed, spans)
 
 
-def load(store: Store, name: str = "model", labels: Sequence[str] | None = None, seed: int = 0) -> Network:
+def load(
+    store: Store,
+    name: str = "model",
+    labels: Sequence[str] | None = None,
+    seed: int = 0,
+    spans: bool = False,
+) -> Network:
     """Loads a model from a run, or from any store; memory peaks at the model and one tensor more.
 
     Args:
@@ -126,6 +135,7 @@ def load(store: Store, name: str = "model", labels: Sequence[str] | None = None,
         labels: names of the classes that it shall tell apart, or () for tokens: another head than the stored one is drawn
             anew, from the seed. None takes the model as it is.
         seed: start of what is drawn.
+        spans: with no classes: for places in a text, not for tokens.
 
     Returns:
         The model in float32, on the CPU.
@@ -137,7 +147,7 @@ def load(store: Store, name: str = "model", labels: Sequence[str] | None = None,
     place = str(PurePosixPath(store.path.as_posix(), name))
     config = read_config(store, name)
     if isinstance(config, HubConfig):
-        model = build(config, _read_weights(store, name, config, place), labels, seed, place)
+        model = build(config, _read_weights(store, name, config, place), labels, seed, place, spans)
         model.companions = dict(_companions(store, name))
         return model
     if isinstance(config, ImageConfig):

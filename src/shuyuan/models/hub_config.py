@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ShuyuanError
+from ..tasks.base import Output
 from .config import MOST_LAYERS, TransformerConfig, end_id_in, label_names, whole_number
 
 Shape = tuple[int, ...]
@@ -34,10 +35,20 @@ class HubConfig(TransformerConfig):
     Attributes:
         table: the whole config.json.
         tensors: name and shape of every stored parameter; empty before the weights are there.
+        spans: whether the head tells where an answer begins and ends.
     """
 
     table: Mapping[str, Any] = field(default_factory=dict, hash=False)
     tensors: Mapping[str, Shape] = field(default_factory=dict, hash=False)
+    spans: bool = False
+
+    @property
+    def output(self) -> Output:
+        return "spans" if self.spans else super().output
+
+    @property
+    def head(self) -> tuple[int, int]:
+        return (self.context, 2) if self.spans else super().head
 
     @property
     def model_type(self) -> str:
@@ -78,7 +89,10 @@ class HubConfig(TransformerConfig):
         width = whole_number(named, "hidden_size", where)
         heads = whole_number(named, "num_attention_heads", where)
         vocab_size = whole_number(named, "vocab_size", where)
-        is_classifier = any(str(name).endswith("ForSequenceClassification") for name in _architectures(table))
+        is_classifier, points = (
+            any(str(name).endswith(ending) for name in _architectures(table))
+            for ending in ("ForSequenceClassification", "ForQuestionAnswering")
+        )
         return cls(
             vocab_size=vocab_size,
             layers=whole_number(named, "num_hidden_layers", where, most=MOST_LAYERS),
@@ -91,6 +105,7 @@ class HubConfig(TransformerConfig):
             end_id=end_id_in(table, vocab_size, where),
             labels=label_names(table, where) if is_classifier else (),
             table=table,
+            spans=points,
         )
 
 

@@ -1,6 +1,7 @@
 """Models of other architectures than our own: transformers computes them, behind the same few methods.
 
-Shapes: B sequences, T tokens of each, V vocabulary, K classes.
+Shapes: B sequences, T tokens of each, V vocabulary, K classes. Of a question and a text, 2 stands for the tokens and the side of
+each, and for begin and end of the answer.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..data.bodies import is_encoder
 from ..errors import ShuyuanError, missing_extra
 from .config import in_block
 from .functions import cross_entropy
@@ -21,10 +23,10 @@ from .hub_config import HubConfig
 
 
 class HubModel(nn.Module):
-    """A language model or classifier of transformers.
+    """A language model, classifier or reader of transformers.
 
     Args:
-        body: the model of transformers, with a head for tokens or for classes.
+        body: the model of transformers, with a head for tokens, for classes, or for places in a text.
         config: what is known of it.
         new: as of `Transformer`.
         companions: files that lie beside its weights and go with it, such as tokenizer_config.json.
@@ -49,11 +51,15 @@ class HubModel(nn.Module):
         return self.config.context
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
-        """Logits of the token after each token (B, T, V), or of the classes (B, K).
+        """Logits of the token after each token (B, T, V), of the classes (B, K), or of each place as the first and the last of an
+        answer (B, 2, T).
 
         Args:
-            tokens_BT: token ids, int64; rows of a classifier are filled up with -1 behind their last token.
+            tokens_BT: token ids, int64; rows of a classifier are filled up with -1 behind their last token. Of a question and a
+                text (B, 2, T), with the side of each token: 0 up to the text, 1 from there on.
         """
+        if self.config.spans:
+            return self._places(*tokens_BT.unbind(1))
         if not self.config.labels:
             logits_BTV: Tensor = self.body(input_ids=tokens_BT, use_cache=False).logits
             return logits_BTV
@@ -62,12 +68,20 @@ class HubModel(nn.Module):
         logits_BK: Tensor = self.body(input_ids=filled_BT, attention_mask=is_token_BT.long()).logits
         return logits_BK
 
+    def _places(self, tokens_BT: Tensor, side_BT: Tensor) -> Tensor:
+        is_token_BT = tokens_BT >= 0
+        sides = {"token_type_ids": side_BT} if getattr(self.body.config, "type_vocab_size", 0) > 1 else {}
+        filled_BT = tokens_BT.where(is_token_BT, _fill(self.body))
+        found = self.body(input_ids=filled_BT, attention_mask=is_token_BT.long(), **sides)
+        logits_B2T = torch.stack([found.start_logits, found.end_logits], 1)
+        return logits_B2T.masked_fill(~is_token_BT[:, None], -torch.inf)
+
     def loss(self, tokens_BT: Tensor, targets: Tensor) -> Tensor:
         """The sum of the cross entropies, in nats, of all targets that are not -100: a float32 scalar."""
         return self.losses(tokens_BT, targets).sum()
 
     def losses(self, tokens_BT: Tensor, targets: Tensor) -> Tensor:
-        """The cross entropy, in nats, of each target, (B, T) or (B, 1): float32, zero where the target is -100."""
+        """The cross entropy, in nats, of each target, (B, T), (B, 1) or (B, 2): float32, zero where the target is -100."""
         return cross_entropy(self(tokens_BT).flatten(0, -2), targets.flatten()).view(targets.shape)
 
     def to_hub(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -93,6 +107,7 @@ def build(
     labels: Sequence[str] | None,
     seed: int,
     where: str,
+    spans: bool = False,
 ) -> HubModel:
     """Makes the model that a configuration describes, in float32 on the CPU; no code from the folder is run.
 
@@ -102,29 +117,31 @@ def build(
         labels: names of the classes; () for a model that predicts tokens; None for the head that the folder has.
         seed: start of what is drawn.
         where: the folder, for errors.
+        spans: with no classes: a model that tells places in a text, where `labels` is not None.
 
     Raises:
         MachineError: transformers is not installed.
-        ShuyuanError: transformers knows no such architecture, the model cannot continue text, or weights do not fit.
+        ShuyuanError: transformers knows no such architecture, the model cannot have the head, or weights do not fit.
     """
-    labels = config.labels if labels is None else tuple(labels)
+    wanted = config if labels is None else replace(config, labels=tuple(labels), spans=spans)
+    labels = wanted.labels
     with _quiet() as transformers:
         table = {key: value for key, value in config.table.items() if key != "auto_map"}
         kind = _config_class(transformers, config, where)
         own = kind.from_dict(table)
-        model_class = _model_class(transformers, own, labels, config, where)
+        model_class = _model_class(transformers, own, wanted, where)
         if labels:
             own.id2label = dict(enumerate(labels))
             own.label2id = {name: number for number, name in own.id2label.items()}
-            if own.pad_token_id is None:
-                own.pad_token_id = config.end_id or 0
+        if wanted.output != "tokens" and own.pad_token_id is None:
+            own.pad_token_id = config.end_id or 0
         own.dtype = torch.float32
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             if weights is None:
-                return HubModel(model_class(own).train(), replace(config, labels=labels))
-            body, new = _loaded(model_class, own, weights, labels != config.labels, where)
-    return HubModel(body.train(), replace(config, labels=labels), frozenset(f"body.{name}" for name in new))
+                return HubModel(model_class(own).train(), wanted)
+            body, new = _loaded(model_class, own, weights, wanted != config, where)
+    return HubModel(body.train(), wanted, frozenset(f"body.{name}" for name in new))
 
 
 def _loaded(
@@ -161,23 +178,24 @@ def _config_class(transformers: Any, config: HubConfig, where: str) -> Any:
         ) from None
 
 
-def _model_class(transformers: Any, own: Any, labels: Sequence[str], config: HubConfig, where: str) -> Any:
+# The classes of transformers with each head, and what a model is said to lack that is not among them.
+HEADS = {
+    "tokens": ("MODEL_FOR_CAUSAL_LM_MAPPING", "does not continue text"),
+    "labels": ("MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING", "has no form that tells classes apart"),
+    "spans": ("MODEL_FOR_QUESTION_ANSWERING_MAPPING", "has no form that points to answers"),
+}
+
+
+def _model_class(transformers: Any, own: Any, config: HubConfig, where: str) -> Any:
     """The class of transformers with the head that is wanted."""
-    if labels:
-        mapping = transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
-        what = "has no form that tells classes apart"
-    else:
-        mapping = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
-        what = "does not continue text"
-    is_encoder = type(own) in transformers.MODEL_FOR_MASKED_LM_MAPPING and not getattr(
-        own, "is_decoder", False
-    )
-    if type(own) not in mapping or (is_encoder and not labels):
+    name, what = HEADS[config.output]
+    mapping = getattr(transformers, name)
+    if type(own) not in mapping or (config.output == "tokens" and is_encoder(config.table)):
         raise ShuyuanError(
             "models.other-head",
             f"A model of the architecture {config.model_type[:80]} {what}.",
             where=where,
-            mend='Take task = "sentiment" or "classification" for an encoder, and a causal model to continue text.',
+            mend='Take task = "sentiment", "classification" or "question-answering" for an encoder, and a causal model to continue text.',
         )
     return mapping[type(own)]
 

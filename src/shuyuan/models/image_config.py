@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ..data import ImageFacts
 from ..errors import ShuyuanError
 from ..recipe import Model
+from ..tasks.base import Output
 from .config import bad_config, label_names, whole_number
 
 IMAGE_TYPE = "shuyuan-cnn"  # `model_type` of its config.json
@@ -95,6 +96,11 @@ class ImageConfig:
     def vocab_size(self) -> int:
         """Tokens that the network knows: none."""
         return 0
+
+    @property
+    def output(self) -> Output:
+        """What the head gives."""
+        return "labels"
 
     @property
     def head(self) -> tuple[int, int]:

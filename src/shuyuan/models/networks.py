@@ -13,6 +13,9 @@ from .packed_file import Pack
 from .rnn_config import RnnConfig
 from .rnn_folder import is_recurrent
 
+# Models without a head for tokens: what they do, and the verb that asks them.
+OTHERS = {"labels": ("tells classes apart", "classify"), "spans": ("points to answers in a text", "answer")}
+
 if TYPE_CHECKING:
     from .hub import Network
     from .rnn import RnnModel
@@ -89,13 +92,14 @@ def open_slots(model: AnyNetwork, count: int, capacity: int) -> Any:
         capacity: tokens that each can hold, at most the model's context.
 
     Raises:
-        ShuyuanError: the model tells classes apart.
+        ShuyuanError: the model tells classes apart, or points to answers.
     """
-    if model.config.labels:
+    if model.config.output != "tokens":
+        what, verb = OTHERS[model.config.output]
         raise ShuyuanError(
             "models.no-token-head",
-            "The model tells classes apart, and has no head to continue text.",
-            mend="Use `shuyuan classify`.",
+            f"The model {what}, and has no head to continue text.",
+            mend=f"Use `shuyuan {verb}`.",
         )
     network: Any = model  # of the kind that its configuration says
     if isinstance(model.config, RnnConfig):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ..errors import ShuyuanError
 from ..recipe import Model
+from ..tasks.base import Output
 
 MODEL_TYPE = "keras"
 GATES = {"lstm": 4, "gru": 3, "simple": 1}
@@ -154,6 +155,11 @@ class RnnConfig:
     def offset(self) -> int:
         """What is added to token ids: a classifier's 0 stands where no token is, which Keras' mask knows."""
         return 1 if self.labels else 0
+
+    @property
+    def output(self) -> Output:
+        """What the head gives."""
+        return "labels" if self.labels else "tokens"
 
     @property
     def head(self) -> tuple[int, int]:

@@ -20,19 +20,22 @@ MOST_PARAMETERS = 10**14  # a hundred times the largest models; beyond it is a s
 NEWTON_SCHULZ_ITERATIONS = 5
 
 
-def planned_model(model: Model, vocab_size: int, labels: Sequence[str] = ()) -> TransformerConfig | RnnConfig:
+def planned_model(
+    model: Model, vocab_size: int, labels: Sequence[str] = (), spans: bool = False
+) -> TransformerConfig | RnnConfig:
     """The shape of the model that will be trained: the recipe's own, or that of the model to start from.
 
     Args:
         model: the recipe's [model] table.
         vocab_size: of the run's tokenizer.
         labels: names of the classes, for a task that tells some apart.
+        spans: for a task whose answers are places in a text.
 
     Raises:
         RecipeError: the model is absurdly large.
         ShuyuanError: there is none to start from, or it cannot be opened.
     """
-    config = config_for(model, vocab_size, labels=labels)
+    config = config_for(model, vocab_size, labels=labels, spans=spans)
     if config.parameters > MOST_PARAMETERS:
         raise RecipeError(
             "plan.absurd-model",
@@ -59,7 +62,7 @@ def learned_parameters(config: TransformerConfig | ImageConfig | RnnConfig, lora
     """Parameters that training changes: all, or the small matrices of LoRA and a new head."""
     if lora is None or not isinstance(config, TransformerConfig):
         return config.parameters
-    new_head = len(config.labels) * config.width
+    new_head = 0 if config.output == "tokens" else config.head[1] * config.width
     return new_head + sum(lora.rank * (rows + columns) for rows, columns in block_matrices(config))
 
 

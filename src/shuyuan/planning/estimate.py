@@ -6,13 +6,13 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
-from ..data import ImageFacts, Manifest
-from ..data.manifest import Split, TokenizerFacts
+from ..data import ImageFacts, Manifest, load_task
+from ..data.manifest import Pair, Split, TokenizerFacts
 from ..data.records import open_records
 from ..data.rows import WIDTHS
 from ..data.sources import Skipped, Source, Wanted, WantedImages, open_source
 from ..data.tokenizer import given_tokenizer
-from ..data.writing import answer_bytes
+from ..data.writers import answer_bytes
 from ..recipe import Data, Recipe
 from ..tasks import task_named
 from ..tasks.packing import all_words, unpacked
@@ -92,7 +92,10 @@ def estimated_manifest(recipe: Recipe) -> tuple[Manifest, list[str]]:
         for name, share in _shares(recipe.data).items()
     }
     manifest = Manifest(
-        splits, vocab_size, TokenizerFacts(recipe.tokenizer.kind, "", 0), labels=_labels(recipe)
+        splits,
+        vocab_size,
+        TokenizerFacts(recipe.tokenizer.kind, "", 0, pair=_pair(recipe)),
+        labels=_labels(recipe),
     )
     return manifest, [how]
 
@@ -150,6 +153,11 @@ def _labels(recipe: Recipe) -> list[str]:
     if task_named(recipe.task).output != "labels":
         return []
     return recipe.data.labels or ["0", "1"]
+
+
+def _pair(recipe: Recipe) -> Pair | None:
+    """What will stand around a question and a text, where answers are places in it: as BERT has it."""
+    return [[0], [0], [0]] if load_task(recipe).output == "spans" else None
 
 
 def take_sample(recipe: Recipe) -> Sample:

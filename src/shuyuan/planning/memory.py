@@ -100,7 +100,7 @@ def peak_memory(
     if hardware.device == "cuda" and not isinstance(config, RnnConfig):
         return training
     around = _of_the_process(recipe, config, manifest)
-    bigram = 0 if config.labels else bigram_bytes(manifest)
+    bigram = bigram_bytes(manifest) if config.output == "tokens" else 0
     scoring = sum(SCORING_BYTES.get(library, 0) for library in task_named(recipe.task).libraries)
     evaluating = {"weights": 4 * config.parameters, "bigram": bigram, "scores": scoring} | around
     others = [preparation_items(recipe, manifest), evaluating]
@@ -177,7 +177,7 @@ def _of_a_step(
     gradients = 4 * learned_parameters(config, recipe.train.lora)
     frozen = recipe.train.lora is not None
     embedding = 0 if frozen else config.vocab_size * config.width
-    head = 0 if frozen and not config.labels else outputs * config.width
+    head = 0 if frozen and config.output == "tokens" else outputs * config.width
     head_gradient = head * (4 if precision == "fp32" else 2 + 4)
     at_loss = {
         "activations": kept,

@@ -265,7 +265,7 @@ def _config(recipe: Recipe, manifest: Manifest) -> TransformerConfig | ImageConf
     """The model, with a context as wide as the rows that it will compute: prompts and answers may all be shorter."""
     if recipe.images:
         return config_of(recipe, manifest)
-    config = planned_model(recipe.model, manifest.vocab_size, manifest.labels)
+    config = planned_model(recipe.model, manifest.vocab_size, manifest.labels, manifest.output == "spans")
     return replace(config, context=row_width(recipe, manifest)) if manifest.prompted else config
 
 

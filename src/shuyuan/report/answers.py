@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..evaluate.slices import described
 from . import wording
 from .facts import Facts
 
@@ -45,7 +46,7 @@ def _split(name: str, table: Mapping[str, Any]) -> AnswerSplit:
 
     rows = [
         [
-            f"{each['slice']}: {each['from']:,} to {each['to']:,} words",
+            described(each),
             wording.count(each["records"]),
             figure(each["mean"]),
             f"{figure(each['low'])} to {figure(each['high'])}",

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from ..tasks import task_named
+from ..tasks.base import Output
 from . import guarantee, sources, wording
 
 if TYPE_CHECKING:
@@ -40,21 +41,29 @@ def model_card(
         >>> "Not private" in card
         True
     """
+    output = task_named(recipe.task).output if manifest is None else manifest.output
     parts = [
-        _header(recipe),
+        _header(recipe, output),
         f"# {recipe.name}",
         _what(recipe),
         _data(recipe, manifest),
         _privacy(recipe, data_set),
-        _use(recipe) if variant is None else _smaller(recipe, variant, seen),
-        _limits(recipe),
+        _use(recipe, output) if variant is None else _smaller(recipe, variant, seen),
+        _limits(recipe, output),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _header(recipe: Recipe) -> str:
-    tag = "text-classification" if _has_labels(recipe) else "text-generation"
-    tag = "image-classification" if recipe.images else tag
+# What the hub calls a model with such a head, and the class of transformers that opens it.
+KINDS: dict[Output, tuple[str, str]] = {
+    "tokens": ("text-generation", "AutoModelForCausalLM"),
+    "labels": ("text-classification", "AutoModelForSequenceClassification"),
+    "spans": ("question-answering", "AutoModelForQuestionAnswering"),
+}
+
+
+def _header(recipe: Recipe, output: Output) -> str:
+    tag = "image-classification" if recipe.images else KINDS[output][0]
     library = {"cnn": "shuyuan", "rnn": "keras"}.get(recipe.model.family, "transformers")
     lines = [f"library_name: {library}", f"pipeline_tag: {tag}", "tags:", "- shuyuan"]
     return "\n".join(["---", *lines, "---"])
@@ -62,10 +71,6 @@ def _header(recipe: Recipe) -> str:
 
 def _record(recipe: Recipe) -> str:
     return "image" if recipe.images else "text"
-
-
-def _has_labels(recipe: Recipe) -> bool:
-    return task_named(recipe.task).output == "labels"
 
 
 def _what(recipe: Recipe) -> str:
@@ -139,7 +144,7 @@ def _privacy(recipe: Recipe, data_set: Together | None) -> str:
     return f"## Privacy\n\n**{guarantee.title(recipe)}.** {said}{sealed}"
 
 
-def _use(recipe: Recipe) -> str:
+def _use(recipe: Recipe, output: Output) -> str:
     export = "Write it as a plain folder first: `shuyuan export RUN --to FOLDER`.\n\n" if recipe.vault else ""
     if recipe.images:
         return (
@@ -150,11 +155,10 @@ def _use(recipe: Recipe) -> str:
             "from shuyuan.models import hub\n\n"
             'logits = hub.load_folder("FOLDER").eval()(pixels)\n```'
         )
-    labels = _has_labels(recipe)
-    auto = "AutoModelForSequenceClassification" if labels else "AutoModelForCausalLM"
+    auto = KINDS[output][1]
     with_shuyuan = f"## How to load it\n\n{export}With Shuyuan:\n\n```bash\n{_command(recipe)}\n```\n\n"
     if recipe.model.family == "rnn":
-        ids = "token ids + 1, and 0 where no token is" if labels else "token ids"
+        ids = "token ids + 1, and 0 where no token is" if output == "labels" else "token ids"
         return (
             f"{with_shuyuan}With Keras 3, which gives probabilities for {ids} (`tokenizer.json` has them):\n\n```python\n"
             'import keras\n\nmodel = keras.saving.load_model("FOLDER/model.keras")\n```'
@@ -206,11 +210,14 @@ def _smaller(recipe: Recipe, variant: Variant, there: bool) -> str:
     )
 
 
-def _limits(recipe: Recipe) -> str:
+def _limits(recipe: Recipe, output: Output) -> str:
     what = (
         f"It tells the labels of its training records apart, and gives one of them to any {_record(recipe)}, also to one that "
         "fits none. Nobody checks what it says."
-        if _has_labels(recipe)
+        if output == "labels"
+        else "It points to a place in the text that it is given, or says that the answer is not there, also where it is wrong. Nobody checks "
+        "what it says."
+        if output == "spans"
         else f"It was trained for {recipe.task}, and answers in the manner of its training records, also where it does not know; it was not "
         "taught to refuse, and what it writes is not checked by anyone."
         if task_named(recipe.task).prompted

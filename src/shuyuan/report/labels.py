@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ..evaluate.slices import described
 from . import wording
 from .facts import Facts
 from .label_plots import calibration_plot, confusion_plot
@@ -28,6 +29,8 @@ class LabelSplit:
         rows: label, records, precision, recall and F1, as text.
         note: what the table leaves out, or nothing.
         confusions: sentences, the most frequent confusion first.
+        slices: of the accuracy, how many records, the share and its interval, as text; without those by label.
+        worst: {prompt, answer, right, score} of the worst errors, as text.
     """
 
     name: str
@@ -35,6 +38,8 @@ class LabelSplit:
     rows: list[list[str]]
     note: str
     confusions: list[str]
+    slices: list[list[str]]
+    worst: list[dict[str, str]]
 
 
 def label_splits(facts: Facts, styles: Styles) -> list[LabelSplit]:
@@ -59,9 +64,22 @@ def _split(name: str, table: Mapping[str, Any], styles: Styles) -> LabelSplit:
         + [wording.percent(each[key]) for key in ("precision", "recall", "f1")]
         for each in shown
     ]
-    return LabelSplit(
-        name, [Markup(each) for each in pictures if each], rows, note, _confusions(matrix, labels)
-    )
+    slices = [
+        [described(each), wording.count(each["records"]), wording.percent(each["mean"]), _range(each)]
+        for each in table.get("slices", [])  # runs of before have none
+        if each["by"] != "label"  # the recall above
+    ]
+    worst = [
+        {key: str(each[key]) for key in ("prompt", "answer", "right")}
+        | {"score": wording.percent(each["score"])}
+        for each in table.get("worst", [])
+    ]
+    shown_pictures = [Markup(each) for each in pictures if each]
+    return LabelSplit(name, shown_pictures, rows, note, _confusions(matrix, labels), slices, worst)
+
+
+def _range(each: Mapping[str, Any]) -> str:
+    return f"{wording.percent(each['low'])} to {wording.percent(each['high'])}"
 
 
 def _confusions(matrix: list[list[int]] | None, labels: list[str]) -> list[str]:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from .template import Template
 
 
+# What a model's head gives: the next token at every place, one label, or the places where an answer begins and ends.
+Output = Literal["tokens", "labels", "spans"]
+
+
 @dataclass(frozen=True)
 class Piece:
     """A stretch of text, and whether the model is trained to produce it (a prompt is not, an answer is).
@@ -27,7 +31,8 @@ class Piece:
         learn: whether it is learned.
         kind: "text" of the record; "markup": the task's own words, which alone may spell special tokens; "end": the end token.
         cut: where it may be shortened if the row is too long: at its start, at its end, or nowhere.
-        keep: its characters (from, to) that stay when it is shortened; None: those at the other end.
+        keep: its characters (from, to) that stay when it is shortened, of a text that is asked about its answer, and (0, 0) where
+            it holds none; None: those at the other end.
         turn: pieces of one number are left out together if the row is too long, the lowest number first; None stays.
     """
 
@@ -64,10 +69,12 @@ class Setting:
     Attributes:
         languages: of the two sides of a translation; None: told from each text.
         template: how the messages of a chat are written; None: the built-in one.
+        output: which of the task's outputs the model has a head for; None: the first.
     """
 
     languages: tuple[str, str] | None = None
     template: Template | None = None
+    output: Output | None = None
 
 
 class Task(ABC):
@@ -75,8 +82,7 @@ class Task(ABC):
 
     Attributes:
         name: as in the recipe's `task`.
-        output: the kind of head that the task needs; the only thing that a model knows of it. It also says which scores
-            there are: `metrics` for tokens, `label_metrics` for labels.
+        outputs: the kinds of head that it can be done with, the likeliest first; the only thing that a model knows of it.
         command: the verb that predicts, with what it wants beside a run and a text.
         target: what one prediction is of, and so what the loss is a mean over: a token, or a record.
         prompted: whether records are prompts and answers: each has rows of its own, of which answers alone are learned.
@@ -87,12 +93,17 @@ class Task(ABC):
 
     name: ClassVar[str]
     command: ClassVar[tuple[str, str]]
-    output: ClassVar[Literal["tokens", "labels", "spans"]]
+    outputs: ClassVar[tuple[Output, ...]]
     target: ClassVar[Literal["token", "record"]] = "token"
     prompted: ClassVar[bool] = False
     templated: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ()
     near_repeats: ClassVar[bool] = True
+
+    @property
+    def output(self) -> Output:
+        """The head that the run's model has for it. It also says which scores there are: `label_metrics` for labels, else `metrics`."""
+        return self.outputs[0]
 
     def configured(self, setting: Setting) -> Task:
         """The task as a run fixes it."""

@@ -21,7 +21,7 @@ class Classification(Task):
 
     name = "classification"
     command = ("classify", "")
-    output = "labels"
+    outputs = ("labels",)
     target = "record"
 
     def columns(self, fields: Mapping[str, str]) -> list[str]:
@@ -35,10 +35,11 @@ class Classification(Task):
         self, probabilities_NK: NDArray[np.floating[Any]], labels_N: NDArray[np.integer[Any]]
     ) -> dict[str, float]:
         """Mean cross entropy in nats; the share of records whose likeliest label is the right one, with its interval; the mean
-        over labels of precision, recall and F1; the expected calibration error."""
+        over labels of precision, recall and F1, the last with its interval; the expected calibration error."""
         right_N = np.take_along_axis(probabilities_NK, labels_N[:, None], 1)[:, 0].astype(np.float64)
         found = outcome(probabilities_NK, labels_N)
         low, high = found.interval()
+        f1_low, f1_high = found.macro_f1_interval()
         return {
             "loss": float(-np.log(np.maximum(right_N, np.finfo(np.float64).tiny)).mean()),
             "accuracy": found.accuracy,
@@ -47,6 +48,8 @@ class Classification(Task):
             "macro_precision": found.macro(found.precision()),
             "macro_recall": found.macro(found.recall()),
             "macro_f1": found.macro(found.f1()),
+            "macro_f1_low": f1_low,
+            "macro_f1_high": f1_high,
             "calibration_error": found.calibration_error(),
         }
 

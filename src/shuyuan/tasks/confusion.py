@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 15  # of confidence, as in Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks", ICML 2017
-CONFIDENCE = 0.95  # of the interval of the accuracy
+CONFIDENCE = 0.95  # of intervals
+RESAMPLES, DRAWN_AT_ONCE = 1000, 2**20  # of an interval; counts that are held
 MOST_SHOWN = 256  # labels of a matrix that is told; one of all pairs grows with their square
 
 Counts = NDArray[np.int64]
@@ -58,6 +59,28 @@ class Outcome:
         reach = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
         low, high = ((middle + sign * reach) / (1 + z**2 / count) for sign in (-1, 1))
         return max(0.0, min(low, share)), min(1.0, max(high, share))
+
+    def macro_f1_interval(self) -> tuple[float, float]:
+        """The interval of the mean F1 on records like these: a percentile bootstrap over records, drawn as counts of each pair of
+        labels."""
+        pairs, counts = np.unique(
+            np.stack([self.labels_N, self.likeliest_N]).astype(np.int64), axis=1, return_counts=True
+        )
+        classes = np.unique(pairs)
+        random, shares = np.random.default_rng(0), counts / counts.sum()
+        at_once = max(1, DRAWN_AT_ONCE // len(counts))
+        values = np.concatenate(
+            [
+                _macro_f1(
+                    random.multinomial(len(self.labels_N), shares, min(at_once, RESAMPLES - start)),
+                    pairs,
+                    classes,
+                )
+                for start in range(0, RESAMPLES, at_once)
+            ]
+        )
+        low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+        return float(low), float(high)
 
     def records(self) -> Counts:
         """Records of each label."""
@@ -146,6 +169,27 @@ class Outcome:
 def outcome(probabilities_NK: NDArray[np.floating[Any]], labels_N: NDArray[np.integer[Any]]) -> Outcome:
     """Counts the predictions on a split, of which each is the likeliest label."""
     return Outcome(probabilities_NK.argmax(1), labels_N, probabilities_NK.max(1), probabilities_NK.shape[1])
+
+
+def _macro_f1(drawn_RP: Counts, pairs_2P: Counts, classes_K: Counts) -> Floats:
+    """The mean F1 of some resamples, given as counts of the pairs of right and predicted class, over the classes that they have."""
+    hits_RK, had_RK, given_RK = (
+        _by_class(drawn_RP[:, chosen], pairs_2P[side, chosen], classes_K)
+        for side, chosen in ((0, pairs_2P[0] == pairs_2P[1]), (0, slice(None)), (1, slice(None)))
+    )
+    both_RK = had_RK + given_RK
+    means_R: Floats = (2 * hits_RK / np.maximum(both_RK, 1)).sum(1) / (both_RK > 0).sum(1)
+    return means_R
+
+
+def _by_class(counts_RP: Counts, class_P: Counts, classes_K: Counts) -> Counts:
+    """Sums of counts over the pairs of each class."""
+    sums_RK = np.zeros((len(counts_RP), len(classes_K)), np.int64)
+    order = np.argsort(class_P, kind="stable")
+    there, starts = np.unique(class_P[order], return_index=True)
+    if len(there):
+        sums_RK[:, np.searchsorted(classes_K, there)] = np.add.reduceat(counts_RP[:, order], starts, axis=1)
+    return sums_RK
 
 
 def _shares(part_K: Counts, whole_K: Counts) -> Floats:

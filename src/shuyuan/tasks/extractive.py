@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
@@ -47,6 +48,17 @@ def nearest_sentence(text: str, question: str) -> str:
     asked = set(words(question))
     parts = [each.strip() for each in sentences(text) if each.strip()]
     return max(parts, key=lambda part: len(asked & set(words(part))), default="")
+
+
+def place_of(text: str, answer: str, near: int = 0) -> tuple[int, int] | None:
+    """Where an answer stands in a text, of several places the one nearest to a character; None where it does not."""
+    if not answer:
+        return None
+    if text[near : near + len(answer)] == answer:
+        return near, near + len(answer)
+    starts = [found.start() for found in re.finditer(f"(?={re.escape(answer)})", text)]
+    start = min(starts, key=lambda each: abs(each - near), default=None)
+    return None if start is None else (start, start + len(answer))
 
 
 class Memory:

@@ -15,7 +15,7 @@ class Generation(Task):
 
     name = "generation"
     command = ("generate", "")
-    output = "tokens"
+    outputs = ("tokens",)
 
     def columns(self, fields: Mapping[str, str]) -> list[str]:
         return [fields[name] for name in ("text", "title") if name in fields]

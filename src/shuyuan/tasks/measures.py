@@ -19,7 +19,7 @@ from ..errors import missing_extra
 from .base import Task
 from .languages import CHINESE, words
 
-RESAMPLES = 1000  # of an interval
+RESAMPLES, DRAWN_AT_ONCE = 1000, 2**20  # of an interval; records that are drawn before their mean is taken
 CONFIDENCE = 0.95
 ROUGE = {"rouge1": "rouge_1", "rouge2": "rouge_2", "rougeL": "rouge_l"}
 
@@ -40,8 +40,10 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     Reference: Efron, "Bootstrap methods: another look at the jackknife", 1979.
     """
     scores_N = np.asarray(values, np.float64)
-    drawn = np.random.default_rng(0).integers(0, len(scores_N), (RESAMPLES, len(scores_N)))
-    means = scores_N[drawn].mean(1)
+    random, count = np.random.default_rng(0), len(scores_N)
+    at_once = max(1, DRAWN_AT_ONCE // count)
+    parts = [min(at_once, RESAMPLES - start) for start in range(0, RESAMPLES, at_once)]
+    means = np.concatenate([scores_N[random.integers(0, count, (rows, count))].mean(1) for rows in parts])
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(scores_N.mean()), float(low), float(high)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
-from .base import Example, Piece, Task, text_field
+from .base import Example, Output, Piece, Task, text_field
 from .extractive import Memory
 from .languages import joined
 
@@ -49,7 +49,7 @@ class Prompted(Task):
         opening: what a row begins with; a mixed model's has a tag in it.
     """
 
-    output = "tokens"
+    outputs: ClassVar[tuple[Output, ...]] = ("tokens",)
     prompted = True
     needs: ClassVar[tuple[str, ...]]
     measure: ClassVar[str]
@@ -82,6 +82,12 @@ class Prompted(Task):
     @abstractmethod
     def scores(self, cases: Sequence[Case], answers: Sequence[str]) -> dict[str, float]:
         """Scores of the answers to all cases, with NAME_low and NAME_high where they have an interval."""
+
+    def values(self, cases: Sequence[Case], answers: Sequence[str]) -> dict[str, list[float]]:
+        """The scores of each answer, by their names: what two models are compared by."""
+        return {
+            self.measure: [self.score(said, case.right) for said, case in zip(answers, cases, strict=True)]
+        }
 
     def baselines(self, cases: Sequence[Case], training: Sequence[Case]) -> dict[str, list[str]]:
         """What answers anyone would try first, by the name of the method: from the prompt, or from the training records."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import DataError
-from .base import TASKS, Example, Piece
-from .extractive import nearest_sentence
+from .base import TASKS, Example, Output, Piece, Setting
+from .extractive import nearest_sentence, place_of
 from .languages import by_language, filled
 from .measures import best, exact, interval, overlap, with_interval
 from .prompted import Asking, Case, Fits, Prompted, answered, field, given, markup, memory_of
@@ -20,14 +20,28 @@ class QuestionAnswering(Prompted):
     """The text, the question, and its answer. A text that is too long is shortened around the answer.
 
     Records have a question, an answer and, unless they are pairs, a context; or they are in SQuAD's format, in which an
-    article holds paragraphs and these hold questions.
+    article holds paragraphs and these hold questions. A model either writes the answer, or points to it in the text.
+
+    Args:
+        output: which of the two.
     """
 
     name = "question-answering"
+    outputs = ("tokens", "spans")
     command = ("answer", " --context FILE")
     needs = ("question", "answer")
     measure = "f1"
     near_repeats = False  # questions about one text share nearly all their words
+
+    def __init__(self, output: Output = "tokens") -> None:
+        self._output = output
+
+    @property
+    def output(self) -> Output:
+        return self._output
+
+    def configured(self, setting: Setting) -> QuestionAnswering:
+        return QuestionAnswering(setting.output or self._output)
 
     def columns(self, fields: Mapping[str, str]) -> list[str]:
         return [*super().columns(fields), *([fields["context"]] if "context" in fields else [])]
@@ -39,8 +53,9 @@ class QuestionAnswering(Prompted):
         if "paragraphs" in row:
             yield from _of_article(row, fields, where)
         elif fields["answer"] not in row and "answers" in row:
-            answer = _first(row["answers"], where)
-            yield dict(row) | {fields["answer"]: answer, "is_impossible": answer is None}, where
+            answer, start = _first(row["answers"], where)
+            found = {fields["answer"]: answer, "answer_start": start, "is_impossible": answer is None}
+            yield dict(row) | found, where
         else:
             yield row, where
 
@@ -59,8 +74,10 @@ class QuestionAnswering(Prompted):
         if "context" in fields or "context" in row:
             context = field(row, {"context": "context"} | dict(fields), "context", where)
         impossible = row.get("is_impossible") is True
-        answer = nowhere(question) if impossible else field(row, fields, "answer", where)
-        keep = _place(context or "", answer)
+        if impossible:
+            return answered(self.prompt(question, context, (0, 0)), nowhere(question))
+        answer = field(row, fields, "answer", where)
+        keep = place_of(context or "", answer, _said(row.get("answer_start")))
         return answered(self.prompt(question, context, keep), answer)
 
     def right(self, row: Mapping[str, Any], fields: Mapping[str, str], example: Example) -> list[str]:
@@ -74,11 +91,21 @@ class QuestionAnswering(Prompted):
 
     def scores(self, cases: Sequence[Case], answers: Sequence[str]) -> dict[str, float]:
         """Exact match and F1 of words, as SQuAD has them, from 0 to 1; of Chinese by character."""
-        pairs = list(zip(answers, cases, strict=True))
         told: dict[str, float] = {}
-        for name, measure in (("exact_match", exact), ("f1", overlap)):
-            told |= with_interval(name, interval([best(measure, said, case.right) for said, case in pairs]))
+        for name, values in self.values(cases, answers).items():
+            told |= with_interval(name, interval(values))
         return told
+
+    def values(self, cases: Sequence[Case], answers: Sequence[str]) -> dict[str, list[float]]:
+        pairs = list(zip(answers, cases, strict=True))
+        return {
+            name: [best(measure, said, case.right) for said, case in pairs]
+            for name, measure in (("exact_match", exact), ("f1", overlap))
+        }
+
+    def metrics(self, loss: float, tokens: int, text_bytes: int) -> dict[str, float]:
+        """As of all tasks with answers; of places in a text the loss alone, of each answer's first token and its last."""
+        return {"loss": loss} if self.output == "spans" else super().metrics(loss, tokens, text_bytes)
 
     def baselines(self, cases: Sequence[Case], training: Sequence[Case]) -> dict[str, list[str]]:
         """The sentence of the context that shares most words with the question; of pairs the answer to the most similar one."""
@@ -103,6 +130,14 @@ class QuestionAnswering(Prompted):
         start = context.find(text)
         return Answer(text, bool(own), start if standing and start >= 0 else None)
 
+    def pointed(self, question: str, context: str, place: tuple[int, int] | None) -> Answer:
+        """The answer that a place in the context is, in characters; None: it is not there."""
+        if place is None:
+            return Answer(nowhere(question), False)
+        start, stop = place
+        text = context[start:stop]
+        return Answer(text.strip(), True, start + len(text) - len(text.lstrip()))
+
     def prompt(
         self, question: str, context: str | None = None, keep: tuple[int, int] | None = None
     ) -> tuple[Piece, ...]:
@@ -111,7 +146,7 @@ class QuestionAnswering(Prompted):
         Args:
             question: the question.
             context: the text that may hold the answer; None: the model answers by what it learned.
-            keep: characters of the context that stay when it is shortened.
+            keep: characters of the context that stay when it is shortened: the answer; (0, 0): it holds none.
         """
         asks = markup(by_language(question, "Question: ", "问题："))
         answers = markup(by_language(question, "\nAnswer: ", "\n回答："))
@@ -142,10 +177,9 @@ def nowhere(question: str) -> str:
     return by_language(question, *NOWHERE)
 
 
-def _place(context: str, answer: str) -> tuple[int, int] | None:
-    """Where the answer stands in the text; None where it does not."""
-    start = context.find(answer)
-    return None if start < 0 else (start, start + len(answer))
+def _said(start: Any) -> int:
+    """Where a record says that its answer begins; where it says nothing, the first place of all is as good."""
+    return max(0, start) if isinstance(start, int) else 0
 
 
 def _of_article(
@@ -159,23 +193,28 @@ def _of_article(
             at = f"{place}, question {count}"
             found = {"question": _value(each, "question", at), "context": context}
             impossible = each.get("is_impossible") is True
-            answer = None if impossible else _first(_value(each, "answers", at), at)
-            found |= {"answer": answer, "answers": each.get("answers"), "is_impossible": answer is None}
+            answer, start = (None, None) if impossible else _first(_value(each, "answers", at), at)
+            found |= {"answer": answer, "answer_start": start, "answers": each.get("answers")}
+            found["is_impossible"] = answer is None
             yield others | {fields.get(name, name): value for name, value in found.items()}, at
 
 
-def _first(answers: Any, where: str) -> str | None:
-    """The first of the right answers, as SQuAD writes them or the hub's tables do; None where there is none."""
+def _first(answers: Any, where: str) -> tuple[str | None, Any]:
+    """The first of the right answers and where it begins, as SQuAD writes them or the hub's tables do; None where there is none."""
+    starts: Any = None
     if isinstance(answers, dict):
-        answers = answers.get("text")
+        answers, starts = answers.get("text"), answers.get("answer_start")
     if not isinstance(answers, list):
         raise _not_squad("`answers` is no list", where)
     if not answers:
-        return None
-    first = answers[0].get("text") if isinstance(answers[0], dict) else answers[0]
+        return None, None
+    first: Any = answers[0]
+    start = starts[0] if isinstance(starts, list) and starts else None
+    if isinstance(first, dict):
+        first, start = first.get("text"), first.get("answer_start")
     if not isinstance(first, str):
         raise _not_squad("an answer is no text", where)
-    return first
+    return first, start
 
 
 def _value(table: Any, key: str, where: str) -> Any:

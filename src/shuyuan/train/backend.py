@@ -16,7 +16,7 @@ OVERFLOW = "the fp16 loss scale was too high"  # part of how loss scaling works,
 class Batch:
     """Sequences for one step: token ids and the next ones, both int64 (B, T); -100 where nothing is to be learned.
 
-    Of images, the inputs are their pixels, uint8 (B, C, H, W), and the targets (B, 1). In private training also the unit of
+    Of images, the inputs are their pixels, uint8 (B, C, H, W), and the targets (B, 1); of questions and texts (B, 2, T), and (B, 2). In private training also the unit of
     each row (B,), in rising order; there may be no row at all.
     """
 

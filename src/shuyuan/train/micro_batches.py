@@ -1,6 +1,6 @@
 """The parts of a batch that are computed at once: rows of about one width, so that little is computed for nothing.
 
-Shapes: B rows of a batch, T tokens of a row.
+Shapes: B rows of a batch, T tokens of a row; of questions and texts, a row has the side of each token beside it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def micro_batches(batch: Batch, most: int) -> Iterator[Batch]:
         batch: of one step, without units.
         most: rows of a part.
     """
-    if batch.inputs_BT.ndim != 2:  # images, all of one size
+    if batch.inputs_BT.ndim > 3:  # images, all of one size
         for first in range(0, len(batch.inputs_BT), most):
             part = slice(first, first + most)
             yield Batch(batch.step, batch.inputs_BT[part], batch.targets_BT[part])
@@ -38,7 +38,7 @@ def micro_batches(batch: Batch, most: int) -> Iterator[Batch]:
         rows = order[part]
         yield Batch(
             batch.step,
-            np.ascontiguousarray(batch.inputs_BT[rows, :width]),
+            np.ascontiguousarray(batch.inputs_BT[rows][..., :width]),
             np.ascontiguousarray(batch.targets_BT[rows, :width] if _each(batch) else batch.targets_BT[rows]),
         )
 
@@ -61,8 +61,9 @@ def cut(width_B: NDArray[np.int64], most: int) -> Iterator[tuple[slice, int]]:
 
 
 def _widths(batch: Batch) -> NDArray[np.int64]:
-    """Of each row, up to the last token that is learned or, where a row has one label, that is there; a multiple of WIDTHS."""
-    used_BT = batch.targets_BT >= 0 if _each(batch) else batch.inputs_BT != FILL
+    """Of each row, up to the last token that is learned or, where a row has one label or one answer to find, that is there; a multiple of WIDTHS."""
+    tokens_BT = batch.inputs_BT if batch.inputs_BT.ndim == 2 else batch.inputs_BT[:, 0]
+    used_BT = batch.targets_BT >= 0 if _each(batch) else tokens_BT != FILL
     T = used_BT.shape[1]
     used_B = np.where(used_BT.any(1), T - used_BT[:, ::-1].argmax(1), 1)
     widths: NDArray[np.int64] = np.minimum(-(-used_B // WIDTHS) * WIDTHS, T)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import NOTHING, Manifest
-from ..data.rows import WIDTHS
+from ..data.rows import FILL, WIDTHS
 from ..errors import PrivacyError, TrainError
 from ..hardware import Hardware, choose_precision, measured_rates
 from ..models import HubConfig, ImageConfig, RnnConfig, TransformerConfig, config_for, image_config_for
@@ -142,7 +142,8 @@ def config_of(recipe: Recipe, manifest: Manifest) -> TransformerConfig | ImageCo
     """The shape of the model that the run trains, with the head that its task needs."""
     if manifest.image is not None:
         return image_config_for(recipe.model, manifest.image, manifest.labels)
-    return config_for(recipe.model, manifest.vocab_size, manifest.marks.end_id, manifest.labels)
+    spans = manifest.output == "spans"
+    return config_for(recipe.model, manifest.vocab_size, manifest.marks.end_id, manifest.labels, spans)
 
 
 def predicts_last(recipe: Recipe, manifest: Manifest) -> bool:
@@ -433,6 +434,8 @@ def made_up(recipe: Recipe, manifest: Manifest, size: int, random: np.random.Gen
     if manifest.image is not None:
         pixels_BCHW = random.integers(0, 256, (size, *manifest.image.shape), np.uint8)
         return Batch(0, pixels_BCHW, targets_B1, np.arange(size))
+    if manifest.output == "spans":
+        return _made_up_pairs(recipe, manifest, size, random)
     tokens_BT = random.integers(0, manifest.vocab_size, (size, row_width(recipe, manifest) + 1))
     targets_BT = targets_B1 if manifest.labels else tokens_BT[:, 1:].copy()
     if predicts_last(recipe, manifest):
@@ -442,6 +445,15 @@ def made_up(recipe: Recipe, manifest: Manifest, size: int, random: np.random.Gen
         place_T = np.arange(targets_BT.shape[1])
         targets_BT[(place_T >= width_B) | (place_T < width_B - np.maximum(learned_B, 1))] = NOTHING
     return Batch(0, tokens_BT[:, :-1].copy(), targets_BT, np.arange(size))
+
+
+def _made_up_pairs(recipe: Recipe, manifest: Manifest, size: int, random: np.random.Generator) -> Batch:
+    width = row_width(recipe, manifest)
+    inputs_B2T = np.zeros((size, 2, width), np.int64)
+    width_B, _ = _typical_rows(recipe, manifest, size)
+    there_BT = np.arange(width) < width_B[:, None]
+    inputs_B2T[:, 0] = np.where(there_BT, random.integers(0, manifest.vocab_size, (size, width)), FILL)
+    return Batch(0, inputs_B2T, random.integers(0, width_B[:, None], (size, 2)), np.arange(size))
 
 
 def _time(

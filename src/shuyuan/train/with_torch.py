@@ -49,7 +49,7 @@ def starting_model(recipe: Recipe, manifest: Manifest) -> Network:
     config = _config(recipe, manifest)
     if recipe.model.from_ is None:
         return hub.scratch(config, recipe.seed)
-    model = hub.load_folder(recipe.model.from_, manifest.labels, recipe.seed)
+    model = hub.load_folder(recipe.model.from_, manifest.labels, recipe.seed, manifest.output == "spans")
     if isinstance(model, ImageClassifier):
         return model
     if model.config.vocab_size < manifest.vocab_size:

@@ -1,0 +1,187 @@
+"""One model's scores on records that were read from a file: of each record, so that two models can be compared.
+
+Legend: N records, K labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..data import load_tokenizer, question_and_text
+from ..errors import DataError, RunError
+from ..hardware import choose_precision, detect
+from ..inference import Labeller, Predictor, Spanner, computed
+from ..inference.spans import found_in
+from ..models import load_network
+from ..progress import Progress
+from ..recipe import Recipe
+from ..tasks import Example, Prompted, QuestionAnswering, Task
+from ..tasks.languages import words
+from ..tasks.measures import interval, with_interval
+from ..tasks.prompted import case_of
+from ..vault import Store
+from .labels import most_wrong, told_wrong
+from .predictions import SHOWN, SHOWN_CHARS, answered, judged
+from .slices import by_label, by_length, by_owner
+
+
+class Record(NamedTuple):
+    """A record as the task has it, all right answers, and its owner, where it names one."""
+
+    example: Example
+    right: list[str]
+    owner: str | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What came of one model.
+
+    Attributes:
+        scores: over all records.
+        details: what stands behind them, as JSON can hold it: {measure, slices, worst}.
+        values: scores of each record, by their names: what two models are compared by.
+    """
+
+    scores: dict[str, float]
+    details: dict[str, Any]
+    values: Mapping[str, Sequence[float]]
+
+
+class Scorer:
+    """A run's model, ready to be scored.
+
+    Args:
+        recipe: of the run, as resolved.
+        store: the run's files.
+        task: what it is asked to do, as the run fixes it.
+        progress: shows the records done.
+
+    Raises:
+        RunError: the model has no head for the task.
+    """
+
+    def __init__(self, recipe: Recipe, store: Store, task: Task, progress: Progress) -> None:
+        self._model, self._tokenizer = load_network(store), load_tokenizer(store)
+        if task.output != self._model.config.output:
+            raise RunError(
+                "run.other-task",
+                f"The run is for {recipe.task}, and its model has no head for {task.name}.",
+                where=str(store.path),
+                mend="Leave --task out, or train a run for that task.",
+            )
+        self._task, self._progress = task, progress
+        self._precision = choose_precision(recipe.train.precision, detect())
+        self._predictor = None
+        if isinstance(task, Prompted) and task.output == "tokens":
+            self._predictor = Predictor(self._model, self._tokenizer, task, progress)
+
+    @property
+    def context(self) -> int:
+        """Tokens that the model sees at once."""
+        return self._model.context
+
+    def fits(self, record: Record) -> bool:
+        """Whether the model can be asked the record at all."""
+        return self._predictor is None or self._predictor.sees(case_of(record.example, record.right).prompt)
+
+    def scored(self, records: Sequence[Record], name: str) -> Scored:
+        """The model's scores.
+
+        Args:
+            records: that fit.
+            name: of their file.
+
+        Raises:
+            DataError: a record has a label that the model does not know, or no text to look in.
+        """
+        if isinstance(self._task, Prompted):
+            return self._of_answers(self._task, records, name)
+        return self._of_labels(records) if self._task.output == "labels" else self._of_texts(records)
+
+    def _of_answers(self, task: Prompted, records: Sequence[Record], name: str) -> Scored:
+        cases = [case_of(each.example, each.right) for each in records]
+        if self._predictor is not None:
+            answers = answered(cases, self._predictor, name, self._progress)
+        else:
+            answers = self._pointed(task, [each.example for each in records], name)
+        scores, details, _ = judged(cases, answers, task, [], _owners(records))
+        return Scored(scores, details, task.values(cases, answers))
+
+    def _pointed(self, task: Prompted, examples: Sequence[Example], name: str) -> list[str]:
+        """The answers of a model that points to them."""
+        assert isinstance(task, QuestionAnswering)
+        pairs = [question_and_text(example) for example in examples]
+        spanner = Spanner(self._model, self._tokenizer, self._precision)
+        with self._progress.stage(f"answer on {name}", len(pairs), "questions") as stage:
+            found = spanner.find(pairs, done=lambda _: stage.advance())
+            return [
+                task.pointed(question, text, found_in(places)).text
+                for (question, text), places in zip(pairs, found, strict=True)
+            ]
+
+    def _of_labels(self, records: Sequence[Record]) -> Scored:
+        labeller = Labeller(self._model, self._precision)
+        labels, rights = list(labeller.labels), [each.example.label or "" for each in records]
+        if unknown := sorted(set(rights) - set(labels)):
+            raise DataError(
+                "data.unknown-label",
+                f'The label "{unknown[0][:40]}" is none of: {", ".join(labels[:12])}.',
+                where="--data",
+                mend="Name the column of the labels with --column label=NAME, or mend the file.",
+            )
+        texts = [each.example.text for each in records]
+        with self._progress.stage("classify", len(texts), "texts") as stage:
+            told = []
+            for each in labeller.label(texts, self._tokenizer):
+                told.append([each[label] for label in labels])
+                stage.advance()
+        probabilities_NK = np.array(told)
+        right_N = np.array([labels.index(label) for label in rights])
+        hits = (probabilities_NK.argmax(1) == right_N).astype(float).tolist()
+        worst = [
+            told_wrong(texts[place][:SHOWN_CHARS], probabilities_NK[place], int(right_N[place]), labels)
+            for place in most_wrong(probabilities_NK, right_N).tolist()
+        ]
+        slices = by_length([len(words(text)) for text in texts], hits) + by_label(rights, hits)
+        slices += by_owner(_owners(records), hits)
+        details = {"measure": "accuracy", "slices": slices, "worst": worst}
+        return Scored(self._task.label_metrics(probabilities_NK, right_N), details, {"accuracy": hits})
+
+    def _of_texts(self, records: Sequence[Record]) -> Scored:
+        """By the loss on each text, in pieces as long as the context."""
+        network, texts = computed(self._model, self._precision), [each.example.text for each in records]
+        losses, tokens, sizes = [], [], []
+        with self._progress.stage("score", len(texts), "texts") as stage:
+            for text in texts:
+                stream = np.array(
+                    [self._tokenizer.end_id, *self._tokenizer.encode(text), self._tokenizer.end_id]
+                )
+                total = 0.0
+                for start in range(0, len(stream) - 1, self.context):
+                    piece = stream[start : start + self.context + 1]
+                    total += network.loss(piece[None, :-1].copy(), piece[None, 1:].copy())
+                losses.append(total)
+                tokens.append(len(stream) - 1)
+                sizes.append(max(1, len(text.encode())))
+                stage.advance()
+        bits = [loss / float(np.log(2)) / size for loss, size in zip(losses, sizes, strict=True)]
+        scores = self._task.metrics(sum(losses) / sum(tokens), sum(tokens), sum(sizes))
+        scores |= with_interval("bits_per_byte_of_a_record", interval(bits))
+        worst = [
+            {"prompt": texts[place][:SHOWN_CHARS], "answer": "", "right": "", "score": bits[place]}
+            for place in np.argsort(bits, kind="stable")[::-1][:SHOWN].tolist()
+        ]
+        slices = by_length([len(words(text)) for text in texts], bits) + by_owner(_owners(records), bits)
+        details = {"measure": "bits_per_byte", "slices": slices, "worst": worst}
+        return Scored(scores, details, {"bits_per_byte": bits})
+
+
+def _owners(records: Sequence[Record]) -> list[str]:
+    """The owner of each record; none where one names no owner."""
+    owners = [each.owner for each in records if each.owner is not None]
+    return owners if len(owners) == len(records) else []
