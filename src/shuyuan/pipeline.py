@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from glob import glob
@@ -33,6 +33,7 @@ from .tasks import task_named
 from .tasks.measures import check_installed as check_scores
 from .train.memory import forget_peak, give_back, peak_memory
 from .train.training import METRICS_FILE
+from .train.tuning import tune as tune_model
 
 if TYPE_CHECKING:
     from .planning import scaling
@@ -367,6 +368,7 @@ def variants(
     prune: Sequence[float],
     rounding: Sequence[str] = (),
     pruning: Sequence[str] = (),
+    recover: str | None = None,
 ) -> list[compress.Variant]:
     """The variants that options ask for, by the rules of a recipe's [compress] table; int8 where neither they nor it ask for any.
 
@@ -378,7 +380,8 @@ def variants(
         if recipe.compress:
             return []
         asked["quantize"] = ["int8"]
-    checked = recipe.replace(compress={key: list(value) for key, value in asked.items() if value})
+    given: dict[str, Any] = {key: list(value) for key, value in asked.items() if value}
+    checked = recipe.replace(compress=given | ({"recover": recover} if recover else {}))
     return compress.wanted(checked.compress)
 
 
@@ -407,13 +410,16 @@ def compress_model(job: Job, more: Sequence[compress.Variant] = ()) -> list[str]
     records = []
     if any(variant.gains_by_records() for variant in missing):
         records = compress.calibration_records(job.recipe, job.store, manifest, model, job.progress)
-    with job.progress.stage("compress", len(missing), "variants") as stage:
-        for variant in missing:
-            if variant.needs_records() and not records:
-                raise compress.no_records(variant, job.recipe)
-            card = report.model_card(job.recipe, manifest, sums, variant, seen=bool(records))
-            compress.compress(job.store, model, variant, tokenizer_json, card, records, job.progress)
-            stage.advance()
+    for variant in missing:
+        compress.check(variant, job.recipe, model, records)
+
+    def card(variant: compress.Variant) -> str:
+        return report.model_card(job.recipe, manifest, sums, variant, seen=bool(records))
+
+    def tune(network: Any, budget: str, between: Callable[[int, int], None]) -> None:
+        tune_model(job.recipe, job.store, manifest, network, budget, between, job.progress)
+
+    compress.compress(job.store, model, missing, tokenizer_json, card, records, tune, job.progress)
     _measured_peak(job)
     return variants_in(job.store.names())
 

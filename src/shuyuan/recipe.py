@@ -74,7 +74,7 @@ Maskable = Literal["email", "phone", "national-id", "card", "iban", "ip", "url-c
 Auto = Literal["auto"]
 Quantized = Literal["int8", "int4"]
 Rounding = Literal["auto", "gptq", "nearest"]
-Pruning = Literal["auto", "sparsegpt", "wanda", "magnitude"]
+Pruning = Literal["auto", "sparsegpt", "wanda", "magnitude", "gradual"]
 
 
 class Budget:
@@ -640,7 +640,13 @@ class Compress(Section):
     pruning: Pruning | list[Pruning] = Field(
         "auto",
         description="Which weights are left out: the smallest (magnitude), those that add least to what the model computes (wanda), or "
-        "those whose loss the others make good best (sparsegpt). auto is sparsegpt where `rounding` would be gptq.",
+        "those whose loss the others make good best (sparsegpt). auto is sparsegpt where `rounding` would be gptq. gradual takes out the "
+        "smallest little by little while `recover` trains. Several in a list make a variant each.",
+    )
+    recover: str | None = Field(
+        None,
+        description='How long a pruned model is trained again, such as "200 steps" or "1 epochs", with what is left out held at zero. '
+        "Left out: not at all.",
     )
 
     @property
@@ -673,6 +679,7 @@ class Compress(Section):
             raise ValueError(
                 'quantize: asks for nothing; write quantize = "int8", prune = 0.5, or take the table out'
             )
+        self._check_recovery()
         named: dict[str, Sequence[Any]] = {
             "quantize": self.kinds,
             "prune": self.shares,
@@ -690,6 +697,21 @@ class Compress(Section):
             if named[key] != ["auto"] and not there:
                 raise ValueError(f"{key}: has no effect without {needs}")
         return self
+
+    def _check_recovery(self) -> None:
+        if self.recover is not None:
+            if not self.shares:
+                raise ValueError("recover: has no effect without a share as prune")
+            try:
+                timed = Budget.parse(self.recover).unit == "seconds"
+            except ValueError as error:
+                raise ValueError(f"recover: {error}") from None
+            if timed:
+                raise ValueError('recover: must be steps, tokens or epochs, such as "200 steps"')
+        elif "gradual" in self.prunings:
+            raise ValueError(
+                'pruning: "gradual" goes on while `recover` trains; say how long, such as recover = "200 steps"'
+            )
 
 
 class Report(Section):

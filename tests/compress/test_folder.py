@@ -241,3 +241,39 @@ def test_a_cut_or_flipped_file_is_refused_or_read(run: Path, tmp_path: Path) -> 
             continue
         assert all(np.isfinite(weight).all() for weight in loaded.values())
     assert refused >= 15
+
+
+# ---- trained again ---------------------------------------------------------------------------------------------------
+
+
+def test_a_pruned_model_learns_again_and_stays_pruned(tmp_path: Path) -> None:
+    family = FAMILIES["transformer"]
+    family.run(tmp_path, "generation", train={"budget": "40 steps", "batch_size": 8})
+    run = tmp_path / "run"
+    asked = ("--prune", "0.7", "--pruning", "magnitude")
+    once = command("compress", run, *asked, "--json").json["variants"]
+    more = ("--pruning", "gradual", "--recover", "40 steps", "--quantize", "int4")
+    again = command("compress", run, *asked, *more, "--json").json["variants"]
+    names = ["pruned-70-magnitude-recovered", "pruned-70-gradual-recovered"]
+    assert set(again) - set(once) >= {*names, *(f"{name}-int4" for name in names)}
+    for name in names:
+        assert again[name]["loss"] < once["pruned-70-magnitude"]["loss"] - 0.005, name
+        for variant in (name, f"{name}-int4"):
+            for matrix, weight in weights(run, variant).items():
+                if ".layers." in matrix and weight.ndim > 1:
+                    assert np.count_nonzero(weight == 0) >= round(0.7 * weight.size) - 1, (variant, matrix)
+    card = (run / "compressed/pruned-70-gradual-recovered/README.md").read_text()
+    assert "little by little" in card and "another 40 steps" in card
+    assert (
+        weights(run)["model.embed_tokens.weight"] != weights(run, names[0])["model.embed_tokens.weight"]
+    ).any()
+    before = (run / "compressed/pruned-70-magnitude-recovered/packed.safetensors").read_bytes()
+    shutil.rmtree(run / "compressed/pruned-70-magnitude-recovered")
+    command("compress", run, *asked, "--recover", "40 steps")
+    assert (run / "compressed/pruned-70-magnitude-recovered/packed.safetensors").read_bytes() == before
+
+
+def test_private_records_are_not_learned_from_again(tmp_path: Path) -> None:
+    FAMILIES["transformer"].run(tmp_path, "generation", privacy={"epsilon": 8.0, "unit": "record"})
+    refused = command("compress", tmp_path / "run", "--prune", "0.5", "--recover", "5 steps")
+    assert refused.status == 1 and "compress.no-recovery" in refused.stderr and "private" in refused.stderr

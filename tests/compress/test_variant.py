@@ -34,6 +34,15 @@ def test_a_method_that_is_asked_for_stands_in_the_name() -> None:
     ]  # fmt: skip
 
 
+def test_what_is_trained_again_says_so_in_its_name() -> None:
+    assert asked(prune=0.5, quantize="int8", recover="9 steps") == [
+        "int8",
+        "pruned-50-recovered",
+        "pruned-50-recovered-int8",
+    ]
+    assert asked(prune=0.5, pruning="gradual", recover="9 steps") == ["pruned-50-gradual-recovered"]
+
+
 def test_auto_is_the_best_that_there_is() -> None:
     both = Variant(4, 0.5)
     assert both.gains_by_records() and not both.needs_records()
@@ -63,6 +72,10 @@ def test_auto_is_the_best_that_there_is() -> None:
         ({"quantize": "int4", "rounding": []}, "compress.rounding"),
         ({"quantize": "int4", "rounding": ["gptq", "gptq"]}, "compress.rounding"),
         ({"prune": 0.5, "pruning": "smallest"}, "compress.pruning"),
+        ({"prune": 0.5, "pruning": "gradual"}, "compress.pruning"),
+        ({"prune": 0.5, "recover": "2 min"}, "compress.recover"),
+        ({"prune": 0.5, "recover": "soon"}, "compress.recover"),
+        ({"quantize": "int8", "recover": "5 steps"}, "compress.recover"),
         ({"quantise": "int8"}, "compress.quantise"),
     ],
 )

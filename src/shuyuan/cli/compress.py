@@ -32,6 +32,7 @@ class Prunings(StrEnum):
     sparsegpt = "sparsegpt"
     wanda = "wanda"
     magnitude = "magnitude"
+    gradual = "gradual"
 
 
 def compress(
@@ -48,6 +49,9 @@ def compress(
     ] = None,
     pruning: Annotated[
         list[Prunings] | None, typer.Option(help="Which weights are left out; may be given twice.")
+    ] = None,
+    recover: Annotated[
+        str | None, typer.Option(help='Train what is left after pruning, such as "200 steps".')
     ] = None,
     out: Out = None,
     changes: Changes = None,
@@ -66,6 +70,7 @@ def compress(
                 prune or [],
                 [method.value for method in rounding or []],
                 [method.value for method in pruning or []],
+                recover,
             )
             pipeline.make_plan(job)
             pipeline.prepare(job)

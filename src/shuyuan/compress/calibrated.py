@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,73 +16,83 @@ from torch import Tensor, nn
 
 from ..models.packed import Grid, grid_of
 from ..progress import Progress
-from .prune import largest
 from .solve import Solved, settled, wanda
-from .variant import Variant
 
 Inputs = NDArray[np.integer[Any]]
-
-
-class Fitted(NamedTuple):
-    """A matrix as it is to be stored: its weights, where one is left (None: everywhere), and what they were rounded to."""
-
-    weight: NDArray[np.float32]
-    mask: NDArray[np.bool_] | None
-    grid: Grid | None
+Masks = dict[str, NDArray[np.bool_]]
 
 
 class _EnoughError(Exception):
     """The forward pass has come as far as it is needed."""
 
 
-def fitted(
-    model: Any, names: Iterable[str], variant: Variant, records: Sequence[Inputs], progress: Progress
-) -> dict[str, Fitted]:
-    """Each inner matrix that records can settle: those of linear layers and of convolutions.
+def prune(
+    model: Any, names: Iterable[str], share: float, method: str, records: Sequence[Inputs], progress: Progress
+) -> Masks:
+    """Takes a share of the weights out of each inner matrix, in place; the masks say where one is left.
 
     Args:
-        model: a network of PyTorch; it stays as it is.
+        model: a network of PyTorch.
         names: of its inner matrices, as its model folder has them.
-        variant: what to do, by which methods.
+        share: of each matrix.
+        method: "sparsegpt" or "wanda".
         records: inputs of the model, without filling: (1, T) tokens each, or (B, C, H, W) images.
         progress: shows the blocks.
     """
-    model = copy.deepcopy(model).cpu().eval()
-    found: dict[str, Fitted] = {}
-    blocks = [
-        list(block) for _, block in groupby(_layers(model, set(names)), key=lambda each: _block(each[0]))
-    ]
-    with progress.stage(f"calibrate {variant.name}", len(blocks), "blocks") as stage, torch.no_grad():
+    masks: Masks = {}
+
+    def pruned(name: str, weight_RC: Tensor, moments_CC: Tensor) -> Tensor:
+        if method == "sparsegpt":
+            found = settled(weight_RC, moments_CC, share=share)
+        else:
+            mask_RC = wanda(weight_RC, moments_CC, share)
+            found = Solved(weight_RC * mask_RC, mask_RC)
+        assert found.mask_RC is not None
+        masks[name] = found.mask_RC.numpy()
+        return found.weight_RC
+
+    shapes = _walk(model, names, records, pruned, progress, "prune")
+    return {name: mask.reshape(shapes[name]) for name, mask in masks.items()}
+
+
+def round_to_grids(
+    model: Any,
+    names: Iterable[str],
+    masks: Mapping[str, NDArray[np.bool_]],
+    records: Sequence[Inputs],
+    progress: Progress,
+) -> dict[str, Grid]:
+    """Rounds each inner matrix to 4 bits, in place; arguments as of `prune`, with where weights are left."""
+    grids: dict[str, Grid] = {}
+
+    def rounded(name: str, weight_RC: Tensor, moments_CC: Tensor) -> Tensor:
+        grids[name] = grid_of(weight_RC.numpy())
+        mask_RC = torch.from_numpy(masks[name]).flatten(1) if name in masks else None
+        return settled(weight_RC, moments_CC, grid=grids[name], mask_RC=mask_RC).weight_RC
+
+    _walk(model, names, records, rounded, progress, "round")
+    return grids
+
+
+def _walk(
+    model: Any,
+    names: Iterable[str],
+    records: Sequence[Inputs],
+    change: Callable[[str, Tensor, Tensor], Tensor],
+    progress: Progress,
+    what: str,
+) -> dict[str, tuple[int, ...]]:
+    """Changes each layer's weight by the moments of its inputs; the shapes of all that were changed."""
+    layers = list(_layers(model, set(names)))
+    blocks = [list(block) for _, block in groupby(layers, key=lambda each: _block(each[0]))]
+    with progress.stage(what, len(blocks), "blocks") as stage, torch.no_grad():
         for block in blocks:
             moments = _moments(model, [layer for _, layer in block], records)
             for (name, layer), moments_CC in zip(block, moments, strict=True):
-                solved, grid = _solved(layer.weight.flatten(1), moments_CC, variant)
-                layer.weight.copy_(solved.weight_RC.view_as(layer.weight))
-                mask = None if solved.mask_RC is None else solved.mask_RC.view_as(layer.weight).numpy()
-                found[name] = Fitted(layer.weight.numpy().copy(), mask, grid)
+                new = change(name, layer.weight.detach().flatten(1).clone(), moments_CC)
+                layer.weight.copy_(new.view_as(layer.weight))
             stage.advance()
-    return found
-
-
-def _solved(weight_RC: Tensor, moments_CC: Tensor, variant: Variant) -> tuple[Solved, Grid | None]:
-    """The weights by the variant's methods."""
-    rounds = variant.bits == 4 and variant.rounding == "gptq"
-    if variant.pruned and variant.pruning == "sparsegpt":
-        pruned = settled(weight_RC, moments_CC, share=variant.pruned)
-    elif variant.pruned:
-        by_records = variant.pruning == "wanda"
-        mask_RC = (
-            wanda(weight_RC, moments_CC, variant.pruned)
-            if by_records
-            else torch.from_numpy(largest(weight_RC.numpy(), variant.pruned))
-        )
-        pruned = Solved(weight_RC * mask_RC, mask_RC)
-    else:
-        pruned = Solved(weight_RC)
-    if not rounds:
-        return pruned, None
-    grid = grid_of(pruned.weight_RC.numpy())
-    return settled(weight_RC, moments_CC, grid=grid, mask_RC=pruned.mask_RC), grid
+    return {name: tuple(layer.weight.shape) for name, layer in layers}
 
 
 def _layers(model: Any, names: set[str]) -> Iterator[tuple[str, Any]]:
@@ -105,14 +114,14 @@ def _block(name: str) -> str:
 def _moments(model: Any, layers: Sequence[Any], records: Sequence[Inputs]) -> list[Tensor]:
     """The sum of the products of each layer's inputs (C, C), over all records and positions."""
     sums: dict[int, Tensor] = {}
-    seen: list[int] = []
+    seen: set[int] = set()
 
     def gather(layer: Any, given: tuple[Tensor, ...]) -> None:
         x_NC = _columns(layer, given[0])
         number = layers.index(layer)
         sums[number] = sums.get(number, torch.zeros(())) + x_NC.T @ x_NC
-        seen.append(number)
-        if len(set(seen)) == len(layers):
+        seen.add(number)
+        if len(seen) == len(layers):
             raise _EnoughError
 
     with ExitStack() as stack:

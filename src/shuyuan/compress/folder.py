@@ -1,15 +1,18 @@
-"""Makes one variant of a run's model: `compressed/NAME/`, a model folder with its weights in fewer bytes."""
+"""Makes variants of a run's model: `compressed/NAME/`, model folders with their weights in fewer bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..models import AnyNetwork, inner_matrices, pack, save_compressed
-from ..models.packed import Arrays, Kind
+from ..models.packed import Arrays, Grid, Kind
 from ..progress import Progress
 from ..runs import variant_folder
 from ..vault import Store
@@ -17,18 +20,30 @@ from .prune import largest
 from .variant import Variant
 
 SMALLEST = 1024  # weights that are worth rounding; a matrix of fewer stays as it is
+Records = Sequence[NDArray[np.integer[Any]]]
+# Trains a network a little further: its budget, and what is done before the first step and after each.
+Tune = Callable[[AnyNetwork, str, Callable[[int, int], None]], None]
+
+
+@dataclass
+class _Pruned:
+    """A network after pruning, and where weights of each matrix are left; matrices without a mask are as they were."""
+
+    model: AnyNetwork
+    masks: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
 
 def compress(
     store: Store,
     model: AnyNetwork,
-    variant: Variant,
+    variants: Sequence[Variant],
     tokenizer_json: str | None,
-    card: str,
-    records: Sequence[NDArray[np.integer[Any]]],
+    card: Callable[[Variant], str],
+    records: Records,
+    tune: Tune,
     progress: Progress,
 ) -> None:
-    """Writes a variant of the trained model beside it; the folder appears whole or not at all.
+    """Writes variants of the trained model beside it; each folder appears whole or not at all.
 
     Vectors stay as they are: they are few. The embedding and the head, which errors pass unhindered, are never pruned, and
     have 8 bits at least.
@@ -36,31 +51,86 @@ def compress(
     Args:
         store: the run's files.
         model: the trained model, which stays as it is.
-        variant: what to do.
+        variants: what to make.
         tokenizer_json: the content of tokenizer.json; None for a model that reads images.
-        card: the model card of the variant.
+        card: writes the model card of a variant.
         records: inputs that methods may look at; without any, they look at weights alone.
-        progress: shows how far they are.
+        tune: trains a network further.
+        progress: shows the variants done.
 
     Raises:
         ShuyuanError: the model has weights that are not finite.
     """
     inner = inner_matrices(model)
-    fitted = {}
-    methods = variant.with_records(bool(records))
-    if methods.needs_records():
-        from .calibrated import fitted as settle
+    methods = [variant.with_records(bool(records)) for variant in variants]
+    pairs = zip(variants, methods, strict=True)
+    with progress.stage("compress", len(variants), "variants") as stage:
+        for _, alike in groupby(pairs, key=lambda pair: (pair[1].pruned, pair[1].pruning, pair[1].recover)):
+            group = list(alike)
+            pruned = _pruned(model, inner, group[0][1], records, tune, progress)
+            for variant, chosen in group:
+                _write(
+                    store, variant, chosen, pruned, inner, tokenizer_json, card(variant), records, progress
+                )
+                stage.advance()
 
-        fitted = settle(model, inner, methods, records, progress)
+
+def _pruned(
+    model: AnyNetwork,
+    inner: frozenset[str],
+    methods: Variant,
+    records: Records,
+    tune: Tune,
+    progress: Progress,
+) -> _Pruned:
+    """The network with a share of its weights taken out, and trained again where that is asked for. What looks at weights alone is
+    left to `_write`, which knows them for every family."""
+    if not methods.pruned or not (methods.recover or methods.needs_records()):
+        return _Pruned(model)
+    from . import calibrated, recovery
+
+    found = _Pruned(_copy(model))
+    if methods.pruning == "gradual":
+        tune(found.model, methods.recover, recovery.falling(found.model, inner, methods.pruned, found.masks))
+        return found
+    if methods.pruning in ("sparsegpt", "wanda"):
+        found.masks = calibrated.prune(found.model, inner, methods.pruned, methods.pruning, records, progress)
+    recovery.prune_rest(found.model, inner, methods.pruned, found.masks)
+    if methods.recover:
+        tune(found.model, methods.recover, recovery.holding(found.model, found.masks))
+    return found
+
+
+def _write(
+    store: Store,
+    variant: Variant,
+    methods: Variant,
+    pruned: _Pruned,
+    inner: frozenset[str],
+    tokenizer_json: str | None,
+    card: str,
+    records: Records,
+    progress: Progress,
+) -> None:
+    model, grids = pruned.model, dict[str, Grid]()
+    if methods.bits == 4 and methods.rounding == "gptq":
+        from .calibrated import round_to_grids
+
+        model = _copy(model)
+        grids = round_to_grids(model, inner, pruned.masks, records, progress)
 
     def packed(name: str, weight: NDArray[np.float32]) -> tuple[Kind, Arrays]:
         bits = variant.bits if weight.ndim > 1 and weight.size >= SMALLEST else 32
         if name not in inner:
             return pack(weight, max(bits, 8))
-        if name in fitted:
-            settled = fitted[name]
-            return pack(settled.weight, bits, settled.mask, settled.grid)
-        return pack(weight, bits, largest(weight, variant.pruned) if variant.pruned else None)
+        mask = pruned.masks.get(name)
+        if mask is None and methods.pruned:
+            mask = largest(weight, methods.pruned)
+        return pack(weight, bits, mask, grids.get(name))
 
     with store.folder(variant_folder(variant.name)) as folder:
         save_compressed(folder, model, tokenizer_json, card, packed)
+
+
+def _copy(model: Any) -> Any:
+    return copy.deepcopy(model).cpu().eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -65,16 +66,38 @@ def _written(
     return [np.array([row], np.int64) for row in rows if len(row) > 1]
 
 
-def no_records(variant: Variant, recipe: Recipe) -> ShuyuanError:
-    """The refusal of a method that looks at records, where it may or can see none."""
-    why = (
-        "its records are private, and it writes none of its own"
-        if recipe.privacy is not None
-        else "only models that run in PyTorch show it"
-    )
-    return ShuyuanError(
-        "compress.no-records",
-        f"The variant {variant.name} follows from what the model computes on records, and there are none to look at: {why}.",
-        where="compress",
-        mend='Leave rounding and pruning out, or choose rounding = "nearest" and pruning = "magnitude".',
-    )
+def check(
+    variant: Variant, recipe: Recipe, model: AnyNetwork, records: Sequence[NDArray[np.integer[Any]]]
+) -> None:
+    """Refuses a method that looks at records, or trains, where it may or can not.
+
+    Raises:
+        ShuyuanError: the records are private, or the model does not run in PyTorch.
+    """
+    private = recipe.privacy is not None
+    if variant.needs_records() and not records:
+        why = (
+            "its records are private, and it writes none of its own"
+            if private
+            else "only models that run in PyTorch show it"
+        )
+        raise ShuyuanError(
+            "compress.no-records",
+            f"The variant {variant.name} follows from what the model computes on records, and there are none to look at: {why}.",
+            where="compress",
+            mend='Leave rounding and pruning out, or choose rounding = "nearest" and pruning = "magnitude".',
+        )
+    if variant.recover and (private or isinstance(model.config, RnnConfig) or recipe.train.lora):
+        why = (
+            "the records are private, and what is learned from them again would be a release that the ledger does not know"
+            if private
+            else "only some matrices beside the model's were trained"
+            if recipe.train.lora
+            else "only models that run in PyTorch are trained after pruning"
+        )
+        raise ShuyuanError(
+            "compress.no-recovery",
+            f"The variant {variant.name} would be trained again, and may not: {why}.",
+            where="compress.recover",
+            mend="Leave recover out.",
+        )

@@ -18,20 +18,23 @@ class Variant:
         bits: of a weight: 32, 8 or 4.
         pruned: share of the weights that are set to zero.
         rounding: how 4 bits are chosen: "nearest", or "gptq" by the model's own inputs; "auto": gptq where that can be.
-        pruning: how weights to leave out are chosen: by "magnitude", or by the model's inputs too, "wanda" and "sparsegpt"; "auto":
-            sparsegpt where that can be.
+        pruning: how weights to leave out are chosen: by "magnitude", or by the model's inputs too, "wanda" and "sparsegpt";
+            "gradual": by magnitude, little by little in the training that follows; "auto": sparsegpt where that can be.
+        recover: how long the model is trained after pruning, such as "200 steps"; "": not at all.
     """
 
     bits: int = 32
     pruned: float = 0.0
     rounding: Rounding = "auto"
     pruning: Pruning = "auto"
+    recover: str = ""
 
     @property
     def name(self) -> str:
         """Such as "int8", "pruned-50" or "pruned-50-int4"; a method that was asked for stands behind what it does."""
         parts = [f"pruned-{100 * self.pruned:g}"] if self.pruned else []
         parts += [self.pruning] if self.pruned and self.pruning != "auto" else []
+        parts += ["recovered"] if self.pruned and self.recover else []
         parts += [f"int{self.bits}"] if self.bits < 32 else []
         return "-".join(parts + ([self.rounding] if self.bits == 4 and self.rounding != "auto" else []))
 
@@ -67,7 +70,7 @@ def wanted(compress: Compress | None) -> list[Variant]:
         methods = compress.roundings if kind == "int4" else compress.roundings[:1]
         bits += [(_BITS[kind], method) for method in methods]
     return [
-        Variant(each, share, rounding, pruning)
+        Variant(each, share, rounding, pruning, compress.recover or "" if share else "")
         for share, pruning in pruned
         for each, rounding in bits
         if share or each < 32

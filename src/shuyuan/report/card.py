@@ -183,6 +183,7 @@ _PRUNED_BY = {
     "magnitude": "those nearest to zero",
     "wanda": "those that add least to what the model computes (Wanda)",
     "sparsegpt": "those whose loss the others make good best (SparseGPT)",
+    "gradual": "the smallest, little by little while the others learned",
 }
 
 
@@ -192,6 +193,8 @@ def _smaller(recipe: Recipe, variant: Variant, there: bool) -> str:
     if variant.pruned:
         share = wording.percent(variant.pruned)
         done.append(f"{share} of each inner matrix were left out, {_PRUNED_BY[methods.pruning]}")
+    if variant.pruned and variant.recover:
+        done.append(f"the others were trained for another {variant.recover}")
     if variant.bits < 32:
         wide = ", of embedding and head to 8" if variant.bits < 8 else ""
         how = " so that what the model computes changes least (GPTQ)" if methods.rounding == "gptq" else ""
@@ -199,7 +202,7 @@ def _smaller(recipe: Recipe, variant: Variant, there: bool) -> str:
             f"the weights of matrices were rounded to {variant.bits} bits{how if variant.bits < 8 else ''}{wide}"
         )
     seen = "without a look at any record"
-    if methods.needs_records():
+    if methods.needs_records() or variant.recover:
         seen = "with a look at " + (
             "texts that it wrote itself" if recipe.privacy else "some training records"
         )

@@ -1,0 +1,58 @@
+"""Training after pruning: what is left makes good what went; or weights go little by little while the others learn.
+
+Reference: gradual pruning, Zhu and Gupta 2017, https://arxiv.org/abs/1710.01878
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+from .calibrated import Masks
+from .prune import largest
+
+FALLING = 2 / 3  # of the steps, in which gradual pruning reaches its share
+ROUNDS = 50  # choices of masks on the way
+
+
+@torch.no_grad()
+def prune_rest(model: Any, names: Iterable[str], share: float, masks: Masks) -> None:
+    """Takes the smallest weights out of the matrices that have no mask yet."""
+    for name, weight in _weights(model, set(names) - masks.keys()).items():
+        masks[name] = largest(weight.numpy(), share)
+        weight.mul_(torch.from_numpy(masks[name]))
+
+
+def holding(model: Any, masks: Masks) -> Callable[[int, int], None]:
+    """Keeps what is pruned at zero, between the steps of a training."""
+    weights, kept = _weights(model, masks), {name: torch.from_numpy(mask) for name, mask in masks.items()}
+
+    @torch.no_grad()
+    def hold(step: int, steps: int) -> None:
+        for name, weight in weights.items():
+            weight.mul_(kept[name].to(weight.device))
+
+    return hold
+
+
+def falling(model: Any, names: Iterable[str], share: float, masks: Masks) -> Callable[[int, int], None]:
+    """Takes out the smallest weights, ever more of them, until the share is reached; writes the last masks into `masks`."""
+    weights = _weights(model, names)
+
+    @torch.no_grad()
+    def fall(step: int, steps: int) -> None:
+        last = max(1, round(FALLING * steps))
+        if step <= last and (step == last or step % max(1, last // ROUNDS) == 0):
+            now = share * (1 - (1 - step / last) ** 3)
+            masks.update({name: largest(weight.cpu().numpy(), now) for name, weight in weights.items()})
+        for name, mask in masks.items():
+            weights[name].mul_(torch.from_numpy(mask).to(weights[name].device))
+
+    return fall
+
+
+def _weights(model: Any, names: Iterable[str]) -> dict[str, Any]:
+    _, weights = model.to_hub()
+    return {name: weights[name] for name in names}
