@@ -632,6 +632,11 @@ class Compress(Section):
         description="The share of the weights of each matrix that are left out: above 0 and below 1, or several in a "
         "list. With `quantize` there is also a variant that is pruned and rounded.",
     )
+    shrink: float | list[float] | None = Field(
+        None,
+        description="The share of the heads and of the feed-forward channels that are taken out whole, of the family transformer: above 0 "
+        "and below 1, or several in a list. The variant is an ordinary model, and faster.",
+    )
     rounding: Rounding | list[Rounding] = Field(
         "auto",
         description="How int4 rounds: to the nearest code (nearest), or so that what the model computes changes least (gptq). auto is "
@@ -660,6 +665,13 @@ class Compress(Section):
         return self.prune if isinstance(self.prune, list) else [self.prune] if self.prune is not None else []
 
     @property
+    def shrunk(self) -> list[float]:
+        """What `shrink` lists."""
+        return (
+            self.shrink if isinstance(self.shrink, list) else [self.shrink] if self.shrink is not None else []
+        )
+
+    @property
     def roundings(self) -> list[Rounding]:
         """What `rounding` lists."""
         return self.rounding if isinstance(self.rounding, list) else [self.rounding]
@@ -671,11 +683,15 @@ class Compress(Section):
 
     @model_validator(mode="after")
     def _something(self) -> Compress:
-        if not all(0 < share < 1 for share in self.shares):
-            raise ValueError("prune: must lie above 0 and below 1: the share of the weights to leave out")
-        if any(round(100 * share, 4) != round(100 * share) for share in self.shares):
-            raise ValueError("prune: must be whole percents, such as 0.5; the variant is named by them")
-        if not self.kinds and not self.shares:
+        for key, shares, what in (
+            ("prune", self.shares, "weights"),
+            ("shrink", self.shrunk, "heads and channels"),
+        ):
+            if not all(0 < share < 1 for share in shares):
+                raise ValueError(f"{key}: must lie above 0 and below 1: the share of the {what} to leave out")
+            if any(round(100 * share, 4) != round(100 * share) for share in shares):
+                raise ValueError(f"{key}: must be whole percents, such as 0.5; the variant is named by them")
+        if not self.kinds and not self.shares and not self.shrunk:
             raise ValueError(
                 'quantize: asks for nothing; write quantize = "int8", prune = 0.5, or take the table out'
             )
@@ -683,6 +699,7 @@ class Compress(Section):
         named: dict[str, Sequence[Any]] = {
             "quantize": self.kinds,
             "prune": self.shares,
+            "shrink": self.shrunk,
             "rounding": self.roundings,
             "pruning": self.prunings,
         }
@@ -700,8 +717,8 @@ class Compress(Section):
 
     def _check_recovery(self) -> None:
         if self.recover is not None:
-            if not self.shares:
-                raise ValueError("recover: has no effect without a share as prune")
+            if not self.shares and not self.shrunk:
+                raise ValueError("recover: has no effect without a share as prune or shrink")
             try:
                 timed = Budget.parse(self.recover).unit == "seconds"
             except ValueError as error:

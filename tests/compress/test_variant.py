@@ -24,6 +24,13 @@ def test_each_is_made_by_itself_and_together() -> None:
     assert asked(quantize=["int8", "int4"], prune=[0.3, 0.7]) == [
         "int8", "int4", "pruned-30", "pruned-30-int8", "pruned-30-int4", "pruned-70", "pruned-70-int8", "pruned-70-int4",
     ]  # fmt: skip
+    assert asked(shrink=[0.25, 0.5], quantize="int8") == [
+        "int8",
+        "shrunk-25",
+        "shrunk-25-int8",
+        "shrunk-50",
+        "shrunk-50-int8",
+    ]
     assert Variant(8, 0.07).name == "pruned-7-int8"
 
 
@@ -46,11 +53,12 @@ def test_what_is_trained_again_says_so_in_its_name() -> None:
 def test_auto_is_the_best_that_there_is() -> None:
     both = Variant(4, 0.5)
     assert both.gains_by_records() and not both.needs_records()
-    assert both.with_records(True) == Variant(4, 0.5, "gptq", "sparsegpt")
-    assert both.with_records(False) == Variant(4, 0.5, "nearest", "magnitude")
+    assert both.with_records(True) == Variant(4, 0.5, rounding="gptq", pruning="sparsegpt")
+    assert both.with_records(False) == Variant(4, 0.5, rounding="nearest", pruning="magnitude")
     assert not Variant(8).gains_by_records() and not Variant(4, rounding="nearest").gains_by_records()
     assert Variant(32, 0.5, pruning="wanda").needs_records()
-    assert Variant(4, 0.5, "nearest", "wanda").with_records(True) == Variant(4, 0.5, "nearest", "wanda")
+    own = Variant(4, 0.5, rounding="nearest", pruning="wanda")
+    assert own.with_records(True) == own.with_records(False) == own
 
 
 @pytest.mark.parametrize(
@@ -73,6 +81,8 @@ def test_auto_is_the_best_that_there_is() -> None:
         ({"quantize": "int4", "rounding": ["gptq", "gptq"]}, "compress.rounding"),
         ({"prune": 0.5, "pruning": "smallest"}, "compress.pruning"),
         ({"prune": 0.5, "pruning": "gradual"}, "compress.pruning"),
+        ({"shrink": 1.0}, "compress.shrink"),
+        ({"shrink": [0.5, 0.5]}, "compress.shrink"),
         ({"prune": 0.5, "recover": "2 min"}, "compress.recover"),
         ({"prune": 0.5, "recover": "soon"}, "compress.recover"),
         ({"quantize": "int8", "recover": "5 steps"}, "compress.recover"),

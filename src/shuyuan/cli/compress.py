@@ -44,6 +44,10 @@ def compress(
         list[float] | None,
         typer.Option(help="Leave out this share of the weights; may be given twice."),
     ] = None,
+    shrink: Annotated[
+        list[float] | None,
+        typer.Option(help="Take out this share of the heads and channels; may be given twice."),
+    ] = None,
     rounding: Annotated[
         list[Roundings] | None, typer.Option(help="How int4 rounds; may be given twice.")
     ] = None,
@@ -71,6 +75,7 @@ def compress(
                 [method.value for method in rounding or []],
                 [method.value for method in pruning or []],
                 recover,
+                shrink or [],
             )
             pipeline.make_plan(job)
             pipeline.prepare(job)

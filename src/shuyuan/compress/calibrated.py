@@ -87,7 +87,7 @@ def _walk(
     blocks = [list(block) for _, block in groupby(layers, key=lambda each: _block(each[0]))]
     with progress.stage(what, len(blocks), "blocks") as stage, torch.no_grad():
         for block in blocks:
-            moments = _moments(model, [layer for _, layer in block], records)
+            moments = moments_of(model, [layer for _, layer in block], records)
             for (name, layer), moments_CC in zip(block, moments, strict=True):
                 new = change(name, layer.weight.detach().flatten(1).clone(), moments_CC)
                 layer.weight.copy_(new.view_as(layer.weight))
@@ -111,7 +111,7 @@ def _block(name: str) -> str:
     return found[0] if found else name
 
 
-def _moments(model: Any, layers: Sequence[Any], records: Sequence[Inputs]) -> list[Tensor]:
+def moments_of(model: Any, layers: Sequence[Any], records: Sequence[Inputs]) -> list[Tensor]:
     """The sum of the products of each layer's inputs (C, C), over all records and positions."""
     sums: dict[int, Tensor] = {}
     seen: set[int] = set()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models import AnyNetwork, inner_matrices, pack, save_compressed
+from ..models import AnyNetwork, inner_matrices, pack, save_variant
 from ..models.packed import Arrays, Grid, Kind
 from ..progress import Progress
 from ..runs import variant_folder
@@ -65,7 +65,7 @@ def compress(
     methods = [variant.with_records(bool(records)) for variant in variants]
     pairs = zip(variants, methods, strict=True)
     with progress.stage("compress", len(variants), "variants") as stage:
-        for _, alike in groupby(pairs, key=lambda pair: (pair[1].pruned, pair[1].pruning, pair[1].recover)):
+        for _, alike in groupby(pairs, key=lambda pair: replace(pair[1], bits=32, rounding="auto")):
             group = list(alike)
             pruned = _pruned(model, inner, group[0][1], records, tune, progress)
             for variant, chosen in group:
@@ -83,13 +83,21 @@ def _pruned(
     tune: Tune,
     progress: Progress,
 ) -> _Pruned:
-    """The network with a share of its weights taken out, and trained again where that is asked for. What looks at weights alone is
+    """The network with a share of its weights, or of its heads and channels, taken out, and trained again where that is asked for. What looks at weights alone is
     left to `_write`, which knows them for every family."""
-    if not methods.pruned or not (methods.recover or methods.needs_records()):
+    small = replace(methods, bits=32)
+    if not (small.recover or small.needs_records()):
         return _Pruned(model)
     from . import calibrated, recovery
 
     found = _Pruned(_copy(model))
+    if methods.shrunk:
+        from .shrink import shrink
+
+        shrink(found.model, methods.shrunk, records, progress)
+        if methods.recover:
+            tune(found.model, methods.recover, lambda step, steps: None)
+        return found
     if methods.pruning == "gradual":
         tune(found.model, methods.recover, recovery.falling(found.model, inner, methods.pruned, found.masks))
         return found
@@ -129,7 +137,8 @@ def _write(
         return pack(weight, bits, mask, grids.get(name))
 
     with store.folder(variant_folder(variant.name)) as folder:
-        save_compressed(folder, model, tokenizer_json, card, packed)
+        ordinary = variant.bits == 32 and not variant.pruned
+        save_variant(folder, model, tokenizer_json, card, None if ordinary else packed)
 
 
 def _copy(model: Any) -> Any:

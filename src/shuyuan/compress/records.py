@@ -13,7 +13,7 @@ from ..data.batches import at_step
 from ..data.rows import FILL
 from ..errors import ShuyuanError
 from ..inference import Engine
-from ..models import AnyNetwork, RnnConfig
+from ..models import AnyNetwork, HubConfig, RnnConfig, TransformerConfig
 from ..progress import Progress
 from ..recipe import Recipe
 from ..vault import Store
@@ -86,6 +86,14 @@ def check(
             f"The variant {variant.name} follows from what the model computes on records, and there are none to look at: {why}.",
             where="compress",
             mend='Leave rounding and pruning out, or choose rounding = "nearest" and pruning = "magnitude".',
+        )
+    ours = isinstance(model.config, TransformerConfig) and not isinstance(model.config, HubConfig)
+    if variant.shrunk and not ours:
+        raise ShuyuanError(
+            "compress.no-heads",
+            f"The variant {variant.name} takes heads and channels out of a transformer in the layout of Qwen3, and the model is none.",
+            where="compress.shrink",
+            mend="Leave shrink out, and prune or quantize instead.",
         )
     if variant.recover and (private or isinstance(model.config, RnnConfig) or recipe.train.lora):
         why = (

@@ -17,6 +17,7 @@ class Variant:
     Args:
         bits: of a weight: 32, 8 or 4.
         pruned: share of the weights that are set to zero.
+        shrunk: share of the heads and channels that are taken out.
         rounding: how 4 bits are chosen: "nearest", or "gptq" by the model's own inputs; "auto": gptq where that can be.
         pruning: how weights to leave out are chosen: by "magnitude", or by the model's inputs too, "wanda" and "sparsegpt";
             "gradual": by magnitude, little by little in the training that follows; "auto": sparsegpt where that can be.
@@ -25,6 +26,7 @@ class Variant:
 
     bits: int = 32
     pruned: float = 0.0
+    shrunk: float = 0.0
     rounding: Rounding = "auto"
     pruning: Pruning = "auto"
     recover: str = ""
@@ -32,17 +34,17 @@ class Variant:
     @property
     def name(self) -> str:
         """Such as "int8", "pruned-50" or "pruned-50-int4"; a method that was asked for stands behind what it does."""
-        parts = [f"pruned-{100 * self.pruned:g}"] if self.pruned else []
+        parts = [f"shrunk-{100 * self.shrunk:g}"] if self.shrunk else []
+        parts += [f"pruned-{100 * self.pruned:g}"] if self.pruned else []
         parts += [self.pruning] if self.pruned and self.pruning != "auto" else []
-        parts += ["recovered"] if self.pruned and self.recover else []
+        parts += ["recovered"] if self.recover else []
         parts += [f"int{self.bits}"] if self.bits < 32 else []
         return "-".join(parts + ([self.rounding] if self.bits == 4 and self.rounding != "auto" else []))
 
     def needs_records(self) -> bool:
         """Whether a method that was asked for looks at what the model computes."""
-        return (self.bits == 4 and self.rounding == "gptq") or (
-            self.pruned > 0 and self.pruning in ("wanda", "sparsegpt")
-        )
+        by_inputs = self.pruned > 0 and self.pruning in ("wanda", "sparsegpt")
+        return by_inputs or self.shrunk > 0 or (self.bits == 4 and self.rounding == "gptq")
 
     def gains_by_records(self) -> bool:
         """Whether records would make it better."""
@@ -61,17 +63,19 @@ class Variant:
 
 
 def wanted(compress: Compress | None) -> list[Variant]:
-    """The variants that a recipe's [compress] table asks for: each by itself, and each rounding of what was pruned, by each method."""
+    """The variants that a recipe's [compress] table asks for: each by itself, and each rounding of what was shrunk or pruned."""
     if compress is None:
         return []
-    pruned = [(0.0, compress.prunings[0]), *product(compress.shares, compress.prunings)]
-    bits = [(32, compress.roundings[0])]
-    for kind in compress.kinds:
-        methods = compress.roundings if kind == "int4" else compress.roundings[:1]
-        bits += [(_BITS[kind], method) for method in methods]
-    return [
-        Variant(each, share, rounding, pruning, compress.recover or "" if share else "")
-        for share, pruning in pruned
-        for each, rounding in bits
-        if share or each < 32
+    again = compress.recover or ""
+    bases = [Variant()]
+    bases += [Variant(shrunk=share, recover=again) for share in compress.shrunk]
+    bases += [
+        Variant(pruned=share, pruning=pruning, recover=again)
+        for share, pruning in product(compress.shares, compress.prunings)
     ]
+    bits: list[tuple[int, Rounding]] = [(32, "auto")]
+    for kind in compress.kinds:
+        methods: list[Rounding] = compress.roundings if kind == "int4" else ["auto"]
+        bits += [(_BITS[kind], method) for method in methods]
+    made = [replace(base, bits=each, rounding=rounding) for base in bases for each, rounding in bits]
+    return [variant for variant in made if variant != Variant()]

@@ -1,7 +1,7 @@
 """The networks: the transformer in the Qwen3 layout, its key-value cache, networks for images, model folders in and out, and recurrent ones.
 
 Other rooms may use `TransformerConfig`, `HubConfig`, `ImageConfig`, `RnnConfig`, `config_for`, `image_config_for`, `in_block` and
-`pieces`, the safetensors layout (which load no torch), `load_network`, `save_compressed`, `inner_matrices` and `open_slots` for any
+`pieces`, the safetensors layout (which load no torch), `load_network`, `save_variant`, `inner_matrices` and `open_slots` for any
 family, `pack`, `Transformer`, `Classifier`, `ImageClassifier`,
 `Cache`, the modules `hub` (`save`, `load`, `load_folder`, `scratch`, `Network`) and `lora` (`add_lora`, `merge_lora`), and of recurrent
 models, which load TensorFlow and no torch, the modules `rnn_folder`, `rnn` (`RnnModel`), `working`, `recurrent` and `keras_library`.
@@ -17,7 +17,7 @@ from .folder import config_for, image_config_for
 from .hub_config import HubConfig
 from .image_config import ImageConfig
 from .layout import pieces
-from .networks import AnyNetwork, inner_matrices, load_network, open_slots, save_compressed
+from .networks import AnyNetwork, inner_matrices, load_network, open_slots, save_variant
 from .packed import pack
 from .rnn_config import RnnConfig
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AnyNetwork", "Cache", "Classifier", "HubConfig", "ImageClassifier", "ImageConfig", "RnnConfig", "Slots", "Transformer",
     "TransformerConfig", "config_for", "hub", "image_config_for", "in_block", "inner_matrices", "load_network", "lora", "open_slots", "pack",
-    "pieces", "save_compressed",
+    "pieces", "save_variant",
 ]  # fmt: skip
 
 _HOMES = {

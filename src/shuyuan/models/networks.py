@@ -45,17 +45,17 @@ def load_network(store: Store, name: str = "model") -> AnyNetwork:
     return hub.load(store, name)
 
 
-def save_compressed(
-    folder: Folder, model: AnyNetwork, tokenizer_json: str | None, card: str, pack: Pack
+def save_variant(
+    folder: Folder, model: AnyNetwork, tokenizer_json: str | None, card: str, pack: Pack | None
 ) -> None:
-    """Writes a model of any family with its weights in fewer bytes; `load_network` opens it, and no other program.
+    """Writes a model of any family; with its weights in fewer bytes `load_network` alone opens it, and no other program.
 
     Args:
         folder: receives the files.
         model: the network.
         tokenizer_json: the content of tokenizer.json; None for a model that reads images.
         card: the model card, Markdown.
-        pack: compresses one weight.
+        pack: compresses one weight; None: an ordinary model folder.
     """
     network: Any = model  # of the kind that its configuration says
     if isinstance(model.config, RnnConfig):
@@ -70,7 +70,7 @@ def save_compressed(
 
 
 def inner_matrices(model: AnyNetwork) -> frozenset[str]:
-    """The names of the matrices and kernels that belong to neither embedding nor head, as `save_compressed` names them."""
+    """The names of the matrices and kernels that belong to neither embedding nor head, as `save_variant` names them."""
     network: Any = model
     if isinstance(model.config, RnnConfig):
         from .rnn import inner_matrices as of_keras

@@ -193,7 +193,10 @@ def _smaller(recipe: Recipe, variant: Variant, there: bool) -> str:
     if variant.pruned:
         share = wording.percent(variant.pruned)
         done.append(f"{share} of each inner matrix were left out, {_PRUNED_BY[methods.pruning]}")
-    if variant.pruned and variant.recover:
+    if variant.shrunk:
+        share = wording.percent(variant.shrunk)
+        done.append(f"{share} of the heads and feed-forward channels were taken out, those that add least")
+    if variant.recover:
         done.append(f"the others were trained for another {variant.recover}")
     if variant.bits < 32:
         wide = ", of embedding and head to 8" if variant.bits < 8 else ""
@@ -206,10 +209,17 @@ def _smaller(recipe: Recipe, variant: Variant, there: bool) -> str:
         seen = "with a look at " + (
             "texts that it wrote itself" if recipe.privacy else "some training records"
         )
+    faster = "It has fewer heads and channels than the original, and is faster. " if variant.shrunk else ""
+    stored = (
+        "It takes fewer bytes where it is stored; when it is loaded it becomes float32 again, and is as fast as "
+        + ("one that is not rounded. " if variant.shrunk else "the original. ")
+    )
+    ordinary = variant.bits == 32 and not variant.pruned
     return (
         f"## How it was made smaller\n\nFrom the trained model, {seen}: {'; '.join(done)}. "
-        "It takes fewer bytes where it is stored; when it is loaded it becomes float32 again, and is as fast as the original.\n\n"
-        f"## How to load it\n\nWith Shuyuan alone:\n\n```bash\n{_command(recipe)} --variant {variant.name}\n```"
+        f"{faster}{'' if ordinary else stored}\n\n"
+        f"## How to load it\n\nWith Shuyuan{', or as any model in the layout of Qwen3' if ordinary else ' alone'}:\n\n"
+        f"```bash\n{_command(recipe)} --variant {variant.name}\n```"
     )
 
 
