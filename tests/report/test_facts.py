@@ -39,7 +39,7 @@ def test_summary_has_exactly_the_fields_of_the_design(make_run: MakeRun) -> None
             "runs": 0,
             "uncovered": [],
         },
-        "variants": {"original": {"bytes": 1002, "loss": 3.2167}},
+        "variants": {"original": {"bytes": 1002, "loss": 3.2167, "agreement": 1.0}},
         "scores": {"generation": {"original": found["scores"]["generation"]["original"]}},
         "sealed": False,
     }

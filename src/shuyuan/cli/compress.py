@@ -36,7 +36,7 @@ class Prunings(StrEnum):
 
 
 def compress(
-    target: Where,
+    source: Where,
     quantize: Annotated[
         list[Bits] | None, typer.Option(help="Round the weights to whole numbers; may be given twice.")
     ] = None,
@@ -57,6 +57,10 @@ def compress(
     recover: Annotated[
         str | None, typer.Option(help='Train what is left after pruning, such as "200 steps".')
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help='Pick the smallest with "loss +1%" at most, or the best of "size 25%" at most.'),
+    ] = None,
     out: Out = None,
     changes: Changes = None,
     key: Key = None,
@@ -66,8 +70,10 @@ def compress(
     """Make smaller variants of the model, those of the recipe and others, and score them beside it."""
     with frame(as_json, debug) as answer:
         from .. import pipeline, report
+        from ..compress.target import USUAL, Target
 
-        with answer.begin(target, "compress", out, changes, key) as job:
+        goal = Target.parse(target) if target else None
+        with answer.begin(source, "compress", out, changes, key) as job:
             wanted = pipeline.variants(
                 job.recipe,
                 [kind.value for kind in quantize or []],
@@ -77,6 +83,8 @@ def compress(
                 recover,
                 shrink or [],
             )
+            if goal and not (quantize or prune or shrink):
+                wanted = [*USUAL]
             pipeline.make_plan(job)
             pipeline.prepare(job)
             pipeline.train_model(job)
@@ -84,7 +92,14 @@ def compress(
             pipeline.evaluate_model(job)
             summary = report.summary(job.run, job.store)
         given = {key: summary[key] for key in ("variants", "scores")}
-        answer.give(given, lambda: show_variants(answer.screen.out, summary["variants"]))
+        picked = goal.pick(summary["variants"]) if goal else None
+
+        def show() -> None:
+            show_variants(answer.screen.out, summary["variants"])
+            if picked:
+                answer.screen.out.print(f"Picked: {picked}")
+
+        answer.give(given | ({"picked": picked} if picked else {}), show)
 
 
 def show_variants(out: Any, variants: dict[str, dict[str, Any]]) -> None:
@@ -94,7 +109,7 @@ def show_variants(out: Any, variants: dict[str, dict[str, Any]]) -> None:
     from .screen import quantity
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("variant", "size", "of it", "loss", "change"):
+    for heading in ("variant", "size", "of it", "loss", "change", "same"):
         table.add_column(heading, justify="left" if heading == "variant" else "right")
     whole = next(iter(variants.values()))
     for name, facts in variants.items():
@@ -102,5 +117,6 @@ def show_variants(out: Any, variants: dict[str, dict[str, Any]]) -> None:
         both = loss is not None and whole["loss"]
         change = f"{100 * (loss / whole['loss'] - 1):+.2f} %" if both else ""
         share = f"{facts['bytes'] / whole['bytes']:.1%}"
-        table.add_row(name, size, share, "" if loss is None else f"{loss:.4f}", change)
+        same = "" if facts["agreement"] is None else f"{facts['agreement']:.1%}"
+        table.add_row(name, size, share, "" if loss is None else f"{loss:.4f}", change, same)
     out.print(table)

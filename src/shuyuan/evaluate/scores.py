@@ -16,6 +16,7 @@ from ..recipe import Recipe
 from ..runs import ORIGINAL, not_trained, variant_folder, variants_in
 from ..tasks import task_named
 from ..vault import Store
+from .agreement import guesses
 from .bigram import Bigram
 from .labels import label_samples, score_labels
 from .losses import mean_loss
@@ -59,6 +60,7 @@ def evaluate(
     behind = LABELS_FILE if manifest.labels else ANSWERS_FILE if manifest.prompted else None
     metrics: dict[str, Any] = {} if again else _before(store, SCORES_FILE).get(recipe.task, {})
     details: dict[str, Any] = {} if again or behind is None else _before(store, behind)
+    original: NDArray[np.integer[Any]] | None = None
     for variant in variants:
         if variant in metrics and (variant != ORIGINAL or store.exists(SAMPLES_FILE)):
             continue
@@ -67,6 +69,12 @@ def evaluate(
         metrics[variant], details[variant], samples = found
         if variant == ORIGINAL:
             store.write_json(SAMPLES_FILE, samples)
+            continue
+        if original is None:
+            original = guesses(recipe, store, manifest, load_network(store))
+        said = guesses(recipe, store, manifest, model)
+        if original is not None and said is not None:
+            metrics[variant]["validation.agreement"] = float((said == original).mean())
     if behind is not None:
         store.write_json(behind, details)
     scores: dict[str, Any] = {recipe.task: {variant: metrics[variant] for variant in variants}}

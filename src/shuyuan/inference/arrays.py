@@ -34,6 +34,10 @@ class Computed(Protocol):
         """The sum of the cross entropies of each row (B,)."""
         ...
 
+    def likeliest(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """The likeliest token after each (B, T), of a model that predicts at every position."""
+        ...
+
     def next_logits(self, tokens_BT: NDArray[np.int64]) -> NDArray[np.float32]:
         """The logits of the token after the last (B, V)."""
         ...

@@ -51,6 +51,14 @@ class InTorch:
         return found
 
     @torch.inference_mode()
+    def likeliest(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """The likeliest token after each (B, T)."""
+        with self._precision.autocast():
+            logits_BTV = self._model(self._put(tokens_BT))
+        found: NDArray[np.int64] = logits_BTV.argmax(-1).cpu().numpy()
+        return found
+
+    @torch.inference_mode()
     def probabilities(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
         """The probability of each class (B, K)."""
         with self._precision.autocast():

@@ -161,6 +161,15 @@ class RnnModel:
         found: NDArray[np.float64] = self._function("probabilities", softmax)(self.inputs(tokens_BT)).numpy()
         return found
 
+    def likeliest(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """The likeliest token after each (B, T), of a model that predicts at every position."""
+
+        def best(tokens: Any) -> Any:
+            return tf.argmax(self.working(tokens, training=False), -1)
+
+        found: NDArray[np.int64] = self._function("likeliest", best)(self.inputs(tokens_BT)).numpy()
+        return found
+
     def next_logits(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         """The logits of the token after the last (B, V)."""
 

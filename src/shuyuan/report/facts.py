@@ -193,7 +193,7 @@ def summary(run: Run, store: Store) -> dict[str, Any]:
 
     Returns:
         {run, status, task, family, parameters, steps, tokens, seconds, peak_bytes, loss: {train, validation},
-        privacy, data_set: {id, unit, epsilon, delta, runs, uncovered}, variants: {name: {bytes, loss}},
+        privacy, data_set: {id, unit, epsilon, delta, runs, uncovered}, variants: {name: {bytes, loss, agreement}},
         scores: {task: {variant: {metric: value}}}, sealed}; steps, tokens and seconds are what was done, not what is planned.
 
     Raises:
@@ -222,10 +222,20 @@ def summary(run: Run, store: Store) -> dict[str, Any]:
 
 
 def variants(facts: Facts) -> dict[str, dict[str, Any]]:
-    """{name: {bytes, loss}} of every variant of the model, the original first; a loss that was not measured is None."""
-    losses = {name: _table(scores).get("validation.loss") for name, scores in facts.scores.items()}
-    losses[ORIGINAL] = validation_loss(facts)
-    return {name: {"bytes": size, "loss": losses.get(name)} for name, size in facts.variant_bytes.items()}
+    """{name: {bytes, loss, agreement}} of every variant of the model, the original first; what was not measured is None. The agreement
+    is how often it says what the original says."""
+    told = {name: _table(scores) for name, scores in facts.scores.items()}
+    found = {
+        name: {
+            "bytes": size,
+            "loss": told.get(name, {}).get("validation.loss"),
+            "agreement": told.get(name, {}).get("validation.agreement"),
+        }
+        for name, size in facts.variant_bytes.items()
+    }
+    if ORIGINAL in found:
+        found[ORIGINAL] |= {"loss": validation_loss(facts), "agreement": 1.0}
+    return found
 
 
 def guarantee(facts: Facts) -> dict[str, Any] | None:

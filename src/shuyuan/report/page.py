@@ -19,7 +19,7 @@ from ..runs import Run
 from ..vault import Store
 from . import forecast, guarantee, plots, sections, wording
 from .answers import answer_splits
-from .facts import REPORT_FILE, Facts, gather
+from .facts import REPORT_FILE, Facts, gather, variants
 from .labels import label_splits
 from .svg import Styles
 
@@ -131,7 +131,10 @@ def _pictures(facts: Facts, styles: Styles) -> dict[str, Any]:
         ),
         ("Peak memory", plots.memory_plot(plots.points(steps, "peak_bytes"), band, styles)),
     ]
+    found = variants(facts)
+    smaller = plots.variant_plot(found, target, styles) if len(found) > 1 else None
     return {
+        "variant_picture": Markup(smaller) if smaller else None,
         "loss_pictures": [Markup(picture) for picture in loss],
         "first_loss": wording.nats(train[0][1]) if train else "",
         "small_pictures": [(label, Markup(picture)) for label, picture in small if picture],

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..runs import ORIGINAL
 from .svg import PALETTE, Styles, to_svg
 from .wording import count, is_number, nats, size
 
@@ -120,6 +121,37 @@ def memory_plot(series: Points, predicted: dict[str, Any], styles: Styles) -> st
         form=(f"{{:g}} {word}").format,
         band=edges,
     )
+
+
+def variant_plot(variants: dict[str, dict[str, Any]], target: str, styles: Styles) -> str | None:
+    """The loss of each variant over its size; None where there are not two that were measured."""
+    found = [
+        (name, each["bytes"] / 2**20, each["loss"])
+        for name, each in variants.items()
+        if is_number(each["loss"])
+    ]
+    if len(found) < 2:
+        return None
+    text = " ".join(f"{name}: {mebibytes:,.2f} MiB, loss {nats(loss)}." for name, mebibytes, loss in found)
+    with bare_figure(WIDE, left=46, right=LABEL_WIDTH) as (figure, axes):
+        for name, mebibytes, loss in found:
+            colour = PALETTE["validation" if name == ORIGINAL else "train"]
+            axes.plot([mebibytes], [loss], color=colour, marker="o", markersize=6)
+            axes.annotate(
+                name,
+                (mebibytes, loss),
+                xytext=(8, 0),
+                textcoords="offset points",
+                va="center",
+                color=PALETTE["muted"],
+            )
+        losses = [loss for *_, loss in found]
+        pad = 0.1 * (max(losses) - min(losses)) or 0.01
+        axes.set_ylim(min(losses) - pad, max(losses) + pad)
+        axes.set_xlim(0, 1.05 * max(mebibytes for _, mebibytes, _ in found))
+        axes.set_ylabel(f"nats a {target}", color=PALETTE["muted"])
+        axes.set_xlabel("MiB on disk", color=PALETTE["muted"])
+        return to_svg(figure, "variants", "Loss of the variants over their size", text, styles)
 
 
 def _draw_loss(axes: Axes, train: Points, validation: Points, bigram: float | None, target: str) -> None:

@@ -21,6 +21,7 @@ _METRICS = {
     "macro_recall": ("Recall", "mean over the labels", wording.percent),
     "macro_f1": ("F1", "mean over the labels", wording.percent),
     "calibration_error": ("Calibration error", "confidence against accuracy", wording.percent),
+    "agreement": ("Agreement with the original", "the likeliest token or label is the same", wording.percent),
     "majority_accuracy": ("Accuracy of the most frequent label", "the baseline", wording.percent),
     "loss": ("Loss", "nats a {target}", wording.nats),
     "perplexity": ("Perplexity", "", lambda value: f"{value:,.2f}"),
@@ -179,7 +180,7 @@ def score_table(facts: Facts) -> tuple[list[str], list[tuple[str, str, list[str]
 
 
 def variant_table(facts: Facts) -> dict[str, Any]:
-    """{headings, rows} of the model's variants, the original first: size, loss, accuracy; empty where there is but one."""
+    """{headings, rows} of the model's variants, the original first: size, loss, agreement, accuracy; empty where there is but one."""
     found = variants(facts)
     sizes = {name: each["bytes"] for name, each in found.items()}
     losses = {name: each["loss"] for name, each in found.items()}
@@ -194,8 +195,10 @@ def variant_table(facts: Facts) -> dict[str, Any]:
         told = wording.UNKNOWN if loss is None else wording.nats(loss)
         more = wording.UNKNOWN if loss is None or not whole else f"{100 * (loss / whole - 1):+.1f} %"
         accuracy = [wording.percent(accuracies[name])] if labelled else []
-        rows.append([name, wording.size(size), share, told, more, *accuracy])
-    headings = ["Variant", "Size", "Of the original", "Loss", "Change", *(["Accuracy"] if labelled else [])]
+        agrees = wording.percent(found[name]["agreement"])
+        rows.append([name, wording.size(size), share, told, more, agrees, *accuracy])
+    headings = ["Variant", "Size", "Of the original", "Loss", "Change", "Says the same"]
+    headings += ["Accuracy"] if labelled else []
     return {"headings": headings, "rows": rows}
 
 

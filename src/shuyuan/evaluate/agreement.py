@@ -1,0 +1,42 @@
+"""How often a variant says what the original says, right or wrong: the likeliest token at each place, or the likeliest label."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import Images, Manifest, PromptRows, Rows, Windows, open_split
+from ..hardware import choose_precision, detect
+from ..inference import computed
+from ..models import AnyNetwork
+from ..recipe import Recipe
+from ..vault import Store
+
+TARGETS = 16_384  # places or records that are looked at
+
+
+def guesses(
+    recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork
+) -> NDArray[np.integer[Any]] | None:
+    """What a model thinks likeliest on validation, at most `TARGETS` times; None of one that tells neither tokens at every place
+    nor labels, or where nothing is held out."""
+    if "validation" not in manifest.splits or not manifest.splits["validation"].tokens:
+        return None
+    records = open_split(store, manifest, "validation", recipe.model.context)
+    network = computed(model, choose_precision(recipe.train.precision, detect()))
+    at_once = recipe.train.micro_batch
+    assert isinstance(at_once, int)  # resolved
+    labelled = isinstance(records, Rows | Images)
+    if not labelled and (not isinstance(records, Windows | PromptRows) or model.config.head[0] == 1):
+        return None
+    found: list[NDArray[np.integer[Any]]] = []
+    for inputs, targets in records.in_order(at_once):
+        said = (
+            network.probabilities(inputs).argmax(1) if labelled else network.likeliest(inputs)[targets >= 0]
+        )
+        found.append(said)
+        if sum(map(len, found)) >= TARGETS:
+            break
+    return np.concatenate(found)[:TARGETS]
