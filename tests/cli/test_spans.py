@@ -29,7 +29,7 @@ def scores_of(run: Path) -> dict[str, float]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("spans")
-    table = recipe(folder, questions(400), data={"owner": "who"}, compress={"quantize": ["int8"]})
+    table = recipe(folder, questions(400), data={"owner": "who"}, compress={"quantize": ["int8", "int4"]})
     pipeline.run(table, out=folder / "run")
     return folder / "run"
 
@@ -53,7 +53,8 @@ def test_a_question_is_answered_with_its_place_or_that_it_is_not_there(run: Path
     asked = ("answer", run, ASKS, "--json", "--context")
     found = shuyuan(*asked, tmp_path / "text.txt").json
     assert found == {"question": ASKS, "answer": "green", "found": True, "start": TEXT.index("green")}
-    assert shuyuan(*asked, tmp_path / "text.txt", "--variant", "int8").json["answer"] == "green"
+    for variant in ("int8", "int4"):
+        assert shuyuan(*asked, tmp_path / "text.txt", "--variant", variant).json["answer"] == "green"
     assert shuyuan("answer", run, ASKS, "--context", tmp_path / "text.txt").stdout == "green\n"
     nothing = shuyuan(*asked, tmp_path / "other.txt").json
     assert (nothing["answer"], nothing["found"], nothing["start"]) == ("not in the text", False, None)

@@ -45,8 +45,11 @@ def shape(**changes: Any) -> TransformerConfig:
 
 def kept_bytes(config: TransformerConfig, precision: str, micro_batch: int) -> int:
     """What autograd keeps between forward and backward, without the model's own weights."""
-    model = Transformer(config)
     tokens_BT = torch.zeros((micro_batch, config.context), dtype=torch.int64)
+    return kept_by(Transformer(config), tokens_BT, tokens_BT, precision)
+
+
+def kept_by(model: Any, tokens_BT: torch.Tensor, targets: torch.Tensor, precision: str) -> int:
     kept: dict[int, tuple[int, Any]] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -57,7 +60,7 @@ def kept_bytes(config: TransformerConfig, precision: str, micro_batch: int) -> i
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     autocast = torch.autocast("cpu", DTYPES[precision], enabled=precision != "fp32")
     with hooks, autocast:
-        loss = model.loss(tokens_BT, tokens_BT)
+        loss = model.loss(tokens_BT, targets)
     own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     assert loss.requires_grad
     return sum(size for address, (size, _) in kept.items() if address not in own)
@@ -81,6 +84,25 @@ def test_activations_are_what_autograd_keeps(config: TransformerConfig, precisio
     copies = 0 if precision == "fp32" else half_weight_bytes(config)
     counted = activation_bytes(config, precision, 3, "cpu") + logits + copies
     assert counted == pytest.approx(kept_bytes(config, precision, 3), rel=0.02)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("drops", [0.0, 0.1])
+def test_an_encoder_that_drops_attention_keeps_all_of_its_weights(precision: Any, drops: float) -> None:
+    transformers = pytest.importorskip("transformers")
+    from shuyuan.models import HubConfig
+    from shuyuan.models.hub_model import build
+
+    table = transformers.BertConfig(
+        vocab_size=300, hidden_size=64, num_hidden_layers=2, num_attention_heads=8, intermediate_size=128,
+        max_position_embeddings=256, attention_probs_dropout_prob=drops,
+    ).to_dict()  # fmt: skip
+    model = build(HubConfig.from_hub(table), None, (), 0, "here", spans=True)
+    inputs_B2T = torch.zeros((4, 2, 256), dtype=torch.int64)
+    kept = kept_by(model, inputs_B2T, torch.zeros((4, 2), dtype=torch.int64), precision)
+    assert activation_bytes(model.config, precision, 4, "cpu") == pytest.approx(
+        kept, rel=0.15 if drops else 0.3
+    )
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw", "sgd"])

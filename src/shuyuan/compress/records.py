@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import Images, Manifest, PromptRows, Rows, Windows, load_tokenizer, open_split
+from ..data import Images, Manifest, PromptRows, Rows, SpanRows, Windows, load_tokenizer, open_split
 from ..data.batches import at_step
 from ..data.rows import FILL
 from ..errors import ShuyuanError
@@ -33,7 +33,7 @@ def calibration_records(
     if isinstance(model.config, RnnConfig):
         return []
     if recipe.privacy is not None:
-        return [] if model.config.labels else _written(recipe, store, model, progress)
+        return _written(recipe, store, model, progress) if model.config.output == "tokens" else []
     records = open_split(store, manifest, "train", recipe.model.context)
     if isinstance(records, Images):
         count = min(IMAGES, records.count)
@@ -43,6 +43,9 @@ def calibration_records(
     if isinstance(records, PromptRows):
         chosen = at_step(0, count, records.count, recipe.seed).tolist()
         return [records.row(number)[0][None, :-1].astype(np.int64) for number in chosen]
+    if isinstance(records, SpanRows):
+        inputs_N2T, _ = records.batch(0, count, recipe.seed)
+        return [row_2T[None, :, row_2T[0] != FILL] for row_2T in inputs_N2T]
     assert isinstance(records, Windows | Rows)
     inputs_BT, _ = records.batch(0, count, recipe.seed)
     return [row_T[row_T != FILL][None] for row_T in inputs_BT]

@@ -28,6 +28,9 @@ SPELLINGS = {
 }
 
 
+ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attn_pdrop", "attention_dropout")
+
+
 @dataclass(frozen=True)
 class HubConfig(TransformerConfig):
     """A model that transformers computes. Its shape is told as far as the plan needs it.
@@ -54,6 +57,11 @@ class HubConfig(TransformerConfig):
     def model_type(self) -> str:
         """As transformers calls the architecture: "bert", "gpt2", "llama"."""
         return str(self.table["model_type"])
+
+    @property
+    def drops_attention(self) -> bool:
+        """Whether attention's weights are dropped out in training; then they are all kept, unless a GPU computes them."""
+        return any(self.table.get(name) for name in ATTENTION_DROPOUT)
 
     @property
     def shapes(self) -> dict[str, Shape]:

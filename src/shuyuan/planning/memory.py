@@ -300,7 +300,10 @@ def activation_bytes(config: TransformerConfig, precision: Precision, micro_batc
     normed = 2 * width if precision != "fp16" else 5 * width
     projected = attention + kv
     gated = 4 * hidden
-    if by_products(
+    if device == "cpu" and isinstance(config, HubConfig) and config.drops_attention:
+        # torch's products in float32: query, key and value; the weights, what was dropped of them, and what is left
+        attended, sums = 0, 4 * (3 * attention + 3 * config.heads * config.context)
+    elif by_products(
         config, precision, device
     ):  # query, and key and value for every head; the weights; the result
         attended = 4 * attention + config.heads * config.context
@@ -316,8 +319,9 @@ def activation_bytes(config: TransformerConfig, precision: Precision, micro_batc
 
 
 def by_products(config: TransformerConfig, precision: Precision, device: str) -> bool:
-    """Whether attention keeps its weights: bf16 on a CPU, for contexts up to LONGEST_PRODUCT."""
-    return device == "cpu" and precision == "bf16" and config.context <= LONGEST_PRODUCT
+    """Whether our own attention keeps its weights: bf16 on a CPU, for contexts up to LONGEST_PRODUCT."""
+    own = not isinstance(config, HubConfig)
+    return own and device == "cpu" and precision == "bf16" and config.context <= LONGEST_PRODUCT
 
 
 def _size(precision: Precision) -> int:
