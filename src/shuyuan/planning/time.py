@@ -6,9 +6,11 @@ contexts 64 to 1024, bf16 and fp32, AdamW and Muon) on one core with AVX512-BF16
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..data import Manifest
 from ..hardware import Hardware, Precision, Rates, choose_precision
-from ..models import ImageConfig, RnnConfig, TransformerConfig
+from ..models import ImageConfig, NgramConfig, RnnConfig, TransformerConfig
 from ..recipe import Recipe
 from ..train.resolve import SEALING_BYTES_PER_SECOND, Costs, validation_windows
 from . import images
@@ -38,6 +40,9 @@ NOISE_SECONDS = 12e-9
 # On a GPU: attention leaves out what the mask hides, at a somewhat lower rate; each byte kept is written, read, and has a
 # gradient of its own; and calling torch for a block takes so long (the plain step of private_step.py on an H200).
 GPU_ATTENTION, GPU_PASSES, GPU_BLOCK_SECONDS = 0.7, 3, 2.5e-3
+# Of a classifier of n-grams: seconds for each of a row, made, looked up, learned from, on a CPU's core; how much longer the rows of
+# a batch are than the mean, since all are filled up to the longest; the same in private training, sums by unit included.
+GRAM_SECONDS, LONGEST_OF_BATCH, PRIVATE_GRAM = 0.2e-6, 2, 10
 UPDATE_PASSES = 2  # of weights, gradients and optimizer, in an update
 BLOCK_SECONDS, MUON_MATRIX_SECONDS = 1.3e-3, 0.25e-3  # calling torch, however small the arrays
 
@@ -60,6 +65,10 @@ def predicted_costs(
     """
     if isinstance(config, RnnConfig):
         return recurrent_costs(recipe, config, manifest, rates)
+    if isinstance(config, NgramConfig) and recipe.privacy is None:
+        split = manifest.splits["train"]
+        typical = LONGEST_OF_BATCH * split.tokens // max(1, split.records)
+        config = replace(config, context=min(config.context, max(1, typical)))
     train = recipe.train
     batch_size, micro_batch = train.batch_size, train.micro_batch
     assert batch_size != "auto" and micro_batch != "auto"  # resolve.fill_in came first
@@ -72,7 +81,8 @@ def predicted_costs(
         update += muon_flops(config) / (_rate(rates, muon) * MUON_EFFICIENCY)
         update += len(list(block_matrices(config))) * MUON_MATRIX_SECONDS
     if recipe.privacy is not None:
-        part *= 1.0 if recipe.images else PRIVATE_PART[precision_of(recipe)]
+        apart = recipe.images or isinstance(config, NgramConfig)
+        part *= 1.0 if apart else PRIVATE_PART[precision_of(recipe)]
         update += learned * NOISE_SECONDS
     return Costs(
         step=batch_size // micro_batch * part + update,
@@ -96,6 +106,9 @@ def _micro_batch_seconds(
     if isinstance(config, ImageConfig):
         private = recipe.privacy is not None
         return images.micro_batch_seconds(config, precision, micro_batch, rates, private=private)
+    if isinstance(config, NgramConfig):
+        each = GRAM_SECONDS * (1 if recipe.privacy is None else PRIVATE_GRAM)
+        return BLOCK_SECONDS + micro_batch * config.grams * each
     tokens = micro_batch * config.context
     attention = tokens * attention_flops_per_token(config)
     share = 1.0 if recipe.train.lora is None else 2 / 3  # frozen matrices need no gradient of their own
