@@ -60,9 +60,9 @@ def reviews(data: Path, folder: Path) -> dict[str, Any]:
     scores = summary["scores"]["sentiment"]["original"]
     right, _ = records.tf_idf()
     return _facts(summary) | {
-        "test_accuracy": round(scores["validation.accuracy"], 4),
+        "test_accuracy": round(scores["test.accuracy"], 4),
         "tf_idf_accuracy": round(right, 4),
-        "majority_accuracy": round(scores["validation.majority_accuracy"], 4),
+        "majority_accuracy": round(scores["test.majority_accuracy"], 4),
     }
 
 
