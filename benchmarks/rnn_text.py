@@ -10,17 +10,12 @@ logistic regression on the same split. Each prints a line of JSON; seconds are t
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import random
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-
+from _labelled import hotel
 from shuyuan import pipeline, recipe
 
 CHARACTERS: dict[str, Any] = {
@@ -59,31 +54,14 @@ def characters(data: Path, folder: Path) -> dict[str, Any]:
 
 def reviews(data: Path, folder: Path) -> dict[str, Any]:
     """The classifier of reviews, and its baseline."""
-    with (data / "sentiment/ChnSentiCorp_htl_all.csv").open(encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["review"].strip()]
-    rows = list({row["review"]: row for row in rows}.values())
-    random.Random(1).shuffle(rows)
-    held_out = len(rows) // 10
-    parts = {"test": rows[:held_out], "train": rows[held_out:]}
-    for name, part in parts.items():
-        with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, ["label", "review"])
-            writer.writeheader()
-            writer.writerows(part)
-    files = {"source": str(folder / "train.csv"), "test": str(folder / "test.csv")}
-    table = REVIEWS | {"data": {**files, "text": "review", "label": "label", "duplicates": "exact"}}
+    records = hotel(data)
+    table = REVIEWS | {"data": {**records.written(folder), "duplicates": "exact"}}
     summary = pipeline.run(recipe.from_table(table), out=folder / "reviews")
     scores = summary["scores"]["sentiment"]["original"]
-    baseline = make_pipeline(
-        TfidfVectorizer(analyzer="char", ngram_range=(1, 3), min_df=2, sublinear_tf=True),
-        LogisticRegression(C=10.0, max_iter=1000),
-    )
-    baseline.fit([row["review"] for row in parts["train"]], [row["label"] for row in parts["train"]])
-    right = baseline.score([row["review"] for row in parts["test"]], [row["label"] for row in parts["test"]])
+    right, _ = records.tf_idf()
     return _facts(summary) | {
         "test_accuracy": round(scores["test.accuracy"], 4),
-        "validation_accuracy": round(scores["validation.accuracy"], 4),
-        "tf_idf_accuracy": round(float(right), 4),
+        "tf_idf_accuracy": round(right, 4),
         "majority_accuracy": round(scores["test.majority_accuracy"], 4),
     }
 

@@ -249,3 +249,45 @@ def test_a_recurrent_model_has_sizes_of_its_own() -> None:
 def test_a_keras_file_brings_no_tokenizer() -> None:
     recipe = recipes.from_table({**SMALL, "model": {**RNN, "from": "/data/mine.keras"}})
     assert recipe.tokenizer.from_ is None
+
+
+@pytest.mark.parametrize("task", ["sentiment", "classification"])
+def test_texts_with_labels_get_the_family_that_tells_them_apart(task: str) -> None:
+    """From two lines; what they left out stands in the resolved recipe, and reads back as itself."""
+    recipe = recipes.from_table({"task": task, **SMALL})
+    assert (recipe.model.family, recipe.model.longest, recipe.model.context) == ("ngrams", 6, 1024)
+    assert recipes.check(tomllib.loads(recipe.as_toml()), where="a run") == recipe
+    assert recipes.from_table({**SMALL}).model.family == "transformer"
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "longest"),
+    [({"kind": "char"}, 4), ({"kind": "bpe"}, 2), ({"from": "/a/tokenizer.json"}, 2)],
+)
+def test_the_longest_ngram_follows_the_tokens(tokenizer: dict[str, Any], longest: int) -> None:
+    table = {**LABELLED, "tokenizer": tokenizer}
+    assert recipes.from_table(table).model.longest == longest
+    assert recipes.from_table({**table, "model": {"longest": 3}}).model.longest == 3
+
+
+@pytest.mark.parametrize(
+    "model", [{"family": "transformer"}, {"from": "/a/model"}, {"layers": 2}, {"heads": 2}]
+)
+def test_a_transformer_that_is_asked_for_is_one(model: dict[str, Any]) -> None:
+    recipe = recipes.from_table({**LABELLED, "model": model})
+    assert recipe.model.family == "transformer" and recipe.model.context == 256
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        ({**SMALL, "model": {"family": "ngrams"}}, "model.family"),
+        ({**LABELLED, "model": {"family": "ngrams", "layers": 2}}, "model.layers"),
+        ({**LABELLED, "model": {"family": "transformer", "longest": 2}}, "model.longest"),
+        ({**LABELLED, "train": {"optimizer": "muon"}}, "train.optimizer"),
+        ({**LABELLED, "model": {"family": "ngrams", "from": "/a"}, "train": {"lora": {}}}, "train.lora"),
+    ],
+)
+def test_what_ngrams_do_not_do_is_refused_by_name(table: dict[str, Any], key: str) -> None:
+    error = refusal(table)
+    assert error.code == "recipe.bad-value" and f"`{key}`" in error.what

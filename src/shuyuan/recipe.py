@@ -27,12 +27,17 @@ OWNED_SOURCES = ("stdlib", "packages")  # built in, and they know their owners
 PERSONAL_DATA = ("email", "phone", "national-id", "card", "iban", "ip", "url-credentials")
 IMAGE_SIZES = ("textbook", "small", "medium")
 SIZES = {"tiny": (4, 128), "small": (6, 256), "medium": (8, 512), "large": (12, 768)}  # name: (layers, width)
+NGRAM_SIZES = {"tiny": 2**20, "small": 2**22, "medium": 2**24, "large": 2**26}  # numbers in the table
 RNN_SIZES = {"tiny": (1, 128), "small": (1, 384), "medium": (2, 512), "large": (3, 1024)}  # likewise
 FAMILY_KEYS = {  # keys of [model] that mean something for some families alone
     ("transformer", "rnn"): ("layers", "width"),
     ("transformer",): ("heads", "kv_heads", "hidden", "tied"),
     ("rnn",): ("cell", "bidirectional", "dropout", "predict"),
+    ("ngrams",): ("longest",),
 }
+# Tokens of the longest n-gram by the kind of tokens: about a word, or two Chinese characters.
+LONGEST = {"byte": 6, "char": 4, "bpe": 2}
+NGRAM_CONTEXT, MOST_LONGEST = 1024, 16
 RNN_SHAPE = (
     "layers",
     "width",
@@ -302,15 +307,17 @@ class Tokenizer(Section):
 class Model(Section):
     """The network."""
 
-    family: Literal["transformer", "cnn", "rnn"] = Field(
+    family: Literal["transformer", "cnn", "rnn", "ngrams"] = Field(
         "transformer",
         description="The architecture: transformer (the Qwen3 layout); cnn (reads images); rnn (recurrent, Keras on TensorFlow, extra "
-        "`tensorflow`).",
+        "`tensorflow`); ngrams (tells labels of texts, in seconds). Left out, texts with labels get ngrams, unless "
+        "a model to start from or a transformer's own key is named.",
     )
     size: Literal["tiny", "small", "medium", "large", "textbook"] = Field(
         "small",
         description="transformer: layers x width, tiny 4x128, small 6x256, medium 8x512, large 12x768. rnn: 1x128, 1x384, 2x512, "
-        "3x1024. cnn: textbook (one convolution, pooling, a hidden layer), small or medium (residual, with group norms).",
+        "3x1024. cnn: textbook (one convolution, pooling, a hidden layer), small or medium (residual, with group norms). ngrams: 1, 4, 17 or 67 "
+        "million numbers.",
     )
     layers: int | None = Field(
         None, ge=1, le=1024, description="Number of blocks, or of recurrent layers. Left out: from `size`."
@@ -335,6 +342,12 @@ class Model(Section):
         description="rnn: predict the next token at every position, or, as in the textbook, only the one after the window. "
         "Left out: every.",
     )
+    longest: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_LONGEST,
+        description="ngrams: tokens of the longest n-gram. Left out: 6 of bytes, 4 of characters, 2 of a bpe or given tokenizer.",
+    )
     heads: int | None = Field(
         None, ge=1, le=65536, description="Attention heads. Left out: width / 64, at least 2."
     )
@@ -347,7 +360,12 @@ class Model(Section):
         le=2**20,
         description="Width of the SwiGLU layer. Left out: 8/3 of width, to a multiple of 32.",
     )
-    context: int = Field(256, ge=8, le=1_048_576, description="Tokens that the model sees at once.")
+    context: int = Field(
+        256,
+        ge=8,
+        le=1_048_576,
+        description="Tokens that the model sees at once. Left out for ngrams: 1024.",
+    )
     tied: bool | None = Field(
         None, description="Embedding and output head share their weights. Left out: true."
     )
@@ -883,6 +901,23 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _of_ngrams(self) -> Recipe:
+        """What the family ngrams does not do."""
+        if self.model.family != "ngrams":
+            return self
+        if self.task not in LABELLED_TASKS:
+            raise ValueError(
+                f'model.family: "ngrams" tells labels of texts apart, and the task is {self.task}'
+            )
+        if self.train.lora is not None:
+            raise ValueError("train.lora: the family ngrams is trained whole; take the table out")
+        if self.train.optimizer == "muon":
+            raise ValueError(
+                "train.optimizer: muon is for matrices inside blocks, and the family ngrams has none; use adamw or sgd"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _adapts_something(self) -> Recipe:
         if self.train.lora is not None and self.model.from_ is None:
             raise ValueError("train.lora: there is nothing to adapt without model.from")
@@ -1010,10 +1045,23 @@ def check(table: dict[str, Any], *, where: str) -> Recipe:
         table = table | {"data": left_out | named}
     if _get(table, "model.family") in IMAGE_FAMILIES and isinstance(table.get("data"), dict):
         table = table | {"data": {"image": "image"} | table["data"]}
+    if isinstance(model := table.get("model", {}), dict):
+        table = table | {"model": _family_defaults(table, model)}
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:
         raise _refusal(error, where) from None
+
+
+def _family_defaults(table: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
+    """The [model] table with what texts with labels get where it says nothing."""
+    own = {key for families, keys in FAMILY_KEYS.items() for key in keys if "ngrams" not in families}
+    if table.get("task") in LABELLED_TASKS and not model.keys() & {"family", "from", *own}:
+        model = model | {"family": "ngrams"}
+    if model.get("family") != "ngrams":
+        return model
+    kind = "bpe" if _get(table, "tokenizer.from") else _get(table, "tokenizer.kind") or "byte"
+    return {"context": NGRAM_CONTEXT, "longest": LONGEST.get(str(kind), 1)} | model
 
 
 # What Shuyuan fills in before step 1: a recipe that leaves them open agrees with whatever was filled in.

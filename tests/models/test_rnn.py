@@ -21,7 +21,7 @@ from shuyuan.models import (
     load_network,
     pack,
     rnn_folder,
-    save_compressed,
+    save_variant,
 )
 from shuyuan.models.keras_file import CONFIG, WEIGHTS, check_table, read_table, stack_of
 from shuyuan.models.rnn import (
@@ -299,7 +299,7 @@ def test_compressed_layers_and_weights_come_back(tmp_path: Path) -> None:
     for bits in (32, 8):
         with OpenStore(tmp_path) as store:
             with store.folder("model") as folder:
-                save_compressed(
+                save_variant(
                     folder, model, "{}", "# Card", lambda _, weight, bits=bits: pack(weight, bits)
                 )
             back = load_network(store)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from shuyuan.models import Transformer, TransformerConfig
+from shuyuan.models import NgramClassifier, NgramConfig, Transformer, TransformerConfig
 from shuyuan.privacy import Clipper, Units
 from shuyuan.privacy.clipping import contributions
 from shuyuan.privacy.cost import prefers_dense
@@ -96,6 +96,43 @@ class Lookup(nn.Module):
 )
 def test_embedding(options: dict[str, Any]) -> None:
     check(Lookup(**options), torch.randint(0, 9, (5, 12)), next_token)
+
+
+class Bags(nn.Module):
+    """Sums of a table's rows, all counted alike or each by a weight of its own."""
+
+    def __init__(self, weighted: bool = False, **options: Any) -> None:
+        super().__init__()
+        self.table = nn.EmbeddingBag(9, 4, mode="sum", **options)
+        self.head = nn.Linear(4, 3)
+        self.weighted = weighted
+
+    def forward(self, ids: Tensor) -> Tensor:
+        weights = {"per_sample_weights": self.table.weight.new_ones(1) * ids} if self.weighted else {}
+        return self.head(self.table(ids, **weights).tanh())
+
+
+@pytest.mark.parametrize("units", [None, [0, 1, 0, 2, 1]])
+@pytest.mark.parametrize("options", [{}, {"padding_idx": 0}, {"padding_idx": 5, "weighted": True}])
+def test_embedding_bag(options: dict[str, Any], units: list[int] | None) -> None:
+    """Also where a row stands twice in a bag, or not at all; weights of a bag go the general way."""
+    check(Bags(**options), torch.randint(0, 9, (5, 12)), units=units)
+
+
+def of_label(model: nn.Module, rows: tuple[Tensor, Tensor]) -> Tensor:
+    return F.cross_entropy(model(rows[0]), rows[1], reduction="none")
+
+
+def test_classifier_of_ngrams() -> None:
+    """In rows of different lengths, with n-grams that share a row of the table."""
+    names = ("a", "b", "c")
+    config = NgramConfig.of(vocab_size=9, width=8, context=16, end_id=8, labels=names, rows=23, longest=3)
+    model = NgramClassifier(config).eval()  # nothing is left out by chance
+    nn.init.normal_(model.table.weight)
+    tokens = torch.randint(0, 9, (5, 12)).where(
+        torch.arange(12) < torch.tensor([[12], [1], [7], [2], [9]]), -1
+    )
+    check(model, (tokens, torch.tensor([0, 1, 2, 0, 1])), of_label, units=[0, 1, 2, 1, 3])
 
 
 CONVOLUTIONS = [

@@ -43,6 +43,11 @@ class Family:
     needs: tuple[str, ...] = ()
     kind: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def labels(self) -> bool:
+        """Whether it tells labels apart, and nothing else."""
+        return self.images or self.model.get("family") == "ngrams"
+
     def recipe(self, folder: Path, task: str, **changes: Table) -> Table:
         """A recipe for a task, with the files it names, and some tables changed."""
         for module in self.needs:
@@ -105,6 +110,7 @@ FAMILIES = {
         kind={"generation": "gpt2", "sentiment": "bert", "classification": "bert"},
     ),
     "cnn": Family("CNN", {"family": "cnn", "size": "textbook"}, images=True, needs=("sklearn",)),
+    "ngrams": Family("n-grams", {"family": "ngrams", "size": "tiny", "context": 32}),
     "rnn": Family(
         "RNN (Keras)", {"family": "rnn", "width": 16, "context": 32}, needs=("tensorflow", "keras")
     ),

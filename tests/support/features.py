@@ -44,7 +44,7 @@ class Feature:
 
 
 def main_task(family: Family) -> str:
-    return "classification" if family.images else "generation"
+    return "classification" if family.labels else "generation"
 
 
 def ready(family: Family, folder: Path) -> Path:
@@ -209,7 +209,7 @@ def compresses(variant: str, **how: object) -> Check:
         scores = summary["scores"][main_task(family)]
         assert scores.keys() == sizes.keys() and scores[variant]["validation.loss"] > 0
         loaded = shuyuan.load(folder / "run", variant=variant)
-        if not family.images:
+        if not family.labels:
             assert isinstance(loaded.generate("line 1", max_tokens=4, seed=1), str)
 
     return check
@@ -227,19 +227,16 @@ def did(*arguments: str | Path) -> Outcome:
     return done
 
 
+NOT_TEXTS = {"cnn": "it reads images", "ngrams": "it tells labels apart, and writes nothing"}
 NOT_YET = dict.fromkeys(FAMILIES, "not built yet")
 
 
 FEATURES = {
-    "generation": Feature("generation", generates, {"cnn": "it reads images"}),
-    "translation": Feature(
-        "translation", answers("translation", "a1", "--to", "zh"), {"cnn": "it reads images"}
-    ),
-    "summarization": Feature("summarization", answers("summarization", "t1."), {"cnn": "it reads images"}),
-    "question-answering": Feature(
-        "question answering", answers("question-answering", "q1"), {"cnn": "it reads images"}
-    ),
-    "chat": Feature("chat", answers("chat", "q1"), {"cnn": "it reads images"}),
+    "generation": Feature("generation", generates, NOT_TEXTS),
+    "translation": Feature("translation", answers("translation", "a1", "--to", "zh"), NOT_TEXTS),
+    "summarization": Feature("summarization", answers("summarization", "t1."), NOT_TEXTS),
+    "question-answering": Feature("question answering", answers("question-answering", "q1"), NOT_TEXTS),
+    "chat": Feature("chat", answers("chat", "q1"), NOT_TEXTS),
     "sentiment": Feature("sentiment", classifies_text("sentiment"), {"cnn": "it reads images"}),
     "text-classification": Feature(
         "classification of text", classifies_text("classification"), {"cnn": "it reads images"}
@@ -247,7 +244,7 @@ FEATURES = {
     "image-classification": Feature(
         "classification of images",
         classifies_images,
-        dict.fromkeys(("transformer", "hub", "rnn"), "it reads text"),
+        dict.fromkeys(("transformer", "hub", "rnn", "ngrams"), "it reads text"),
     ),
     "fp32": Feature("float32", trains_with(precision="fp32")),
     "bf16": Feature("bfloat16 (mixed)", trains_with(precision="bf16")),
@@ -260,16 +257,21 @@ FEATURES = {
     "muon": Feature(
         "optimizer `muon`",
         trains_with(optimizer="muon"),
-        {"rnn": "its kernels hold four matrices side by side"},
+        {
+            "rnn": "its kernels hold four matrices side by side",
+            "ngrams": "it has no matrices inside blocks",
+        },
     ),
     "resume": Feature("resume, bit for bit", resumes),
     "from-a-run": Feature("start from another run", starts_from_a_run),
-    "lora": Feature("LoRA", adapts, dict.fromkeys(("cnn", "rnn"), "it is small enough to train whole")),
+    "lora": Feature(
+        "LoRA", adapts, dict.fromkeys(("cnn", "rnn", "ngrams"), "it is small enough to train whole")
+    ),
     "privacy": Feature("differential privacy", is_private),
     "audit": Feature(
         "audit with canaries",
         is_audited,
-        {"cnn": "planted canaries are texts to continue"},
+        dict.fromkeys(("cnn", "ngrams"), "planted canaries are texts to continue"),
     ),
     "sealing": Feature("sealed from first to last", seals),
     "plan": Feature("plan", is_planned),
@@ -280,7 +282,9 @@ FEATURES = {
         {"rnn": "Keras has a format of its own"},
     ),
     "keras": Feature(
-        "export for Keras", exports("keras"), dict.fromkeys(("transformer", "hub", "cnn"), "it is PyTorch's")
+        "export for Keras",
+        exports("keras"),
+        dict.fromkeys(("transformer", "hub", "cnn", "ngrams"), "it is PyTorch's"),
     ),
     "gguf": Feature("export as GGUF", exports("gguf"), NOT_YET),
     "onnx": Feature("export as ONNX", exports("onnx"), NOT_YET),

@@ -19,13 +19,14 @@ from shuyuan.data import ImageFacts, Manifest, Split, TokenizerFacts
 from shuyuan.hardware import Hardware
 from shuyuan.models import TransformerConfig
 from shuyuan.progress import Progress
-from shuyuan.recipe import Recipe, Train, from_table
+from shuyuan.recipe import MOST_STEPS, Recipe, Train, from_table
 from shuyuan.train import resolve as resolved
 from shuyuan.train.resolve import (
     Costs,
     calibrate,
     choose_learning_rate,
     divisors,
+    enough_steps,
     fill_in,
     sequence_bytes,
     stage_seconds,
@@ -221,6 +222,33 @@ def test_a_time_budget_is_calibrated_once_and_becomes_steps() -> None:
     begun = time.perf_counter()
     assert resolved(first, manifest(), OLD_CPU, progress) == first
     assert time.perf_counter() - begun < 0.1
+
+
+def test_a_time_budget_of_ngrams_ends_where_nothing_more_is_learned() -> None:
+    """After four passes, or six hundred steps of few records; what is asked in epochs is done to its end, and short times are kept."""
+    enough = {}
+    for records in (1_000, 64_000):
+        there = replace(labelled(), splits={"train": Split(records, records, 30 * records, 30 * records, [])})
+        enough[records] = enough_steps(of_labels(), there)
+        assert steps_within(1e6, Train(), Costs(0.01, 0.0, 0.0), enough[records]) == enough[records]
+        assert steps_within(2.0, Train(), Costs(0.01, 0.0, 0.0), enough[records]) == 200
+    assert enough == {1_000: 600, 64_000: 4_000}
+    assert enough_steps(of_labels(family="transformer"), labelled()) == MOST_STEPS
+
+
+def labelled() -> Manifest:
+    return replace(manifest(), labels=["a", "b"])
+
+
+def of_labels(**model: Any) -> Recipe:
+    table = {"data": {"source": "a.csv"}, "task": "sentiment", "model": model, "train": {"batch_size": 64}}
+    return from_table(table)
+
+
+def test_ngrams_are_resolved_by_formula_too() -> None:
+    plain = fill_in(of_labels(), labelled(), CPU).train
+    assert (plain.optimizer, plain.learning_rate) == ("adamw", 1.8e-3)
+    assert fill_in(of_labels(size="large"), labelled(), CPU).train.learning_rate == plain.learning_rate
 
 
 def test_calibration_leaves_no_trace() -> None:

@@ -41,6 +41,10 @@ def export(
             answer.screen.show(
                 "The export lies in the clear: whoever has it can use it and probe what it memorised."
             )
+        if job.recipe.model.family in ("cnn", "ngrams"):
+            answer.screen.show(
+                "Shuyuan alone computes this model; its README.md says how, also as a module of PyTorch."
+            )
         result = {
             "to": str(folder),
             "as": written,

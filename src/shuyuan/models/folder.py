@@ -16,6 +16,7 @@ from ..vault import Store, open_model_folder
 from .config import TransformerConfig, is_native
 from .hub_config import HubConfig
 from .image_config import IMAGE_TYPE, ImageConfig
+from .ngram_config import NGRAM_TYPE, NgramConfig
 from .packed_file import TABLE, kinds
 from .rnn_config import MODEL_TYPE, RnnConfig
 from .weights import FLOATS, read_header
@@ -47,11 +48,14 @@ def config_for(
 
         return rnn_config(model, vocab_size, end_id, labels)
     if model.from_ is None:
-        return TransformerConfig.from_recipe(model, vocab_size, end_id, labels)
+        kind = NgramConfig if model.family == "ngrams" else TransformerConfig
+        return kind.from_recipe(model, vocab_size, end_id, labels)
     with opened(model.from_, weights=False) as (store, name):
         config = read_config(store, name)
     if isinstance(config, ImageConfig):
         raise _other_family(model, "images", "text")
+    if isinstance(config, NgramConfig) != (model.family == "ngrams"):
+        raise _not_of_the_family("ngrams" if isinstance(config, NgramConfig) else "transformer")
     if isinstance(config, HubConfig) and model.context > config.context:
         raise ShuyuanError(
             "models.too-long",
@@ -101,6 +105,15 @@ def _other_family(model: Model, reads: str, has: str) -> ShuyuanError:
     )
 
 
+def _not_of_the_family(family: str) -> ShuyuanError:
+    return ShuyuanError(
+        "models.other-family",
+        f"The model to start from is of the family {family}.",
+        where="model.from",
+        mend=f'Write model.family = "{family}".',
+    )
+
+
 @contextmanager
 def opened(path: str | Path, *, weights: bool = True) -> Iterator[tuple[Store, str]]:
     """The files of a model folder or run, and the model's folder in them, as `vault.open_model_folder`.
@@ -135,12 +148,9 @@ def read_config(store: Store, name: str) -> TransformerConfig | ImageConfig:
     if table.get("model_type") == IMAGE_TYPE:
         return ImageConfig.from_hub(table, where=where)
     if table.get("model_type") == MODEL_TYPE:
-        raise ShuyuanError(
-            "models.other-family",
-            "The model to start from is of the family rnn.",
-            where=where,
-            mend='Write model.family = "rnn".',
-        )
+        raise _not_of_the_family("rnn")
+    if table.get("model_type") == NGRAM_TYPE:
+        return NgramConfig.from_hub(table, where=where)
     packed = kinds(table, where)
     config = HubConfig.from_hub({key: table[key] for key in table if key != TABLE}, where=where)
     if packed is not None:

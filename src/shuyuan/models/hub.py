@@ -34,6 +34,8 @@ from .hub_config import HubConfig
 from .hub_model import HubModel, build
 from .image_config import ImageConfig
 from .layout import pieces
+from .ngram_config import NgramConfig
+from .ngrams import NgramClassifier, loaded_ngrams
 from .packed_file import TABLE, Pack, kinds, read_packed, write_packed
 from .transformer import Transformer
 from .weights import FLOATS, Place, Shaped, check_shapes, damaged, read_header, read_tensor
@@ -44,7 +46,7 @@ COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "chat_template
 ROLES = ("bos_token", "eos_token", "pad_token")  # the end token plays all three
 EMBEDDING = "model.embed_tokens.weight"
 
-TextNetwork = Transformer | Classifier | HubModel
+TextNetwork = Transformer | Classifier | HubModel | NgramClassifier
 Network = TextNetwork | ImageClassifier
 
 
@@ -56,7 +58,7 @@ def save(
     end_of_turn: int | None = None,
     pack: Pack | None = None,
 ) -> None:
-    """Writes a model as a Hugging Face folder; one for text opens in transformers, vLLM and llama.cpp.
+    """Writes a model as a Hugging Face folder; one for text, but for n-grams, opens in transformers, vLLM and llama.cpp.
 
     Args:
         folder: receives the files (`store.folder("model")`).
@@ -152,6 +154,10 @@ def load(
         return model
     if isinstance(config, ImageConfig):
         return loaded_classifier(config, _read_weights(store, name, config, place), labels, seed)
+    if isinstance(config, NgramConfig):
+        if labels is not None and not labels:
+            raise _no_token_head(place)
+        return loaded_ngrams(config, _read_weights(store, name, config, place), labels, seed)
     return _native(config, _read_weights(store, name, config, place), labels, seed, place)
 
 
@@ -161,6 +167,8 @@ def scratch(config: TransformerConfig | ImageConfig, seed: int = 0) -> Network:
         return image_classifier(config, seed)
     if isinstance(config, HubConfig):
         return build(config, None, None, seed, "model.from")
+    if isinstance(config, NgramConfig):
+        return NgramClassifier(config, seed)
     return Classifier(config, seed) if config.labels else Transformer(config, seed)
 
 
@@ -175,12 +183,7 @@ def _native(
     new: frozenset[str] = frozenset()
     if labels is not None and tuple(labels) != config.labels:
         if not labels:
-            raise ShuyuanError(
-                "models.no-token-head",
-                "The model tells classes apart, and has no head to continue text.",
-                where=place,
-                mend="Start from the model that it was made of.",
-            )
+            raise _no_token_head(place)
         config = replace(config, labels=tuple(labels), tied=False)
         weights.pop(HEAD, None)
         head = torch.empty(config.shapes[LABEL_HEAD])
@@ -193,6 +196,15 @@ def _native(
         model.lm_head.weight = model.model.embed_tokens.weight
     model.new = new
     return model
+
+
+def _no_token_head(place: str) -> ShuyuanError:
+    return ShuyuanError(
+        "models.no-token-head",
+        "The model tells classes apart, and has no head to continue text.",
+        where=place,
+        mend="Start from the model that it was made of.",
+    )
 
 
 def _read_weights(

@@ -9,6 +9,7 @@ from ..vault import Folder, Store
 from .config import in_block
 from .folder import CONFIG_FILE, read_json
 from .image_config import ImageConfig
+from .ngram_config import NgramConfig
 from .packed_file import Pack
 from .rnn_config import RnnConfig
 from .rnn_folder import is_recurrent
@@ -80,6 +81,8 @@ def inner_matrices(model: AnyNetwork) -> frozenset[str]:
     names = (name for name, weight in weights.items() if weight.ndim > 1)
     if isinstance(model.config, ImageConfig):
         return frozenset(name for name in names if not name.startswith("head."))
+    if isinstance(model.config, NgramConfig):  # its table is nearly all of it
+        return frozenset({"table.weight"})
     return frozenset(filter(in_block, names))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from ..recipe import RNN_SIZES, SIZES, Recipe
+from ..recipe import NGRAM_SIZES, RNN_SIZES, SIZES, Recipe
 from ..train.resolve import divisors
 from .memory import Interval
 
@@ -67,9 +67,15 @@ def _contexts(recipe: Recipe) -> Iterator[dict[str, int | str]]:
 
 def _sizes(recipe: Recipe) -> Iterator[dict[str, int | str]]:
     """Named sizes below the one asked for, the largest first."""
-    asked = recipe.model.shape()
     if recipe.model.from_ is not None:
         return
+    if recipe.model.family == "ngrams":
+        numbers = NGRAM_SIZES[recipe.model.size]
+        for size in sorted(NGRAM_SIZES, key=lambda name: -NGRAM_SIZES[name]):
+            if NGRAM_SIZES[size] < numbers:
+                yield {"model.size": size}
+        return
+    asked = recipe.model.shape()
     sizes = RNN_SIZES if recipe.model.family == "rnn" else SIZES
     for name, (layers, width) in sorted(sizes.items(), key=lambda size: -size[1][0] * size[1][1]):
         if layers * width**2 < asked["layers"] * asked["width"] ** 2:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from ..errors import RecipeError
-from ..models import HubConfig, ImageConfig, RnnConfig, TransformerConfig, config_for, in_block
+from ..models import HubConfig, ImageConfig, NgramConfig, RnnConfig, TransformerConfig, config_for, in_block
 from ..recipe import Lora, Model, Train
 from ..train.resolve import Part
 
@@ -81,6 +81,8 @@ def optimizer_bytes(config: TransformerConfig | ImageConfig | RnnConfig, train: 
 
 def train_flops_per_token(config: TransformerConfig) -> int:
     """Operations of forward and backward for one token at full context, by the rule at the top of this file."""
+    if isinstance(config, NgramConfig):  # a row of the table is added for each n-gram, and its gradient
+        return 2 * config.longest * config.width
     predictions, logits = config.head
     head = logits * config.width * predictions // config.context
     return 6 * (block_matrix_parameters(config) + head) + attention_flops_per_token(config)

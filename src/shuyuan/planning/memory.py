@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from ..data import Manifest
 from ..data.batches import CACHED_BYTES
 from ..hardware import Hardware, Precision
-from ..models import HubConfig, ImageConfig, RnnConfig, TransformerConfig
+from ..models import HubConfig, ImageConfig, NgramConfig, RnnConfig, TransformerConfig
 from ..privacy.cost import prefers_dense
 from ..recipe import Recipe
 from ..tasks import task_named
@@ -36,6 +36,9 @@ HUB_BYTES = 160 * MIB  # transformers and peft, and torch's compiler, which they
 TOKENIZER_BYTES = 36 * MIB  # what learning and using a bpe vocabulary leaves between what still lives
 # Of the libraries that score answers: ROUGE's loads nltk, and that what there is of scikit-learn.
 SCORING_BYTES = {"rouge_score": 166 * MIB, "sacrebleu": 8 * MIB}
+UNIT_COPIES = (
+    6  # of the gradient of each n-gram of a unit, in float32, while its rows are added up in float64
+)
 CUDA_CONTEXT_BYTES = 600 * MIB
 # What malloc holds beyond live tensors, as a share of what each step takes and gives back: 0.42 to 0.70 in six real runs.
 SLACK, LEAST_SLACK, MOST_SLACK = 0.5, 0.2, 0.8
@@ -169,6 +172,8 @@ def _of_a_step(
     """
     if isinstance(config, ImageConfig):
         return _of_a_step_on_images(recipe, config)
+    if isinstance(config, NgramConfig):
+        return _of_a_step_on_ngrams(recipe, config)
     precision, _ = _filled(recipe)
     parts = typical_parts(recipe, manifest)
     kept, logits = max((_of_a_part(part, config, precision, device) for part in parts), key=sum)
@@ -225,6 +230,15 @@ def _of_a_step_on_images(recipe: Recipe, config: ImageConfig) -> tuple[list[dict
         parts["gradients of units"] = micro_batch * images.unit_gradient_bytes(config, precision)
         passing += parts["gradients of units"]
     return [parts], passing
+
+
+def _of_a_step_on_ngrams(recipe: Recipe, config: NgramConfig) -> tuple[list[dict[str, int]], int]:
+    """The same of a classifier of n-grams, whose table gets a gradient of its own size however few rows were used."""
+    _, micro_batch = _filled(recipe)
+    parts = {"n-grams": micro_batch * config.kept_bytes(), "gradients": 4 * config.parameters}
+    if recipe.privacy is not None:
+        parts["gradients of units"] = micro_batch * UNIT_COPIES * 4 * config.grams * config.width
+    return [parts], sum(parts.values())
 
 
 def _for_units(recipe: Recipe, config: TransformerConfig, device: str) -> dict[str, int]:

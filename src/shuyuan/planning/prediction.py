@@ -18,6 +18,7 @@ from ..train.resolve import (
     Costs,
     config_of,
     divisors,
+    enough_steps,
     fill_in,
     mechanism_of,
     row_width,
@@ -285,8 +286,9 @@ def _steps_and_seconds(
     train, budget = recipe.train, Budget.parse(recipe.train.budget)
     spread = MEASURED_SPREAD if measured else ASSUMED_SPREAD
     if train.steps is None and budget.unit == "seconds":
-        steps = steps_within(budget.amount, train, costs)
-        expected = budget.amount
+        enough = enough_steps(recipe, manifest)
+        steps = steps_within(budget.amount, train, costs, enough)
+        expected = min(budget.amount, stage_seconds(enough, train, costs))
         if steps > 1:
             spread = BUDGET_SPREAD
         else:  # even one step may take longer than the budget

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ..data import Manifest
 from ..hardware import Hardware, Precision, Rates, choose_precision
-from ..models import ImageConfig, RnnConfig, TransformerConfig
+from ..models import ImageConfig, NgramConfig, RnnConfig, TransformerConfig
 from ..recipe import Recipe
 from ..train.resolve import SEALING_BYTES_PER_SECOND, Costs, Part, typical_parts, validation_windows
 from . import images
@@ -41,6 +41,9 @@ NOISE_SECONDS = 12e-9
 # On a GPU: attention leaves out what the mask hides, at a somewhat lower rate; each byte kept is written, read, and has a
 # gradient of its own; and calling torch for a block takes so long (the plain step of private_step.py on an H200).
 GPU_ATTENTION, GPU_PASSES, GPU_BLOCK_SECONDS = 0.7, 3, 2.5e-3
+# Of a classifier of n-grams: seconds for each of a row, made, looked up, learned from, on a CPU's core; how much longer the rows of
+# a batch are than the mean, since all are filled up to the longest; the same in private training, sums by unit included.
+GRAM_SECONDS, LONGEST_OF_BATCH, PRIVATE_GRAM = 0.2e-6, 2, 10
 UPDATE_PASSES = 2  # of weights, gradients and optimizer, in an update
 BLOCK_SECONDS, MUON_MATRIX_SECONDS = 1.3e-3, 0.25e-3  # calling torch, however small the arrays
 
@@ -63,6 +66,10 @@ def predicted_costs(
     """
     if isinstance(config, RnnConfig):
         return recurrent_costs(recipe, config, manifest, rates)
+    if isinstance(config, NgramConfig) and recipe.privacy is None:
+        split = manifest.splits["train"]
+        typical = LONGEST_OF_BATCH * split.tokens // max(1, split.records)
+        config = replace(config, context=min(config.context, max(1, typical)))
     train = recipe.train
     batch_size, micro_batch = train.batch_size, train.micro_batch
     assert batch_size != "auto" and micro_batch != "auto"  # resolve.fill_in came first
@@ -71,6 +78,9 @@ def predicted_costs(
             config, precision_of(recipe), micro_batch, rates, private=recipe.privacy is not None
         )
         computing = batch_size // micro_batch * part
+    elif isinstance(config, NgramConfig):
+        each = GRAM_SECONDS * (1 if recipe.privacy is None else PRIVATE_GRAM)
+        computing = batch_size // micro_batch * (BLOCK_SECONDS + micro_batch * config.grams * each)
     else:
         parts = typical_parts(recipe, manifest)
         computing = sum(_part_seconds(part, recipe, config, hardware, rates) for part in parts)
@@ -82,7 +92,8 @@ def predicted_costs(
         update += muon_flops(config) / (_rate(rates, muon) * MUON_EFFICIENCY)
         update += len(list(block_matrices(config))) * MUON_MATRIX_SECONDS
     if recipe.privacy is not None:
-        computing *= 1.0 if recipe.images else PRIVATE_PART[precision_of(recipe)]
+        apart = recipe.images or isinstance(config, NgramConfig)
+        computing *= 1.0 if apart else PRIVATE_PART[precision_of(recipe)]
         update += learned * NOISE_SECONDS
     return Costs(
         step=computing + update,

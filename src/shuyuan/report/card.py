@@ -64,7 +64,7 @@ KINDS: dict[Output, tuple[str, str]] = {
 
 def _header(recipe: Recipe, output: Output) -> str:
     tag = "image-classification" if recipe.images else KINDS[output][0]
-    library = {"cnn": "shuyuan", "rnn": "keras"}.get(recipe.model.family, "transformers")
+    library = {"cnn": "shuyuan", "ngrams": "shuyuan", "rnn": "keras"}.get(recipe.model.family, "transformers")
     lines = [f"library_name: {library}", f"pipeline_tag: {tag}", "tags:", "- shuyuan"]
     return "\n".join(["---", *lines, "---"])
 
@@ -83,6 +83,11 @@ def _what(recipe: Recipe) -> str:
         return (
             f"A model for {recipe.task}, trained further{steps}{lora} with Shuyuan, with {context}. "
             f"It started from {wording.visible(_origin(recipe.model.from_))}."
+        )
+    if recipe.model.family == "ngrams":
+        return (
+            f"A classifier of n-grams for {recipe.task}, trained from scratch{steps} with Shuyuan: a vector for each n-gram of 1 to "
+            f"{recipe.model.longest} tokens, summed, and a head. It has {context}, and a {recipe.tokenizer.kind} tokenizer."
         )
     shape = recipe.model.shape()
     if recipe.model.family == "rnn":
@@ -162,6 +167,13 @@ def _use(recipe: Recipe, output: Output) -> str:
         return (
             f"{with_shuyuan}With Keras 3, which gives probabilities for {ids} (`tokenizer.json` has them):\n\n```python\n"
             'import keras\n\nmodel = keras.saving.load_model("FOLDER/model.keras")\n```'
+        )
+    if recipe.model.family == "ngrams":
+        return (
+            f"{with_shuyuan}No other program computes it. As a plain module of PyTorch, which reads token ids (`tokenizer.json` has them), "
+            "-1 where no token is:\n\n```python\n"
+            "from shuyuan.models import hub\n\n"
+            'logits = hub.load_folder("FOLDER").eval()(tokens)\n```'
         )
     return (
         f"{with_shuyuan}"

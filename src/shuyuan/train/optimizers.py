@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
-from ..models import ImageClassifier, in_block
+from ..models import ImageClassifier, NgramClassifier, in_block
 
 BETAS = (0.9, 0.95)
 MUON_MOMENTUM = 0.95
@@ -181,7 +181,9 @@ class Optimizers:
         self._matrices: list[Tensor] = list(matrices.values())
         self._weight_decay = weight_decay
         rest = [weight for name, weight in self._named.items() if name not in matrices]
-        one_rate = pictures or (getattr(model, "new", None) is not None and kind == "adamw")
+        one_rate = isinstance(model, ImageClassifier | NgramClassifier) or (
+            getattr(model, "new", None) is not None and kind == "adamw"
+        )
         inside = {"params": self._matrices, "factor": 1.0}
         outside = {"params": rest, "factor": 1.0 if one_rate else OUTSIDE_RATE[kind]}
         both = [group for group in (inside, outside) if group["params"]]

@@ -20,10 +20,18 @@ from ..data import NOTHING, Manifest
 from ..data.rows import FILL, WIDTHS
 from ..errors import PrivacyError, TrainError
 from ..hardware import Hardware, choose_precision, measured_rates
-from ..models import HubConfig, ImageConfig, RnnConfig, TransformerConfig, config_for, image_config_for
+from ..models import (
+    HubConfig,
+    ImageConfig,
+    NgramConfig,
+    RnnConfig,
+    TransformerConfig,
+    config_for,
+    image_config_for,
+)
 from ..privacy import Mechanism, mechanism, mechanism_in
 from ..progress import Progress
-from ..recipe import Budget, Recipe, Train
+from ..recipe import MOST_STEPS, Budget, Recipe, Train
 from .backend import Batch
 from .driver import safe_steps_apart, validation_steps
 from .micro_batches import cut
@@ -51,6 +59,10 @@ LORA_RATE, PRIVATE_LORA_RATE = 5e-4, 3e-3  # privately, steps are few and their 
 IMAGE_RATES = {"muon": 1e-2, "adamw": 3e-3, "sgd": 0.1}
 PRIVATE_IMAGE_RATES = {"muon": 1e-3, "adamw": 3e-3, "sgd": 0.25}
 IMAGE_TUNING_SHARE = 0.1
+# Of the family ngrams at width 64, and the power of width; a tenth of what has learned before. A time budget ends early where it has
+# passed over its records so often, in at least so many steps: it learns nothing more of them.
+NGRAM_RATES, NGRAM_TUNING = {"adamw": (5e-3, 0.5), "sgd": (1.0, 0.0)}, 10
+NGRAM_BATCH, NGRAM_EPOCHS, NGRAM_STEPS = 64, 4, 600
 PRIVATE_TOKENS = {"cpu": 4096, "cuda": 32_768}  # of a physical batch
 # A step shrinks a weight by rate times decay: at SGD's rates, 0.1 would undo in forty steps what was learned.
 WEIGHT_DECAYS = {"muon": 0.1, "adamw": 0.1, "sgd": 5e-4}
@@ -86,7 +98,13 @@ def resolve(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: Pr
     budget = Budget.parse(recipe.train.budget)
     if budget.unit == "seconds":
         costs = calibrate(recipe, manifest, hardware, progress)
-        steps = steps_within(budget.amount, recipe.train, costs)
+        steps = steps_within(budget.amount, recipe.train, costs, enough := enough_steps(recipe, manifest))
+        if steps == enough:
+            progress.say(
+                "train.enough",
+                f"{steps:,} steps are enough for these records, and take less than {recipe.train.budget}; a budget in epochs or "
+                "steps is done to its end.",
+            )
     else:
         steps = steps_of(budget, recipe, manifest)
     if steps < FEW_STEPS:
@@ -218,7 +236,8 @@ def choose_batch(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> int:
     if predicts_last(recipe, manifest):
         wanted, there = max(wanted, LAST_BATCH), manifest.splits["train"].tokens
     if manifest.labels:
-        wanted, there = max(wanted, LABELLED_BATCH), manifest.splits["train"].records
+        least = NGRAM_BATCH if recipe.model.family == "ngrams" else LABELLED_BATCH
+        wanted, there = max(wanted, least), manifest.splits["train"].records
     if manifest.prompted:
         wanted, there = round(tokens / _mean_row(recipe, manifest)), manifest.splits["train"].rows
     if recipe.privacy is not None:
@@ -298,7 +317,7 @@ def choose_optimizer(
     """The optimizer that learned most in the same time; docs/lab-notes.md."""
     if isinstance(config, ImageConfig) and recipe.privacy is not None:
         return "sgd"
-    return "adamw" if recipe.train.lora or isinstance(config, HubConfig | RnnConfig) else "muon"
+    return "adamw" if recipe.train.lora or isinstance(config, HubConfig | RnnConfig | NgramConfig) else "muon"
 
 
 def choose_learning_rate(recipe: Recipe, optimizer: str, width: int) -> float:
@@ -306,6 +325,11 @@ def choose_learning_rate(recipe: Recipe, optimizer: str, width: int) -> float:
     if recipe.images:
         rates = IMAGE_RATES if recipe.privacy is None else PRIVATE_IMAGE_RATES
         return rates[optimizer] * (1 if recipe.model.from_ is None else IMAGE_TUNING_SHARE)
+    if recipe.model.family == "ngrams":
+        at_64, power = NGRAM_RATES[optimizer]
+        return float(
+            f"{at_64 * (width / 64) ** power / (1 if recipe.model.from_ is None else NGRAM_TUNING):.2g}"
+        )
     if recipe.train.lora is not None and optimizer == "adamw":
         return LORA_RATE if recipe.privacy is None else PRIVATE_LORA_RATE
     if recipe.model.family == "rnn":
@@ -343,6 +367,8 @@ def sequence_bytes(config: TransformerConfig | ImageConfig | RnnConfig, precisio
     number = 4 if precision == "fp32" else 2
     if isinstance(config, ImageConfig):
         return config.kept_bytes(number)
+    if isinstance(config, NgramConfig):
+        return config.kept_bytes()
     if isinstance(config, RnnConfig):
         return config.sequence_bytes(number) + 20 * math.prod(config.head)
     attention = (config.heads + config.kv_heads) * config.head_dim
@@ -493,9 +519,16 @@ def stage_seconds(steps: int, train: Train, costs: Costs) -> float:
     return costs.start + stepping + evaluating + saves * costs.checkpoint
 
 
-def steps_within(seconds: float, train: Train, costs: Costs) -> int:
-    """The most steps that, with their evaluations and checkpoints, fit into a time; at least one."""
-    low, high = 1, max(1, int(seconds / costs.step))
+def enough_steps(recipe: Recipe, manifest: Manifest) -> int:
+    """The most steps that a time budget becomes."""
+    if recipe.model.family != "ngrams":
+        return MOST_STEPS
+    return max(NGRAM_STEPS, steps_of(Budget("epochs", NGRAM_EPOCHS), recipe, manifest))
+
+
+def steps_within(seconds: float, train: Train, costs: Costs, most: int = MOST_STEPS) -> int:
+    """The most steps that, with their evaluations and checkpoints, fit into a time; at least one, and at most `most`."""
+    low, high = 1, min(most, max(1, int(seconds / costs.step)))
     while low < high:
         middle = (low + high + 1) // 2
         if stage_seconds(middle, train, costs) <= seconds:

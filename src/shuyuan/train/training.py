@@ -39,6 +39,7 @@ from .framework import framework_of
 from .memory import give_back
 from .resolve import mechanism_of, predicts_last, validation_windows
 from .secret import erase_secret, run_secret
+from .temperature import temper
 from .unit_batches import private_batches
 
 MODEL_FOLDER = "model"
@@ -154,6 +155,9 @@ def _train(
     result = _result(state)
     backend.close()
     done()
+    if recipe.model.family == "ngrams" and recipe.privacy is None and "validation" in manifest.splits:
+        held_out = open_split(store, manifest, "validation", recipe.model.context)
+        temper(model, held_out.in_order(_batch_size(recipe)))
     tokenizer = None if recipe.images else load_tokenizer(store)
     tokenizer_json = None if tokenizer is None else tokenizer.to_json()
     task = load_task(recipe, store)

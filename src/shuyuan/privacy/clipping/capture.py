@@ -157,12 +157,17 @@ class Capture:
         self._watched.append(Watched(module, watched))
 
     def _with_rule(self, name: str, module: nn.Module, rule: Rule) -> Callable[..., Any]:
-        """The forward pass of a module with a rule: its parameters are held still, and its output goes through a tap."""
-        forward = module.forward
+        """The forward pass of a module with a rule: its parameters are held still, and its output goes through a tap.
+
+        A call with more than one argument, such as the weights of a bag, is none that a rule knows, and goes the general way.
+        """
+        forward, general = module.forward, self._general(name, module)
 
         def tapped(*arguments: Any, **keywords: Any) -> Any:
             if not self._collecting():
                 return forward(*arguments, **keywords)
+            if len(arguments) + len(keywords) > 1:
+                return general(*arguments, **keywords)
             held = {
                 key: weight
                 for key, weight in module._parameters.items()

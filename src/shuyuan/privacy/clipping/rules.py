@@ -40,6 +40,9 @@ def _plain(module: nn.Module) -> bool:
     """Whether a module's computation is what its class says: no option that the rules do not know."""
     if isinstance(module, nn.Embedding):
         return module.max_norm is None and not module.scale_grad_by_freq and not module.sparse
+    if isinstance(module, nn.EmbeddingBag):
+        plain = module.max_norm is None and not module.scale_grad_by_freq and not module.sparse
+        return plain and module.mode == "sum"
     return getattr(module, "padding_mode", "zeros") == "zeros"
 
 
@@ -76,6 +79,17 @@ def embedding(
     if module.padding_idx is not None:
         G_USI = G_USI * (ids_US != module.padding_idx).unsqueeze(-1)
     to["weight"].add_rows(ids_US, G_USI)
+
+
+def embedding_bag(
+    module: nn.Module, ids: Tensor, grad: Tensor, units: Units, to: dict[str, Contributions]
+) -> None:
+    """y = the sum of W[ids] over each row; the padding row adds nothing and learns nothing."""
+    assert isinstance(module, nn.EmbeddingBag)
+    G_NSI = grad.unsqueeze(1).expand(*ids.shape, grad.shape[-1])
+    if module.padding_idx is not None:
+        G_NSI = G_NSI * (ids != module.padding_idx).unsqueeze(-1)
+    to["weight"].add_rows(units.positions(ids.unsqueeze(-1)).squeeze(-1), units.positions(G_NSI))
 
 
 # ---- convolutions ----------------------------------------------------------------------------------------------------
@@ -257,6 +271,7 @@ KERNEL_GRADIENTS: dict[int, Callable[..., Tensor]] = {
 RULES: list[tuple[Any, Rule]] = [
     (nn.Linear, linear),
     (nn.Embedding, embedding),
+    (nn.EmbeddingBag, embedding_bag),
     *_convolutions(),
     (nn.LayerNorm, layer_norm),
     (nn.RMSNorm, rms_norm),
