@@ -198,7 +198,7 @@ def _settings(recipe: Recipe) -> str:
 
 _LATER_KEYS = (
     "id", "label", "labels", "image", "image_size", "channels", "summary", "source_text", "target", "languages", "question",
-    "context", "answer", "messages",
+    "context", "answer", "messages", "title", "task",
 )  # fmt: skip
 
 
