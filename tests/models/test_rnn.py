@@ -299,9 +299,7 @@ def test_compressed_layers_and_weights_come_back(tmp_path: Path) -> None:
     for bits in (32, 8):
         with OpenStore(tmp_path) as store:
             with store.folder("model") as folder:
-                save_variant(
-                    folder, model, "{}", "# Card", lambda _, weight, bits=bits: pack(weight, bits)
-                )
+                save_variant(folder, model, "{}", "# Card", lambda _, weight, bits=bits: pack(weight, bits))
             back = load_network(store)
         assert back.config.stack == stack
         said, right = back.plain(tokens).numpy(), plain(tokens).numpy()
