@@ -14,7 +14,7 @@ from shuyuan.models import TransformerConfig
 from shuyuan.models.classifier import Classifier
 from shuyuan.models.transformer import Transformer
 from shuyuan.train.backend import Batch
-from shuyuan.train.micro_batches import cut, micro_batches
+from shuyuan.train.micro_batches import cut, height, micro_batches
 
 CONFIG = TransformerConfig(
     vocab_size=50, end_id=0, layers=1, width=16, heads=2, kv_heads=1, head_dim=8, hidden=32, context=64
@@ -50,7 +50,9 @@ def test_nothing_that_is_learned_or_seen_by_it_is_left_out(lengths: list[int], m
         assert part.inputs_BT.shape[1] % 16 == 0
         for row, targets in zip(part.inputs_BT, part.targets_BT, strict=True):
             learned = np.flatnonzero(targets >= 0)
-            last = learned[-1] + 1 if len(learned) else 0
+            if not len(learned):
+                continue  # one that fills the part up
+            last = learned[-1] + 1
             found.append((row[:last].tolist(), targets[targets >= 0].tolist()))
     expected = []
     for row, targets in zip(batch.inputs_BT, batch.targets_BT, strict=True):
@@ -63,6 +65,19 @@ def test_nothing_that_is_learned_or_seen_by_it_is_left_out(lengths: list[int], m
 def test_short_rows_are_computed_apart_from_long_ones() -> None:
     widths = [part.inputs_BT.shape[1] for part in micro_batches(prompts([60, 5] + [20] * 10 + [6] * 30), 100)]
     assert widths == [64, 32, 16]
+
+
+def test_parts_have_few_heights_and_widths() -> None:
+    """Each new shape is prepared for, and remembered: a thousand would fill the memory."""
+    random = np.random.default_rng(3)
+    shapes = set()
+    for seed in range(60):
+        batch = prompts(random.integers(4, 64, 91).tolist(), seed=seed)
+        parts = list(micro_batches(batch, 91))
+        shapes |= {part.inputs_BT.shape for part in parts}
+        assert sum(len(part.inputs_BT) for part in parts) <= 91 + 11 * len(parts)
+    assert len(shapes) <= 9 * 4
+    assert height(1, 91, 91) == 11 and height(90, 91, 91) == 91 and height(5, 64, 4) == 4 and height(3, 4, 4) == 3
 
 
 def test_windows_that_are_full_stay_as_they_are() -> None:

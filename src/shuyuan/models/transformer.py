@@ -26,6 +26,7 @@ from .functions import LEARN_NOTHING, attend_causal, cross_entropy, rms_norm, ro
 if TYPE_CHECKING:
     from .cache import Cache
 
+LEARNED_MULTIPLE = 256  # of tokens whose logits are computed, where not all are learned
 # What one layer does with its queries, keys and values: attend among them, or with those in a cache too.
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # q_BHTD, k_BKTD, v_BKTD -> y_BHTD
 
@@ -90,9 +91,13 @@ class Transformer(nn.Module):
         learned_BT = targets_BT != LEARN_NOTHING
         if learned_BT.all():
             return self.losses(tokens_BT, targets_BT).sum()
-        # The head is the larger half of a small model: prompts need none of its logits.
-        logits_NV = self.lm_head(self.model(tokens_BT)[learned_BT])
-        return cross_entropy(logits_NV, targets_BT[learned_BT]).sum()
+        # The head is the larger half of a small model: prompts need none of its logits. Some are computed all the same, so that
+        # there are few shapes: libraries prepare themselves for each, and remember it.
+        place_N = learned_BT.flatten().nonzero().squeeze(1)
+        empty = -len(place_N) % LEARNED_MULTIPLE
+        logits_NV = self.lm_head(self.model(tokens_BT).flatten(0, 1)[F.pad(place_N, (0, empty))])
+        targets_N = F.pad(targets_BT.flatten()[place_N], (0, empty), value=LEARN_NOTHING)
+        return cross_entropy(logits_NV, targets_N).sum()
 
     def losses(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """The cross entropy, in nats, of each target: float32 (B, T), zero where the target is -100."""

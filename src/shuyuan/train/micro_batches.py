@@ -6,16 +6,18 @@ Shapes: B rows of a batch, T tokens of a row; of questions and texts, a row has 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data import NOTHING
 from ..data.rows import FILL, WIDTHS
 from .backend import Batch
 
-SHARES = (
-    8  # a part has at least so manieth of the batch's tokens: of fewer, a product is too small to be fast
-)
+# A part has at least so manieth of the batch's tokens: of fewer, a product is too small to be fast. And its rows are filled up to a
+# multiple of so manieth of the batch's: libraries prepare themselves for each new shape, slowly, and remember it.
+SHARES = 8
 
 
 def micro_batches(batch: Batch, most: int) -> Iterator[Batch]:
@@ -36,11 +38,10 @@ def micro_batches(batch: Batch, most: int) -> Iterator[Batch]:
     order = np.argsort(-width_B, kind="stable")
     for part, width in cut(width_B[order], most):
         rows = order[part]
-        yield Batch(
-            batch.step,
-            np.ascontiguousarray(batch.inputs_BT[rows][..., :width]),
-            np.ascontiguousarray(batch.targets_BT[rows, :width] if _each(batch) else batch.targets_BT[rows]),
-        )
+        inputs = batch.inputs_BT[rows][..., :width]
+        targets = batch.targets_BT[rows, :width] if _each(batch) else batch.targets_BT[rows]
+        empty = height(len(rows), len(width_B), most) - len(rows)
+        yield Batch(batch.step, _with(inputs[:1], inputs, empty), _with(NOTHING, targets, empty))
 
 
 def cut(width_B: NDArray[np.int64], most: int) -> Iterator[tuple[slice, int]]:
@@ -58,6 +59,24 @@ def cut(width_B: NDArray[np.int64], most: int) -> Iterator[tuple[slice, int]]:
         if stop == len(width_B) or stop - first == most or (enough and width_B[stop] < width):
             yield slice(first, stop), width
             first = stop
+
+
+def height(rows: int, batch: int, most: int) -> int:
+    """How many rows a part has when it is filled up.
+
+    Args:
+        rows: of its own.
+        batch: rows of the whole batch.
+        most: rows of a part.
+    """
+    step = max(1, min(most, batch) // SHARES)
+    return min(-(-rows // step) * step, min(most, batch))
+
+
+def _with(value: NDArray[Any] | int, rows: NDArray[Any], count: int) -> NDArray[Any]:
+    """Rows, and so many behind them that are all alike."""
+    filled = np.broadcast_to(np.asarray(value, rows.dtype), (count, *rows.shape[1:]))
+    return np.concatenate([rows, filled])
 
 
 def _widths(batch: Batch) -> NDArray[np.int64]:

@@ -34,7 +34,7 @@ from ..progress import Progress
 from ..recipe import MOST_STEPS, Budget, Recipe, Train
 from .backend import Batch
 from .driver import safe_steps_apart, validation_steps
-from .micro_batches import cut
+from .micro_batches import cut, height
 
 CALIBRATION_SHARE = 0.03  # of the budget, but at least and at most so many seconds:
 CALIBRATION_SECONDS = (1.0, 10.0)
@@ -279,10 +279,11 @@ def typical_parts(recipe: Recipe, manifest: Manifest) -> list[Part]:
     batch_size, micro_batch = recipe.train.batch_size, recipe.train.micro_batch
     assert batch_size != "auto" and micro_batch != "auto"  # filled in
     width_B, targets_B = _typical_rows(recipe, manifest, batch_size)
-    return [
-        Part(part.stop - part.start, width, float(targets_B[part].mean()))
-        for part, width in cut(width_B, micro_batch)
-    ]
+    parts = []
+    for part, width in cut(width_B, micro_batch):
+        rows = height(part.stop - part.start, batch_size, micro_batch)
+        parts.append(Part(rows, width, float(targets_B[part].sum()) / rows))
+    return parts
 
 
 def _typical_rows(
