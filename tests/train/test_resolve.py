@@ -340,3 +340,12 @@ def test_weights_decay_as_fast_as_rates_allow() -> None:
             assert isinstance(train.weight_decay, float) and isinstance(train.learning_rate, float)
             assert 0 < train.weight_decay * train.learning_rate <= 1.5e-3, optimizer
     assert fill_in(recipe(optimizer="sgd", weight_decay=0.2), manifest(), CPU).train.weight_decay == 0.2
+
+
+def test_private_ngrams_learn_by_sgd() -> None:
+    labels = {"source": "a.csv", "labels": ["a", "b"]}
+    private = from_table(
+        {"data": labels, "task": "sentiment", "privacy": {"epsilon": 8.0, "unit": "record"}}
+    )
+    train = fill_in(private, labelled(), CPU).train
+    assert (train.optimizer, train.learning_rate) == ("sgd", 1.0)

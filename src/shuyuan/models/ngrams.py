@@ -25,7 +25,7 @@ from .transformer import Linear
 # Odd constants of 64 bits, the first the golden ratio's, both of splitmix64 (Steele, Lea and Flood 2014); as torch's
 # int64 has them.
 MULTIPLIER, MIXER = 0x9E3779B97F4A7C15 - 2**64, 0xBF58476D1CE4E5B9 - 2**64
-DROPPED = 0.7  # share of a row's n-grams that a training step leaves out: docs/lab-notes.md
+DROPPED = 0.7  # docs/lab-notes.md
 NOTHING = 0  # the row of the table for no n-gram
 
 
@@ -41,11 +41,13 @@ class NgramClassifier(nn.Module):
 
     Attributes:
         new: as of `Transformer`.
+        dropped: the share of a row's n-grams that a training step leaves out; noise needs none beside it.
     """
 
     def __init__(self, config: NgramConfig, seed: int = 0) -> None:
         super().__init__()
         self.config = config
+        self.dropped = DROPPED
         self.new: frozenset[str] | None = None
         self.table = Table(config.rows, config.width, mode="sum", padding_idx=NOTHING)
         self.score = Linear(config.width, len(config.labels))
@@ -68,9 +70,9 @@ class NgramClassifier(nn.Module):
         """
         rows_BS = table_rows(tokens_BT, self.config.longest, self.config.rows)
         scale_B1 = (rows_BS != NOTHING).sum(1, keepdim=True).clamp(min=1).rsqrt()
-        if self.training:
-            kept_BS = torch.rand(rows_BS.shape, device=rows_BS.device) >= DROPPED
-            rows_BS, scale_B1 = rows_BS * kept_BS, scale_B1 / (1 - DROPPED)
+        if self.training and self.dropped:
+            kept_BS = torch.rand(rows_BS.shape, device=rows_BS.device) >= self.dropped
+            rows_BS, scale_B1 = rows_BS * kept_BS, scale_B1 / (1 - self.dropped)
         logits_BK: Tensor = self.score(self.table(rows_BS) * scale_B1)
         return logits_BK
 

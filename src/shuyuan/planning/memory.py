@@ -36,9 +36,8 @@ HUB_BYTES = 160 * MIB  # transformers and peft, and torch's compiler, which they
 TOKENIZER_BYTES = 36 * MIB  # what learning and using a bpe vocabulary leaves between what still lives
 # Of the libraries that score answers: ROUGE's loads nltk, and that what there is of scikit-learn.
 SCORING_BYTES = {"rouge_score": 166 * MIB, "sacrebleu": 8 * MIB}
-UNIT_COPIES = (
-    6  # of the gradient of each n-gram of a unit, in float32, while its rows are added up in float64
-)
+UNIT_COPIES = 3  # of the gradient of each n-gram of a unit, while its rows are added up
+NOISE_BYTES = 20  # of an element of a large parameter: random words, the noisy sum, the sum that begins anew
 CUDA_CONTEXT_BYTES = 600 * MIB
 # What malloc holds beyond live tensors, as a share of what each step takes and gives back: 0.42 to 0.70 in six real runs.
 SLACK, LEAST_SLACK, MOST_SLACK = 0.5, 0.2, 0.8
@@ -238,7 +237,10 @@ def _of_a_step_on_ngrams(recipe: Recipe, config: NgramConfig) -> tuple[list[dict
     parts = {"n-grams": micro_batch * config.kept_bytes(), "gradients": 4 * config.parameters}
     if recipe.privacy is not None:
         parts["gradients of units"] = micro_batch * UNIT_COPIES * 4 * config.grams * config.width
-    return [parts], sum(parts.values())
+    passing = sum(parts.values())
+    if recipe.privacy is not None:
+        parts["noise"] = NOISE_BYTES * config.parameters
+    return [parts], passing
 
 
 def _for_units(recipe: Recipe, config: TransformerConfig, device: str) -> dict[str, int]:

@@ -316,8 +316,8 @@ def choose_optimizer(
     recipe: Recipe, config: TransformerConfig | ImageConfig | RnnConfig
 ) -> Literal["muon", "adamw", "sgd"]:
     """The optimizer that learned most in the same time; docs/lab-notes.md."""
-    if isinstance(config, ImageConfig) and recipe.privacy is not None:
-        return "sgd"
+    if isinstance(config, ImageConfig | NgramConfig) and recipe.privacy is not None:
+        return "sgd"  # AdamW would make what is noise alone as large as what was learned
     return "adamw" if recipe.train.lora or isinstance(config, HubConfig | RnnConfig | NgramConfig) else "muon"
 
 

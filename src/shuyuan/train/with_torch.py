@@ -7,7 +7,7 @@ from importlib import metadata
 from ..data import Manifest
 from ..errors import TrainError
 from ..hardware import Hardware
-from ..models import ImageClassifier, ImageConfig, TransformerConfig, hub, lora
+from ..models import ImageClassifier, ImageConfig, NgramClassifier, TransformerConfig, hub, lora
 from ..models.digest import weights_digest
 from ..models.hub import Network
 from ..privacy import Mechanism
@@ -77,6 +77,8 @@ def private_backend(
     model: Network, train: Train, hardware: Hardware, mechanism: Mechanism, secret: bytes
 ) -> PrivateBackend:
     """Trains the model with clipped and noised sums of its units' gradients."""
+    if isinstance(model, NgramClassifier):
+        model.dropped = 0.0
     return PrivateBackend(model, train, hardware, mechanism, secret)
 
 
