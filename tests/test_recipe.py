@@ -258,6 +258,7 @@ def test_texts_with_labels_get_the_family_that_tells_them_apart(task: str) -> No
     assert (recipe.model.family, recipe.model.longest, recipe.model.context) == ("ngrams", 6, 1024)
     assert recipes.check(tomllib.loads(recipe.as_toml()), where="a run") == recipe
     assert recipes.from_table({**SMALL}).model.family == "transformer"
+    assert recipes.from_table({**LABELLED, "model": {"family": "ngrams", "from": "/a"}}).model.longest is None
 
 
 @pytest.mark.parametrize(
@@ -284,6 +285,7 @@ def test_a_transformer_that_is_asked_for_is_one(model: dict[str, Any]) -> None:
         ({**SMALL, "model": {"family": "ngrams"}}, "model.family"),
         ({**LABELLED, "model": {"family": "ngrams", "layers": 2}}, "model.layers"),
         ({**LABELLED, "model": {"family": "transformer", "longest": 2}}, "model.longest"),
+        ({**LABELLED, "model": {"family": "ngrams", "from": "/a", "longest": 2}}, "model.longest"),
         ({**LABELLED, "train": {"optimizer": "muon"}}, "train.optimizer"),
         ({**LABELLED, "model": {"family": "ngrams", "from": "/a"}, "train": {"lora": {}}}, "train.lora"),
     ],

@@ -38,14 +38,11 @@ FAMILY_KEYS = {  # keys of [model] that mean something for some families alone
 # Tokens of the longest n-gram by the kind of tokens: about a word, or two Chinese characters.
 LONGEST = {"byte": 6, "char": 4, "bpe": 2}
 NGRAM_CONTEXT, MOST_LONGEST = 1024, 16
-RNN_SHAPE = (
-    "layers",
-    "width",
-    "cell",
-    "bidirectional",
-    "dropout",
-    "predict",
-)  # what a model to start from says itself
+# What a model to start from says itself, by family.
+OWN_SHAPE = {
+    "rnn": ("layers", "width", "cell", "bidirectional", "dropout", "predict"),
+    "ngrams": ("longest",),
+}
 
 # The columns that each task reads, as keys of [data], and those that are filled in where they are left out. The text of a task
 # that continues texts, or tells their labels, has a default of its own.
@@ -392,8 +389,8 @@ class Model(Section):
                     raise ValueError(
                         f"{key}: is set, and the family {self.family} has no such thing; it is for {' and '.join(family)}"
                     )
-        if self.family == "rnn" and self.from_ is not None:
-            for key in RNN_SHAPE:
+        if self.from_ is not None:
+            for key in OWN_SHAPE.get(self.family, ()):
                 if getattr(self, key) is not None:
                     raise ValueError(
                         f"{key}: is what the model to start from says, so it cannot be set beside model.from"
@@ -1060,6 +1057,8 @@ def _family_defaults(table: dict[str, Any], model: dict[str, Any]) -> dict[str, 
         model = model | {"family": "ngrams"}
     if model.get("family") != "ngrams":
         return model
+    if "from" in model:
+        return {"context": NGRAM_CONTEXT} | model
     kind = "bpe" if _get(table, "tokenizer.from") else _get(table, "tokenizer.kind") or "byte"
     return {"context": NGRAM_CONTEXT, "longest": LONGEST.get(str(kind), 1)} | model
 

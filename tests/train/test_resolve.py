@@ -344,8 +344,6 @@ def test_weights_decay_as_fast_as_rates_allow() -> None:
 
 def test_private_ngrams_learn_by_sgd() -> None:
     labels = {"source": "a.csv", "labels": ["a", "b"]}
-    private = from_table(
-        {"data": labels, "task": "sentiment", "privacy": {"epsilon": 8.0, "unit": "record"}}
-    )
+    private = from_table({"data": labels, "task": "sentiment", "privacy": {"epsilon": 8.0, "unit": "record"}})
     train = fill_in(private, labelled(), CPU).train
     assert (train.optimizer, train.learning_rate) == ("sgd", 1.0)
