@@ -27,7 +27,7 @@ MINILM: dict[str, dict[str, Any]] = {
     "sst2": {
         "least": 40,
         "context": 48,
-        "train": TUNING | {"budget": "500 steps", "learning_rate": 1.5e-4},
+        "train": TUNING | {"budget": "1500 steps", "learning_rate": 1.5e-4},
     },
     "banking77": {
         "least": 0,

@@ -105,7 +105,8 @@ def test_a_shrunk_variant_is_an_ordinary_model(tmp_path: Path) -> None:
     assert "fewer heads" in card and "layout of Qwen3" in card
 
 
-def test_other_models_have_no_such_heads(tmp_path: Path) -> None:
-    FAMILIES["cnn"].run(tmp_path, "classification")
+@pytest.mark.parametrize("family", ["cnn", "ngrams"])
+def test_other_models_have_no_such_heads(family: str, tmp_path: Path) -> None:
+    FAMILIES[family].run(tmp_path, "classification")
     refused = command("compress", tmp_path / "run", "--shrink", "0.5")
     assert refused.status == 1 and "compress.no-heads" in refused.stderr

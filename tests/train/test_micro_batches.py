@@ -77,7 +77,12 @@ def test_parts_have_few_heights_and_widths() -> None:
         shapes |= {part.inputs_BT.shape for part in parts}
         assert sum(len(part.inputs_BT) for part in parts) <= 91 + 11 * len(parts)
     assert len(shapes) <= 9 * 4
-    assert height(1, 91, 91) == 11 and height(90, 91, 91) == 91 and height(5, 64, 4) == 4 and height(3, 4, 4) == 3
+    assert (
+        height(1, 91, 91) == 11
+        and height(90, 91, 91) == 91
+        and height(5, 64, 4) == 4
+        and height(3, 4, 4) == 3
+    )
 
 
 def test_windows_that_are_full_stay_as_they_are() -> None:

@@ -13,7 +13,7 @@ from ..data.batches import at_step
 from ..data.rows import FILL
 from ..errors import ShuyuanError
 from ..inference import Engine
-from ..models import AnyNetwork, HubConfig, RnnConfig, TransformerConfig
+from ..models import AnyNetwork, RnnConfig, TransformerConfig
 from ..progress import Progress
 from ..recipe import Recipe
 from ..vault import Store
@@ -90,7 +90,7 @@ def check(
             where="compress",
             mend='Leave rounding and pruning out, or choose rounding = "nearest" and pruning = "magnitude".',
         )
-    ours = isinstance(model.config, TransformerConfig) and not isinstance(model.config, HubConfig)
+    ours = type(model.config) is TransformerConfig
     if variant.shrunk and not ours:
         raise ShuyuanError(
             "compress.no-heads",
