@@ -5,17 +5,15 @@ Shapes: B sequences, T tokens of each, C width of the stream, K classes.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .config import TransformerConfig
-from .functions import cross_entropy
+from .labelled import Labelled
 from .transformer import Linear, Stack, init_weights
 
 
-class Classifier(nn.Module):
+class Classifier(Labelled):
     """A classifier of texts: token ids in, one logit for each class out.
 
     Args:
@@ -26,10 +24,10 @@ class Classifier(nn.Module):
         new: as of `Transformer`.
     """
 
+    config: TransformerConfig
+
     def __init__(self, config: TransformerConfig, seed: int | None = 0) -> None:
-        super().__init__()
-        self.config = config
-        self.new: frozenset[str] | None = None
+        super().__init__(config)
         self.model = Stack(config)
         self.score = Linear(config.width, len(config.labels), bias=False)
         if seed is not None:
@@ -55,15 +53,3 @@ class Classifier(nn.Module):
         x_BTC = self.model(tokens_BT.clamp(min=0))
         logits_BK: Tensor = self.score(x_BTC[torch.arange(len(x_BTC), device=x_BTC.device), last_B])
         return logits_BK
-
-    def loss(self, tokens_BT: Tensor, targets_B1: Tensor) -> Tensor:
-        """The sum of the cross entropies, in nats, of all rows whose target is not -100."""
-        return self.losses(tokens_BT, targets_B1).sum()
-
-    def losses(self, tokens_BT: Tensor, targets_B1: Tensor) -> Tensor:
-        """The cross entropy, in nats, of each row: float32 (B, 1), zero where the target is -100."""
-        return cross_entropy(self(tokens_BT), targets_B1.flatten()).view(targets_B1.shape)
-
-    def to_hub(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The content of config.json, and the weights by name."""
-        return self.config.to_hub(), dict(self.named_parameters())

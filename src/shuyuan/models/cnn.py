@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .functions import cross_entropy
 from .image_config import GROUPS, KERNEL, ImageConfig
+from .labelled import Labelled
 
 
-class ImageClassifier(nn.Module):
+class ImageClassifier(Labelled):
     """A classifier of images: pixels in, one logit for each class out. Its two kinds are below.
 
     Args:
@@ -27,12 +26,11 @@ class ImageClassifier(nn.Module):
         new: as of `Transformer`.
     """
 
+    config: ImageConfig
     head: nn.Linear
 
     def __init__(self, config: ImageConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.new: frozenset[str] | None = None
+        super().__init__(config)
 
     @property
     def context(self) -> int:
@@ -53,18 +51,6 @@ class ImageClassifier(nn.Module):
         x_BCHW = images_BCHW * (2 / bright) - 1  # the same for all data: nothing is learned from the records
         logits_BK: Tensor = self.head(self.features(x_BCHW))
         return logits_BK
-
-    def loss(self, images_BCHW: Tensor, targets_B1: Tensor) -> Tensor:
-        """The sum of the cross entropies, in nats, of all images whose target is not -100."""
-        return self.losses(images_BCHW, targets_B1).sum()
-
-    def losses(self, images_BCHW: Tensor, targets_B1: Tensor) -> Tensor:
-        """The cross entropy, in nats, of each image: float32 (B, 1), zero where the target is -100."""
-        return cross_entropy(self(images_BCHW), targets_B1.flatten()).view(targets_B1.shape)
-
-    def to_hub(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The content of config.json, and the weights by name."""
-        return self.config.to_hub(), dict(self.named_parameters())
 
 
 class Textbook(ImageClassifier):
@@ -170,10 +156,7 @@ def loaded_classifier(
     if labels is not None and tuple(labels) != config.labels:
         config, new = replace(config, labels=tuple(labels)), frozenset({"head.weight", "head.bias"})
     model = image_classifier(config, seed)
-    model.load_state_dict(
-        {name: weight for name, weight in weights.items() if name not in new}, strict=not new
-    )
-    model.new = new
+    model.load(weights, new)
     return model
 
 

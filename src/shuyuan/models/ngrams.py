@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .functions import cross_entropy
+from .labelled import Labelled
 from .ngram_config import NgramConfig
 from .transformer import Linear
 
@@ -29,7 +28,7 @@ DROPPED = 0.7  # docs/lab-notes.md
 NOTHING = 0  # the row of the table for no n-gram
 
 
-class NgramClassifier(nn.Module):
+class NgramClassifier(Labelled):
     """A classifier of texts: token ids in, one logit for each class out.
 
     The vectors of all n-grams of 1 to `longest` tokens are summed and divided by the root of their number. N-grams are
@@ -44,11 +43,11 @@ class NgramClassifier(nn.Module):
         dropped: the share of a row's n-grams that a training step leaves out; noise needs none beside it.
     """
 
+    config: NgramConfig
+
     def __init__(self, config: NgramConfig, seed: int = 0) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.dropped = DROPPED
-        self.new: frozenset[str] | None = None
         self.table = Table(config.rows, config.width, mode="sum", padding_idx=NOTHING)
         self.score = Linear(config.width, len(config.labels))
         with torch.no_grad():
@@ -75,18 +74,6 @@ class NgramClassifier(nn.Module):
             rows_BS, scale_B1 = rows_BS * kept_BS, scale_B1 / (1 - self.dropped)
         logits_BK: Tensor = self.score(self.table(rows_BS) * scale_B1)
         return logits_BK
-
-    def loss(self, tokens_BT: Tensor, targets_B1: Tensor) -> Tensor:
-        """The sum of the cross entropies, in nats, of all rows whose target is not -100."""
-        return self.losses(tokens_BT, targets_B1).sum()
-
-    def losses(self, tokens_BT: Tensor, targets_B1: Tensor) -> Tensor:
-        """The cross entropy, in nats, of each row: float32 (B, 1), zero where the target is -100."""
-        return cross_entropy(self(tokens_BT), targets_B1.flatten()).view(targets_B1.shape)
-
-    def to_hub(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The content of config.json, and the weights by name."""
-        return self.config.to_hub(), dict(self.named_parameters())
 
 
 class Table(nn.EmbeddingBag):
@@ -144,8 +131,5 @@ def loaded_ngrams(
     if labels is not None and tuple(labels) != config.labels:
         config, new = replace(config, labels=tuple(labels)), frozenset({"score.weight", "score.bias"})
     model = NgramClassifier(config, seed)
-    model.load_state_dict(
-        {name: weight for name, weight in weights.items() if name not in new}, strict=not new
-    )
-    model.new = new
+    model.load(weights, new)
     return model
