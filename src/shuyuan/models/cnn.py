@@ -29,9 +29,6 @@ class ImageClassifier(Labelled):
     config: ImageConfig
     head: nn.Linear
 
-    def __init__(self, config: ImageConfig) -> None:
-        super().__init__(config)
-
     @property
     def context(self) -> int:
         """Tokens that the model sees at once: none."""
