@@ -293,3 +293,28 @@ def test_a_transformer_that_is_asked_for_is_one(model: dict[str, Any]) -> None:
 def test_what_ngrams_do_not_do_is_refused_by_name(table: dict[str, Any], key: str) -> None:
     error = refusal(table)
     assert error.code == "recipe.bad-value" and f"`{key}`" in error.what
+
+
+def test_a_task_with_prompts_needs_two_lines() -> None:
+    """What is left out is what the ready recipes say; whoever says anything of tokens, network or privacy says it all."""
+    two = recipes.from_table({"task": "translation", "data": {"source": "pairs.csv"}})
+    assert (two.tokenizer.kind, two.tokenizer.vocab_size) == ("bpe", 8192)
+    assert (two.model.size, two.model.context, two.train.budget) == ("tiny", 96, "10 min")
+    longer = recipes.from_table(
+        {
+            "task": "chat",
+            "data": {"source": "a.jsonl"},
+            "model": {"context": 128},
+            "train": {"budget": "9 steps"},
+        }
+    )
+    assert (longer.tokenizer.kind, longer.model.context, longer.train.budget) == ("bpe", 128, "9 steps")
+    for more in (
+        {"tokenizer": {"kind": "char"}},
+        {"model": {"layers": 2}},
+        {"privacy": {"epsilon": 8, "unit": "record"}},
+    ):
+        own = recipes.from_table({"task": "chat", "data": {"source": "a.jsonl"}, **more})
+        assert own.tokenizer.kind != "bpe" and own.train.budget == "2 min"
+    again = recipes.from_table(two.model_dump(by_alias=True, exclude_none=True))
+    assert recipes.differences(two, again) == []

@@ -62,6 +62,10 @@ PROMPTED_TASKS = ("mixed", *MIXABLE_TASKS)
 TASK_FIELDS["mixed"] = dict(
     [("task", "task"), *(pair for task in MIXABLE_TASKS for pair in TASK_FIELDS[task].items())]
 )
+# What these get in a recipe that leaves it out.
+PROMPTED_TOKENS = {"kind": "bpe", "vocab_size": 8192}
+PROMPTED_CONTEXT, LONGEST_PROMPTED = {"translation": 96}, 512
+PROMPTED_BUDGET = "10 min"
 LANGUAGE = r"[a-z]{2,3}(-[A-Za-z]{2,8})?"
 DATA_SET_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 IMAGE_FAMILIES = ("cnn",)
@@ -290,7 +294,9 @@ class Tokenizer(Section):
 
     kind: Literal["byte", "char", "bpe"] = Field(
         "byte",
-        description="byte (256 values, nothing learned), char (the characters of the training text), bpe (learned).",
+        description="byte (256 values, nothing learned), char (the characters of the training text), bpe (learned). A recipe for a task "
+        "with prompts that says nothing of tokens, network and privacy gets bpe of 8,192, the size tiny, a context of 512 (translation: 96) "
+        "and ten minutes.",
     )
     vocab_size: int = Field(4096, ge=260, le=1_000_000, description="Entries of a bpe vocabulary.")
     from_: str | None = Field(
@@ -1043,11 +1049,29 @@ def check(table: dict[str, Any], *, where: str) -> Recipe:
     if _get(table, "model.family") in IMAGE_FAMILIES and isinstance(table.get("data"), dict):
         table = table | {"data": {"image": "image"} | table["data"]}
     if isinstance(model := table.get("model", {}), dict):
-        table = table | {"model": _family_defaults(table, model)}
+        table = _prompted_defaults(table, model)
+        table = table | {"model": _family_defaults(table, table["model"])}
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:
         raise _refusal(error, where) from None
+
+
+def _prompted_defaults(table: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
+    """The recipe with what tasks with prompts get where it says nothing of tokens and network: what learns most in minutes. A private
+    run learns no vocabulary, and has bytes as ever."""
+    shape = {"family", "from", "size", *(key for keys in FAMILY_KEYS.values() for key in keys)}
+    task, train = table.get("task"), table.get("train", {})
+    if task not in PROMPTED_TASKS or model.keys() & shape or "tokenizer" in table or table.get("privacy"):
+        return table | {"model": model}
+    context = PROMPTED_CONTEXT.get(str(task), LONGEST_PROMPTED)
+    filled: dict[str, Any] = {
+        "tokenizer": PROMPTED_TOKENS,
+        "model": {"size": "tiny", "context": context} | model,
+    }
+    if isinstance(train, dict):
+        filled["train"] = {"budget": PROMPTED_BUDGET} | train
+    return table | filled
 
 
 def _family_defaults(table: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
