@@ -194,6 +194,7 @@ def pairs(folder: Path, count: int = 60, long: int = 0) -> Path:
 
 def translation(source: Path, context: int = 48, **tables: Any) -> Recipe:
     data = {"source": str(source), "validation": 0.2, "duplicates": "keep"} | tables.pop("data", {})
+    tables = {"tokenizer": {"kind": "byte"}, **tables}
     return from_table({"task": "translation", "data": data, "model": {"context": context}, **tables})
 
 
@@ -275,7 +276,8 @@ def test_shortened_prompts_are_counted_and_said(tmp_path: Path) -> None:
     rows = [{"text": f"{n} " + "word " * (30 if n % 4 == 0 else 3), "summary": f"{n}"} for n in range(40)]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     data = {"source": str(tmp_path / "a.jsonl"), "validation": 0.2, "duplicates": "keep"}
-    recipe = from_table({"task": "summarization", "data": data, "model": {"context": 64}})
+    table = {"task": "summarization", "data": data, "model": {"context": 64}, "tokenizer": {"kind": "byte"}}
+    recipe = from_table(table)
     listener = Listener()
     made(tmp_path, recipe, listener)
     assert listener.said["data.shortened"].startswith("10 of 40 prompts are longer than model.context = 64")
@@ -316,7 +318,8 @@ def test_personal_data_is_masked_in_prompts_and_answers_and_counted_once(tmp_pat
     file = tmp_path / "mails.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
     data = {"source": str(file), "mask": ["email"], "validation": 0.2}
-    recipe = from_table({"task": "summarization", "data": data, "model": {"context": 96}})
+    table = {"task": "summarization", "data": data, "model": {"context": 96}, "tokenizer": {"kind": "byte"}}
+    recipe = from_table(table)
     manifest, store = made(tmp_path, recipe)
     assert manifest.masked == {"email": 80}
     rows_of = open_split(store, manifest, "train", 96)

@@ -57,7 +57,12 @@ def check(
     whole = torch.sqrt(sum((part.square().sum() for part in wanted.values()), torch.zeros(())))
     for name, total in found.items():
         difference = (total.double() - wanted[name]).norm()
-        assert difference <= 2 * ROUNDING * wanted[name].norm() + 2e-6 * whole, name
+        # Each clipped part may be shorter by a share of ROUNDING, and units may cancel in the sum.
+        parts = sum(
+            min(1.0, clip / float(norm)) * each[name].norm()
+            for each, norm in zip(gradients, norms, strict=True)
+        )
+        assert difference <= 1.1 * ROUNDING * parts + 2e-6 * whole, name
     assert all(weight.grad is None for weight in model.parameters())
 
 
