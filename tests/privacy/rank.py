@@ -128,7 +128,9 @@ def main(folder: Path) -> None:
     )
     found = scenes()
     secret = noise_alone(insecure_seed=None)
-    told = {"rows": {name: scene["rows"] for name, scene in found.items()}, "refusals": refusals(rank)}
+    drawn = of_owners(insecure_seed=None, steps=12)
+    rows = {name: scene["rows"] for name, scene in (found | {"drawn": drawn}).items()}
+    told = {"rows": rows, "refusals": refusals(rank)}
     (folder / f"rank-{rank}.json").write_text(json.dumps(told))
     arrays = {
         f"{name}/{kind}/{number}": array.numpy()

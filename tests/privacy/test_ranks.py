@@ -138,6 +138,14 @@ def test_the_secret_is_one_for_all_ranks_and_nobody_elses(world: World) -> None:
     assert not np.array_equal(seeded, secret)  # that all ranks hold the same is looked at above
 
 
+def test_with_the_one_secret_a_unit_is_drawn_on_one_rank_alone(world: World) -> None:
+    """Ranks with secrets of their own would draw units twice, and share the work unevenly, in twelve steps surely."""
+    for step in range(12):
+        owners = [{row // 4 for part in rows["drawn"][step] for row in part} for rows in world.rows]
+        assert sum(map(len, owners)) == len(set.union(*owners))
+        assert max(map(len, owners)) - min(map(len, owners)) <= 1
+
+
 @pytest.mark.parametrize("what", ["weights", "units", "owners", "settings"])
 def test_ranks_that_begin_with_other_things_are_refused_on_every_rank(world: World, what: str) -> None:
     for told in world.refusals:
