@@ -67,12 +67,13 @@ def evaluate(
         model = load_network(store, variant_folder(variant))
         found = _score(recipe, store, manifest, model, progress, variant == ORIGINAL)
         metrics[variant], details[variant], samples = found
+        said = guesses(recipe, store, manifest, model) if len(variants) > 1 else None
         if variant == ORIGINAL:
             store.write_json(SAMPLES_FILE, samples)
+            original = said
             continue
-        if original is None:
+        if original is None:  # scored before
             original = guesses(recipe, store, manifest, load_network(store))
-        said = guesses(recipe, store, manifest, model)
         if original is not None and said is not None:
             metrics[variant]["validation.agreement"] = float((said == original).mean())
     if behind is not None:

@@ -33,11 +33,6 @@ class Classifier(Labelled):
         if seed is not None:
             init_weights(self, seed)
 
-    @property
-    def context(self) -> int:
-        """Tokens that the model sees at once."""
-        return self.config.context
-
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """Logits of the classes.
 

@@ -5,9 +5,6 @@ Shapes: B images, C channels, H x W pixels or places, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -136,25 +133,6 @@ def image_classifier(config: ImageConfig, seed: int = 0) -> ImageClassifier:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Textbook(config) if config.hidden else Residual(config)
-
-
-def loaded_classifier(
-    config: ImageConfig, weights: dict[str, Tensor], labels: Sequence[str] | None, seed: int
-) -> ImageClassifier:
-    """The network with these weights.
-
-    Args:
-        config: as stored.
-        weights: all of them, by name.
-        labels: names of the classes; others than the stored ones get a head that is drawn anew, from the seed.
-        seed: start of what is drawn.
-    """
-    new: frozenset[str] = frozenset()
-    if labels is not None and tuple(labels) != config.labels:
-        config, new = replace(config, labels=tuple(labels)), frozenset({"head.weight", "head.bias"})
-    model = image_classifier(config, seed)
-    model.load(weights, new)
-    return model
 
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:

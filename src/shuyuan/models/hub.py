@@ -19,7 +19,7 @@ from torch import Tensor
 from ..errors import ShuyuanError
 from ..vault import Folder, Reader, Store
 from .classifier import Classifier
-from .cnn import ImageClassifier, image_classifier, loaded_classifier
+from .cnn import ImageClassifier, image_classifier
 from .config import HEAD, LABEL_HEAD, TransformerConfig
 from .folder import (
     CONFIG_FILE,
@@ -33,9 +33,10 @@ from .folder import (
 from .hub_config import HubConfig
 from .hub_model import HubModel, build
 from .image_config import ImageConfig
+from .labelled import loaded
 from .layout import pieces
 from .ngram_config import NgramConfig
-from .ngrams import NgramClassifier, loaded_ngrams
+from .ngrams import NgramClassifier
 from .packed_file import TABLE, Pack, kinds, read_packed, write_packed
 from .transformer import Transformer
 from .weights import FLOATS, Place, Shaped, check_shapes, damaged, read_header, read_tensor
@@ -153,11 +154,15 @@ def load(
         model.companions = dict(_companions(store, name))
         return model
     if isinstance(config, ImageConfig):
-        return loaded_classifier(config, _read_weights(store, name, config, place), labels, seed)
+        return loaded(
+            image_classifier, config, _read_weights(store, name, config, place), labels, seed, "head"
+        )
     if isinstance(config, NgramConfig):
         if labels is not None and not labels:
             raise _no_token_head(place)
-        return loaded_ngrams(config, _read_weights(store, name, config, place), labels, seed)
+        return loaded(
+            NgramClassifier, config, _read_weights(store, name, config, place), labels, seed, "score"
+        )
     return _native(config, _read_weights(store, name, config, place), labels, seed, place)
 
 

@@ -5,12 +5,15 @@ Shapes: B texts or images, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from .functions import cross_entropy
+
+Made = TypeVar("Made", bound="Labelled")
 
 
 class Labelled(nn.Module):
@@ -28,6 +31,12 @@ class Labelled(nn.Module):
         self.config = config
         self.new: frozenset[str] | None = None
 
+    @property
+    def context(self) -> int:
+        """Tokens that the model sees at once."""
+        context: int = self.config.context
+        return context
+
     def loss(self, inputs: Tensor, targets_B1: Tensor) -> Tensor:
         """The sum of the cross entropies, in nats, of all rows whose target is not -100."""
         return self.losses(inputs, targets_B1).sum()
@@ -40,8 +49,29 @@ class Labelled(nn.Module):
         """The content of config.json, and the weights by name."""
         return self.config.to_hub(), dict(self.named_parameters())
 
-    def load(self, weights: Mapping[str, Tensor], new: frozenset[str]) -> None:
-        """Takes stored weights, all but those that were drawn anew."""
-        stored = {name: weight for name, weight in weights.items() if name not in new}
-        self.load_state_dict(stored, strict=not new)
-        self.new = new
+
+def loaded(
+    make: Callable[[Any, int], Made],
+    config: Any,
+    weights: Mapping[str, Tensor],
+    labels: Sequence[str] | None,
+    seed: int,
+    head: str,
+) -> Made:
+    """A classifier with stored weights.
+
+    Args:
+        make: draws a network of a shape from a seed.
+        config: as stored.
+        weights: all of them, by name.
+        labels: names of the classes; others than the stored ones get a head that is drawn anew, from the seed.
+        seed: start of what is drawn.
+        head: its name.
+    """
+    new: frozenset[str] = frozenset()
+    if labels is not None and tuple(labels) != config.labels:
+        config, new = replace(config, labels=tuple(labels)), frozenset({f"{head}.weight", f"{head}.bias"})
+    model = make(config, seed)
+    model.load_state_dict({name: weights[name] for name in weights if name not in new}, strict=not new)
+    model.new = new
+    return model

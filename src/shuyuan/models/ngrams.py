@@ -10,9 +10,6 @@ Shapes: B rows of a batch, T tokens of a row, S n-grams of a row, C width of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,11 +52,6 @@ class NgramClassifier(Labelled):
             head = torch.empty(self.score.weight.shape)
             self.score.weight.copy_(head.normal_(0.0, config.width**-0.5, generator=generator))
             self.score.bias.zero_()
-
-    @property
-    def context(self) -> int:
-        """Tokens that the model sees at once."""
-        return self.config.context
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """Logits of the classes (B, K).
@@ -114,22 +106,3 @@ def table_rows(tokens_BT: Tensor, longest: int, rows: int) -> Tensor:
 def _behind(x_BT: Tensor) -> Tensor:
     """What stands at each place's left neighbour; zero at the first."""
     return F.pad(x_BT, (1, 0))[:, :-1]
-
-
-def loaded_ngrams(
-    config: NgramConfig, weights: dict[str, Tensor], labels: Sequence[str] | None, seed: int
-) -> NgramClassifier:
-    """The classifier with these weights.
-
-    Args:
-        config: as stored.
-        weights: all of them, by name.
-        labels: names of the classes; others than the stored ones get a head that is drawn anew, from the seed.
-        seed: start of what is drawn.
-    """
-    new: frozenset[str] = frozenset()
-    if labels is not None and tuple(labels) != config.labels:
-        config, new = replace(config, labels=tuple(labels)), frozenset({"score.weight", "score.bias"})
-    model = NgramClassifier(config, seed)
-    model.load(weights, new)
-    return model

@@ -38,11 +38,9 @@ def rule_for(module: nn.Module) -> Rule | None:
 
 def _plain(module: nn.Module) -> bool:
     """Whether a module's computation is what its class says: no option that the rules do not know."""
-    if isinstance(module, nn.Embedding):
-        return module.max_norm is None and not module.scale_grad_by_freq and not module.sparse
-    if isinstance(module, nn.EmbeddingBag):
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
         plain = module.max_norm is None and not module.scale_grad_by_freq and not module.sparse
-        return plain and module.mode == "sum"
+        return plain and getattr(module, "mode", "sum") == "sum"
     return getattr(module, "padding_mode", "zeros") == "zeros"
 
 
