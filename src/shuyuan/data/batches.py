@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from .shards import Shard, Tokens, token_type
 Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
 ImageBatch = tuple[NDArray[np.uint8], NDArray[np.int64]]
 AnyBatch = tuple[NDArray[np.integer[Any]], NDArray[np.int64]]
+Got = TypeVar("Got", Batch, ImageBatch)
 
 NOTHING = -100  # a target that is not learned: what PyTorch's cross entropy ignores
 # A split up to this size is held in memory; the batches are the same either way.
@@ -28,7 +30,33 @@ CACHED_BYTES = 256 * 1024 * 1024
 _ROUNDS = 8
 
 
-class Windows:
+class InOrder(ABC, Generic[Got]):
+    """Things of a split that are numbered, as batches: each once in an epoch.
+
+    Attributes:
+        count: how many there are.
+    """
+
+    count: int
+
+    @abstractmethod
+    def at(self, numbers: NDArray[np.int64]) -> Got:
+        """Those with these numbers: (inputs, targets)."""
+
+    def batch(self, step: int, batch_size: int, seed: int) -> Got:
+        """The (inputs, targets) of a step; the same for the same data, step, batch size and seed.
+
+        They come in a shuffled order, each once in an epoch; each epoch has its own order.
+        """
+        return self.at(at_step(step, batch_size, self.count, seed))
+
+    def in_order(self, batch_size: int) -> Iterator[Got]:
+        """The whole split from its beginning, everything once; the last batch may be smaller."""
+        for start in range(0, self.count, batch_size):
+            yield self.at(np.arange(start, min(start + batch_size, self.count), dtype=np.int64))
+
+
+class Windows(InOrder[Batch]):
     """The records of a split one after another, each closed by the end token, cut into windows.
 
     An end token is thought before the first record, so that every token of the split is the target of exactly one window,
@@ -67,22 +95,11 @@ class Windows:
         else:
             weakref.finalize(self, self._files.close)
 
-    def batch(self, step: int, batch_size: int, seed: int) -> Batch:
-        """The (inputs_BT, targets_BT) of a step; the same for the same data, step, batch size and seed.
-
-        Windows come in a shuffled order, each once in an epoch; each epoch has its own order.
-        """
-        return self._windows(at_step(step, batch_size, self.count, seed))
-
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """The whole split from its beginning, every target once; the last batch may be smaller."""
-        for start in range(0, self.count, batch_size):
-            yield self._windows(np.arange(start, min(start + batch_size, self.count), dtype=np.int64))
-
-    def _windows(self, windows: NDArray[np.int64]) -> Batch:
+    def at(self, numbers: NDArray[np.int64]) -> Batch:
+        """Some windows, by their numbers: (inputs_BT, targets_BT)."""
         T = self._context
-        starts = windows * T
-        rows_BT1 = np.full((len(windows), T + 1), self._end_id, np.int64)
+        starts = numbers * T
+        rows_BT1 = np.full((len(numbers), T + 1), self._end_id, np.int64)
         if self._cache is None:
             for row, start in zip(rows_BT1, starts.tolist(), strict=True):
                 stop = min(start + T, self.tokens)
@@ -134,12 +151,13 @@ class Sliding(Windows):
         """Windows from the beginning, one for every `stride` tokens; the last batch may be smaller."""
         chosen = np.arange(0, self.count, self.stride, dtype=np.int64)
         for start in range(0, len(chosen), batch_size):
-            yield self._windows(chosen[start : start + batch_size])
+            yield self.at(chosen[start : start + batch_size])
 
-    def _windows(self, windows: NDArray[np.int64]) -> Batch:
+    def at(self, numbers: NDArray[np.int64]) -> Batch:
+        """Some windows, by their numbers: (inputs_BT, targets_BT)."""
         T = self._context
-        rows_BT1 = np.full((len(windows), T + 1), self._end_id, np.int64)
-        for row, last in zip(rows_BT1, windows.tolist(), strict=True):
+        rows_BT1 = np.full((len(numbers), T + 1), self._end_id, np.int64)
+        for row, last in zip(rows_BT1, numbers.tolist(), strict=True):
             tokens = (
                 self._read(max(0, last - T), last + 1)
                 if self._cache is None

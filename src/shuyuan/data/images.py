@@ -5,19 +5,17 @@ Legend: B images of a batch, C channels, H height, W width, R records of the spl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ..vault import Store
-from .batches import ImageBatch, at_step
+from .batches import ImageBatch, InOrder
 from .manifest import Manifest
 from .sources import ImageFacts
 from .stored import StoredRecords
 
 
-class Images:
+class Images(InOrder[ImageBatch]):
     """The records of a split, each an image of the run's one shape, beside its class.
 
     Args:
@@ -46,22 +44,10 @@ class Images:
         self.count = self.tokens = len(self._records.length_R)
         self.counts: list[int] = np.bincount(self._records.labels_R, minlength=len(manifest.labels)).tolist()
 
-    def batch(self, step: int, batch_size: int, seed: int) -> ImageBatch:
-        """The (images_BCHW, targets_B1) of a step; the same for the same data, step, batch size and seed.
-
-        Records come in a shuffled order, each once in an epoch; each epoch has its own order.
-        """
-        return self.at(at_step(step, batch_size, self.count, seed))
-
-    def in_order(self, batch_size: int) -> Iterator[ImageBatch]:
-        """The whole split from its beginning, every record once; the last batch may be smaller."""
-        for start in range(0, self.count, batch_size):
-            yield self.at(np.arange(start, min(start + batch_size, self.count), dtype=np.int64))
-
-    def at(self, records: NDArray[np.int64]) -> ImageBatch:
-        """Some records, by their numbers."""
-        images_BCHW = stored_images(self._records, records.tolist(), self._image)
-        return images_BCHW, self._records.labels_R[records, None].astype(np.int64)
+    def at(self, numbers: NDArray[np.int64]) -> ImageBatch:
+        """Some records, by their numbers: (images_BCHW, targets_B1)."""
+        images_BCHW = stored_images(self._records, numbers.tolist(), self._image)
+        return images_BCHW, self._records.labels_R[numbers, None].astype(np.int64)
 
 
 def stored_images(records: StoredRecords, numbers: list[int], image: ImageFacts) -> NDArray[np.uint8]:

@@ -5,13 +5,11 @@ Legend: B rows of a batch, T tokens of a row, R records of the split, N rows of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ..vault import Store
-from .batches import NOTHING, Batch, at_step
+from .batches import NOTHING, Batch, InOrder
 from .manifest import Manifest
 from .prompts import FIRST, targets_of
 from .rows import WIDTHS
@@ -19,7 +17,7 @@ from .shards import Tokens
 from .stored import StoredRecords
 
 
-class PromptRows:
+class PromptRows(InOrder[Batch]):
     """The rows of a split, one after another as they are stored; a record may have several.
 
     Args:
@@ -52,19 +50,8 @@ class PromptRows:
         place = int(self.record_N[number]), int(self._start_N[number]), int(self._stop_N[number])
         return self._records.read(*place), self._records.roles(*place)
 
-    def batch(self, step: int, batch_size: int, seed: int) -> Batch:
-        """The (inputs_BT, targets_BT) of a step; the same for the same data, step, batch size and seed.
-
-        Rows come in a shuffled order, each once in an epoch; each epoch has its own order.
-        """
-        return self._rows(at_step(step, batch_size, self.count, seed))
-
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """The whole split from its beginning, every row once; the last batch may be smaller."""
-        for start in range(0, self.count, batch_size):
-            yield self._rows(np.arange(start, min(start + batch_size, self.count), dtype=np.int64))
-
-    def _rows(self, numbers: NDArray[np.int64]) -> Batch:
+    def at(self, numbers: NDArray[np.int64]) -> Batch:
+        """Some rows, by their numbers: (inputs_BT, targets_BT)."""
         rows = [self.row(number) for number in numbers.tolist()]
         longest = max(len(ids) for ids, _ in rows) - 1
         return learned_rows(rows, self._end_id, min(-(-longest // WIDTHS) * WIDTHS, self._context))

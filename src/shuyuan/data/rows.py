@@ -5,13 +5,13 @@ Legend: B rows of a batch, T tokens of a row, R records of the split.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..vault import Store
-from .batches import Batch, at_step
+from .batches import Batch, InOrder
 from .manifest import Manifest, TokenizerFacts
 from .stored import StoredRecords
 from .tokenizer import Tokenizer
@@ -20,7 +20,7 @@ FILL = -1  # an input where no token stands
 WIDTHS = 16  # rows are as long as a multiple of it: few shapes to prepare for
 
 
-class Rows:
+class Rows(InOrder[Batch]):
     """The records of a split, each a row that the context may cut, beside its class.
 
     Args:
@@ -49,24 +49,12 @@ class Rows:
         self.counts: list[int] = np.bincount(self._records.labels_R, minlength=len(manifest.labels)).tolist()
         self.cut = int((self._records.length_R + (self._marks.start_id is not None) > context).sum())
 
-    def batch(self, step: int, batch_size: int, seed: int) -> Batch:
-        """The (inputs_BT, targets_B1) of a step; the same for the same data, step, batch size and seed.
-
-        Records come in a shuffled order, each once in an epoch; each epoch has its own order.
-        """
-        return self.at(at_step(step, batch_size, self.count, seed))
-
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """The whole split from its beginning, every record once; the last batch may be smaller."""
-        for start in range(0, self.count, batch_size):
-            yield self.at(np.arange(start, min(start + batch_size, self.count), dtype=np.int64))
-
-    def at(self, records: NDArray[np.int64]) -> Batch:
-        """Some records, by their numbers."""
-        rows = [stored_row(self._records, record, self._marks, self._context) for record in records.tolist()]
+    def at(self, numbers: NDArray[np.int64]) -> Batch:
+        """Some records, by their numbers: (inputs_BT, targets_B1)."""
+        rows = [stored_row(self._records, record, self._marks, self._context) for record in numbers.tolist()]
         longest = max(map(len, rows), default=1)
         width = min(-(-longest // WIDTHS) * WIDTHS, self._context)
-        return filled(rows, width), self._records.labels_R[records, None].astype(np.int64)
+        return filled(rows, width), self._records.labels_R[numbers, None].astype(np.int64)
 
 
 def row_of(tokens: Sequence[int], marks: Tokenizer | TokenizerFacts, context: int) -> list[int]:

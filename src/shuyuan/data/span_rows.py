@@ -5,13 +5,13 @@ Legend: B rows of a batch, T tokens of a row, R records of the split, N rows of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..vault import Store
-from .batches import Batch, at_step
+from .batches import Batch, InOrder
 from .manifest import Manifest
 from .pairs import Asked, Window, filled_windows, places, windows
 from .prompts import BEGINS, LEARNED
@@ -58,7 +58,7 @@ class StoredPairs:
         return rows, [row.target(asked.answer) for row in rows]
 
 
-class SpanRows:
+class SpanRows(InOrder[Batch]):
     """The windows of a split, those of a record one after another.
 
     Args:
@@ -91,19 +91,8 @@ class SpanRows:
         """A record's question, text and answer as tokens."""
         return self._pairs.asked(record)
 
-    def batch(self, step: int, batch_size: int, seed: int) -> Batch:
-        """The (inputs_B2T, targets_B2) of a step; the same for the same data, step, batch size and seed.
-
-        Rows come in a shuffled order, each once in an epoch; each epoch has its own order.
-        """
-        return self._rows(at_step(step, batch_size, self.count, seed))
-
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """The whole split from its beginning, every row once; the last batch may be smaller."""
-        for start in range(0, self.count, batch_size):
-            yield self._rows(np.arange(start, min(start + batch_size, self.count), dtype=np.int64))
-
-    def _rows(self, numbers: NDArray[np.int64]) -> Batch:
+    def at(self, numbers: NDArray[np.int64]) -> Batch:
+        """Some rows, by their numbers: (inputs_B2T, targets_B2)."""
         rows, targets = [], []
         for number in numbers.tolist():
             record = int(self._record_N[number])
