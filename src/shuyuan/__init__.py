@@ -19,6 +19,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__ as __version__
+
 # GNU OpenMP's threads wait for each other by spinning, by default for so long that one busy neighbour on the machine makes a
 # training step many times slower; 5000 turns cost about 3 % on a quiet machine (docs/lab-notes.md). Read when torch loads.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from .recipe import Recipe
     from .retrieval import Index
 
-__version__ = "0.1.0"
 __all__ = ["index", "load", "open_index", "plan", "run"]
 
 

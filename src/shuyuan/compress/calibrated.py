@@ -32,7 +32,7 @@ def prune(
     """Takes a share of the weights out of each inner matrix, in place; the masks say where one is left.
 
     Args:
-        model: a network of PyTorch.
+        model: a network of PyTorch, on the device that shall compute this.
         names: of its inner matrices, as its model folder has them.
         share: of each matrix.
         method: "sparsegpt" or "wanda".
@@ -48,7 +48,7 @@ def prune(
             mask_RC = wanda(weight_RC, moments_CC, share)
             found = Solved(weight_RC * mask_RC, mask_RC)
         assert found.mask_RC is not None
-        masks[name] = found.mask_RC.numpy()
+        masks[name] = found.mask_RC.cpu().numpy()
         return found.weight_RC
 
     shapes = _walk(model, names, records, pruned, progress, "prune")
@@ -66,8 +66,10 @@ def round_to_grids(
     grids: dict[str, Grid] = {}
 
     def rounded(name: str, weight_RC: Tensor, moments_CC: Tensor) -> Tensor:
-        grids[name] = grid_of(weight_RC.numpy())
-        mask_RC = torch.from_numpy(masks[name]).flatten(1) if name in masks else None
+        grids[name] = grid_of(weight_RC.cpu().numpy())
+        mask_RC = None
+        if name in masks:
+            mask_RC = torch.from_numpy(masks[name]).flatten(1).to(weight_RC.device)
         return settled(weight_RC, moments_CC, grid=grids[name], mask_RC=mask_RC).weight_RC
 
     _walk(model, names, records, rounded, progress, "round")
@@ -112,14 +114,16 @@ def _block(name: str) -> str:
 
 
 def moments_of(model: Any, layers: Sequence[Any], records: Sequence[Inputs]) -> list[Tensor]:
-    """The sum of the products of each layer's inputs (C, C), over all records and positions."""
+    """The sum of the products of each layer's inputs (C, C), over all records and positions; on the device of the model."""
+    device = layers[0].weight.device
     sums: dict[int, Tensor] = {}
     seen: set[int] = set()
 
     def gather(layer: Any, given: tuple[Tensor, ...]) -> None:
         x_NC = _columns(layer, given[0])
         number = layers.index(layer)
-        sums[number] = sums.get(number, torch.zeros(())) + x_NC.T @ x_NC
+        products_CC = x_NC.T @ x_NC
+        sums[number] = sums[number] + products_CC if number in sums else products_CC
         seen.add(number)
         if len(seen) == len(layers):
             raise _EnoughError
@@ -130,7 +134,7 @@ def moments_of(model: Any, layers: Sequence[Any], records: Sequence[Inputs]) -> 
         for inputs in records:
             seen.clear()
             try:
-                model(torch.from_numpy(inputs))
+                model(torch.from_numpy(inputs).to(device))
             except _EnoughError:
                 continue
     return [sums[number] for number in range(len(layers))]

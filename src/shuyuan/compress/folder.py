@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..hardware import detect
 from ..models import AnyNetwork, inner_matrices, pack, save_variant
 from ..models.packed import Arrays, Grid, Kind
 from ..progress import Progress
@@ -142,4 +143,4 @@ def _write(
 
 
 def _copy(model: Any) -> Any:
-    return copy.deepcopy(model).cpu().eval()
+    return copy.deepcopy(model).to(detect().device).eval()

@@ -12,6 +12,7 @@ import torch
 
 from .calibrated import Masks
 from .prune import largest
+from .solve import most
 
 FALLING = 2 / 3  # of the steps, in which gradual pruning reaches its share
 ROUNDS = 50  # choices of masks on the way
@@ -21,34 +22,37 @@ ROUNDS = 50  # choices of masks on the way
 def prune_rest(model: Any, names: Iterable[str], share: float, masks: Masks) -> None:
     """Takes the smallest weights out of the matrices that have no mask yet."""
     for name, weight in _weights(model, set(names) - masks.keys()).items():
-        masks[name] = largest(weight.numpy(), share)
-        weight.mul_(torch.from_numpy(masks[name]))
+        masks[name] = largest(weight.cpu().numpy(), share)
+        weight.mul_(torch.from_numpy(masks[name]).to(weight.device))
 
 
 def holding(model: Any, masks: Masks) -> Callable[[int, int], None]:
     """Keeps what is pruned at zero, between the steps of a training."""
-    weights, kept = _weights(model, masks), {name: torch.from_numpy(mask) for name, mask in masks.items()}
+    weights = _weights(model, masks)
+    kept = {name: torch.from_numpy(mask).to(weights[name].device) for name, mask in masks.items()}
 
     @torch.no_grad()
     def hold(step: int, steps: int) -> None:
         for name, weight in weights.items():
-            weight.mul_(kept[name].to(weight.device))
+            weight.mul_(kept[name])
 
     return hold
 
 
 def falling(model: Any, names: Iterable[str], share: float, masks: Masks) -> Callable[[int, int], None]:
     """Takes out the smallest weights, ever more of them, until the share is reached; writes the last masks into `masks`."""
-    weights = _weights(model, names)
+    weights, left = _weights(model, names), dict[str, Any]()
 
     @torch.no_grad()
     def fall(step: int, steps: int) -> None:
         last = max(1, round(FALLING * steps))
         if step <= last and (step == last or step % max(1, last // ROUNDS) == 0):
             now = share * (1 - (1 - step / last) ** 3)
-            masks.update({name: largest(weight.cpu().numpy(), now) for name, weight in weights.items()})
-        for name, mask in masks.items():
-            weights[name].mul_(torch.from_numpy(mask).to(weights[name].device))
+            left.update({name: most(weight.abs(), now) for name, weight in weights.items()})
+        for name, mask in left.items():
+            weights[name].mul_(mask)
+        if step == last:
+            masks.update({name: mask.cpu().numpy() for name, mask in left.items()})
 
     return fall
 

@@ -64,13 +64,13 @@ def _most(weight_RC: Tensor, moments_CC: Tensor, size: int, count: int) -> Tenso
     if added_C is None:
         added_C = weight_RC.square().sum(0) * moments_CC.diagonal()
     order = added_C.view(-1, size).sum(1).argsort(descending=True, stable=True)[:count].sort().values
-    return (order[:, None] * size + torch.arange(size)).flatten()
+    return (order[:, None] * size + torch.arange(size, device=order.device)).flatten()
 
 
 def _most_groups(kept: Tensor, size: int, head_dim: int) -> Tensor:
     """The keys and values of the groups of heads whose queries are kept."""
     groups = kept.view(-1, size)[:, 0] // size
-    return (groups[:, None] * head_dim + torch.arange(head_dim)).flatten()
+    return (groups[:, None] * head_dim + torch.arange(head_dim, device=kept.device)).flatten()
 
 
 def _keep_outputs(layer: Any, kept: Tensor) -> None:
@@ -83,7 +83,7 @@ def _keep_inputs(layer: Any, moments_CC: Tensor, kept: Tensor) -> None:
     moments = moments_CC.double()
     inner = moments[kept][:, kept]
     damping = DAMPING * inner.diagonal().mean().clamp(min=1e-12)
-    inner = inner + damping * torch.eye(len(kept), dtype=torch.float64)
+    inner = inner + damping * torch.eye(len(kept), dtype=inner.dtype, device=inner.device)
     wanted = layer.weight.double() @ moments[:, kept]
     wanted += damping * layer.weight.double()[:, kept]  # what is damped stays as it was
     fitted = torch.linalg.solve(inner, wanted.T).T

@@ -56,20 +56,21 @@ def settled(
         mask_RC: where weights are left, chosen before.
     """
     R, C = weight_RC.shape
-    order_C = torch.arange(C)
+    device = weight_RC.device
+    order_C = torch.arange(C, device=device)
     if not share:  # what matters is settled first; but if each block of columns gives the same share, each must be a mixture
         order_C = moments_CC.diagonal().argsort(descending=True, stable=True)
     back_C = order_C.argsort()
     weight = weight_RC[:, order_C].clone()
     inverse = _inverse_root(moments_CC[order_C][:, order_C])
-    scale, zero = (None, None) if grid is None else (each[:, order_C] for each in spread(grid, C))
+    scale, zero = (None, None) if grid is None else (each.to(device)[:, order_C] for each in spread(grid, C))
     left = torch.ones_like(weight, dtype=torch.bool) if mask_RC is None else mask_RC[:, order_C].clone()
     for start in range(0, C, BLOCK):
         stop = min(start + BLOCK, C)
         if share:
             damage = weight[:, start:stop].square() / inverse.diagonal()[start:stop].square()
-            left[:, start:stop] = _largest(damage, share)
-        errors = torch.zeros(R, stop - start)
+            left[:, start:stop] = most(damage, share)
+        errors = torch.zeros(R, stop - start, device=device)
         for column in range(start, stop):
             wanted = weight[:, column]
             kept = wanted * left[:, column]
@@ -97,10 +98,10 @@ def _rounded(weight_R: Tensor, scale_R: Tensor, zero_R: Tensor) -> Tensor:
     return ((weight_R / step_R).round().add_(zero_R).clamp_(0, MOST_4) - zero_R) * scale_R
 
 
-def _largest(damage: Tensor, share: float) -> Tensor:
+def most(damage: Tensor, share: float) -> Tensor:
     """Where the entries stand whose loss would do most damage, all but a share of them."""
     gone = round(share * damage.numel())
-    left = torch.ones(damage.numel(), dtype=torch.bool)
+    left = torch.ones(damage.numel(), dtype=torch.bool, device=damage.device)
     left[damage.flatten().argsort(stable=True)[:gone]] = False
     return left.view(damage.shape)
 

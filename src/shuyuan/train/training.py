@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from ..recipe import Recipe
 from ..runs import not_prepared
 from ..tasks import Prompted
 from ..vault import Store
+from ..version import __version__
 from .augment import moved
 from .backend import Backend, Batch
 from .checkpoints import Checkpoints
@@ -276,7 +276,7 @@ def _identity(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
 
 def _circumstances(hardware: Hardware, versions: dict[str, str]) -> dict[str, Any]:
     """What the last bits depend on besides."""
-    own = {"device": hardware.name, "threads": hardware.cores, "shuyuan": metadata.version("shuyuan")}
+    own = {"device": hardware.name, "threads": hardware.cores, "shuyuan": __version__}
     return own | versions
 
 
