@@ -11,7 +11,7 @@ from . import data, hardware
 from .errors import RunError, ShuyuanError
 from .inference import Engine, Labeller, Predictor, Spanner
 from .inference.spans import LONGEST, found_in
-from .models import load_network
+from .models import load_writer
 from .pipeline import look, manifest_of
 from .progress import Progress
 from .retrieval import Span
@@ -57,7 +57,8 @@ class LoadedRun:
                 raise _no_variant(variant, there, job.run.path)
             self.recipe = job.recipe
             self._image = manifest_of(job).image
-            self._model = load_network(job.store, variant_folder(variant))
+            self._precision = hardware.choose_precision(job.recipe.train.precision, hardware.detect())
+            self._model: Any = load_writer(job.store, variant_folder(variant), self._precision, progress)
             self._tokenizer = None if self._image else data.load_tokenizer(job.store)
             self.task = data.load_task(job.recipe, job.store)
             self._progress = progress
@@ -211,8 +212,7 @@ class LoadedRun:
     @cached_property
     def _spanner(self) -> Spanner:
         assert self._tokenizer is not None  # a model that points reads text
-        precision = hardware.choose_precision(self.recipe.train.precision, hardware.detect())
-        return Spanner(self._model, self._tokenizer, precision)
+        return Spanner(self._model, self._tokenizer, self._precision)
 
     def reader(self, *, max_tokens: int = 100) -> Reader:
         """The model as a reader of an index's passages, for `retrieval.answer`: of its answers, the likeliest of a model that points
@@ -291,8 +291,7 @@ class LoadedRun:
         Raises:
             DataError: an image cannot be read.
         """
-        precision = hardware.choose_precision(self.recipe.train.precision, hardware.detect())
-        labeller = Labeller(self._model, precision)
+        labeller = Labeller(self._model, self._precision)
         if self._image is not None:
             return labeller.label_images(data.read_image(record, self._image) for record in records)
         assert self._tokenizer is not None

@@ -14,8 +14,9 @@ import pytest
 import shuyuan
 from shuyuan import pipeline
 from shuyuan.errors import RunError, ShuyuanError
-from shuyuan.loaded import LoadedRun
+from shuyuan.models import hub
 from shuyuan.models.packed_file import TABLE
+from shuyuan.runs import variant_folder
 from tests.runs import shuyuan as command
 from tests.support.families import FAMILIES
 
@@ -44,7 +45,8 @@ def by_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def weights(run: Path, variant: str = "original") -> dict[str, Any]:
-    _, parameters = LoadedRun(run, variant=variant)._model.to_hub()
+    with pipeline.look(run) as job:
+        _, parameters = hub.load(job.store, variant_folder(variant)).to_hub()
     return {name: weight.detach().numpy() for name, weight in parameters.items()}
 
 

@@ -61,7 +61,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with pipeline.begin(recipe, "prepare", out=tmp_path / "run", progress=Progress()) as job:
         pipeline.prepare(job)
         job.store.write("model/config.json", b"{}")
-    monkeypatch.setattr(loaded, "load_network", lambda store, name: Brightness())
+    monkeypatch.setattr(loaded, "load_writer", lambda *_: Brightness())
     return Run(tmp_path / "run").path
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..data import Manifest, PromptRows, Split, load_task, load_tokenizer, open_split
 from ..inference import Predictor
-from ..models import AnyNetwork
+from ..models import AnyNetwork, CompiledModel
 from ..progress import Progress
 from ..recipe import Recipe
 from ..tasks import Prompted
@@ -22,7 +22,7 @@ REMEMBERED = 20_000  # training rows that a baseline looks at
 
 
 def score_answers(
-    recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork, progress: Progress
+    recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork | CompiledModel, progress: Progress
 ) -> tuple[dict[str, float], dict[str, Any], list[dict[str, Any]]]:
     """The model's answers to prompts of each held-out split.
 
@@ -68,7 +68,7 @@ def _rows(recipe: Recipe, store: Store, manifest: Manifest, split: str) -> Promp
     return rows
 
 
-def opened(recipe: Recipe, store: Store, model: AnyNetwork, progress: Progress) -> Predictor:
+def opened(recipe: Recipe, store: Store, model: AnyNetwork | CompiledModel, progress: Progress) -> Predictor:
     """The model, ready to answer as it was trained to."""
     task = load_task(recipe, store)
     assert isinstance(task, Prompted)

@@ -16,9 +16,10 @@ from ..errors import DataError, RunError
 from ..hardware import choose_precision, detect
 from ..inference import Labeller, Predictor, Spanner, computed
 from ..inference.spans import found_in
-from ..models import load_network
+from ..models import load_network, load_writer
 from ..progress import Progress
 from ..recipe import Recipe
+from ..runs import ORIGINAL, variant_folder
 from ..tasks import Example, Prompted, QuestionAnswering, Task
 from ..tasks.languages import words
 from ..tasks.measures import interval, with_interval
@@ -78,7 +79,8 @@ class Scorer:
         self._precision = choose_precision(recipe.train.precision, detect())
         self._predictor = None
         if isinstance(task, Prompted) and task.output == "tokens":
-            self._predictor = Predictor(self._model, self._tokenizer, task, progress)
+            writer = load_writer(store, variant_folder(ORIGINAL), self._precision, progress)
+            self._predictor = Predictor(writer, self._tokenizer, task, progress)
 
     @property
     def context(self) -> int:

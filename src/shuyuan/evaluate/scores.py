@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..data import Manifest, PromptRows, Sliding, Tokenizer, Windows, load_tokenizer, open_split
 from ..hardware import choose_precision, detect
 from ..inference import Engine
-from ..models import AnyNetwork, load_network
+from ..models import AnyNetwork, CompiledModel, load_network, load_writer
 from ..progress import Progress
 from ..recipe import Recipe
 from ..runs import ORIGINAL, not_trained, variant_folder, variants_in
@@ -65,7 +65,7 @@ def evaluate(
         if variant in metrics and (variant != ORIGINAL or store.exists(SAMPLES_FILE)):
             continue
         model = load_network(store, variant_folder(variant))
-        found = _score(recipe, store, manifest, model, progress, variant == ORIGINAL)
+        found = _score(recipe, store, manifest, model, progress, variant)
         metrics[variant], details[variant], samples = found
         said = guesses(recipe, store, manifest, model) if len(variants) > 1 else None
         if variant == ORIGINAL:
@@ -84,9 +84,10 @@ def evaluate(
 
 
 def _score(
-    recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork, progress: Progress, is_original: bool
+    recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork, progress: Progress, variant: str
 ) -> tuple[dict[str, float], dict[str, Any], list[dict[str, Any]]]:
     """({"SPLIT.METRIC": value}, what stands behind them, samples) of one variant; how it writes is looked at in the original alone."""
+    is_original = variant == ORIGINAL
     if manifest.labels:
         metrics, details = score_labels(recipe, store, manifest, model, progress)
         samples = label_samples(recipe, store, manifest, model) if is_original else []
@@ -95,12 +96,20 @@ def _score(
         return score_spans(recipe, store, manifest, model, progress)
     metrics = _score_tokens(recipe, store, manifest, model, progress, beside=is_original)
     if manifest.prompted:
-        found, details, samples = score_answers(recipe, store, manifest, model, progress)
+        writer = _writer(recipe, store, variant, progress)
+        found, details, samples = score_answers(recipe, store, manifest, writer, progress)
         return metrics | found, details, samples
     if not is_original:
         return metrics, {}, []
-    found, samples = _samples(recipe, store, manifest, model, progress)
+    writer = _writer(recipe, store, variant, progress)
+    found, samples = _samples(recipe, store, manifest, writer, progress)
     return metrics | found, {}, samples
+
+
+def _writer(recipe: Recipe, store: Store, variant: str, progress: Progress) -> AnyNetwork | CompiledModel:
+    """The model as it is asked for text, here and by whoever uses the run."""
+    precision = choose_precision(recipe.train.precision, detect())
+    return load_writer(store, variant_folder(variant), precision, progress)
 
 
 def _before(store: Store, file: str) -> dict[str, Any]:
@@ -162,7 +171,11 @@ def _fit_bigram(recipe: Recipe, store: Store, manifest: Manifest, progress: Prog
 
 
 def _samples(
-    recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork, progress: Progress
+    recipe: Recipe,
+    store: Store,
+    manifest: Manifest,
+    model: AnyNetwork | CompiledModel,
+    progress: Progress,
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Scores of continuations of the first words of held-out windows, and three of them."""
     tokenizer = load_tokenizer(store)

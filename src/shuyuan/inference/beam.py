@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..models import AnyNetwork, open_slots
-from .sampling import Floats, bad_setting, not_a_number
+from ..models import AnyNetwork, CompiledModel, open_slots
+from .sampling import Floats, bad_setting, log_probabilities
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Beam:
 
 
 def beam_search(
-    model: AnyNetwork,
+    model: AnyNetwork | CompiledModel,
     prompt: Sequence[int],
     *,
     beams: int,
@@ -94,7 +93,7 @@ def _grown(
     there were enough of them."""
     candidates: list[tuple[float, int, int]] = []
     for number, beam in enumerate(alive):
-        logs_V = _log_softmax(following[beam.slot][:entries])
+        logs_V = log_probabilities(following[beam.slot][:entries])
         count = min(len(logs_V), beams + len(ends))
         best = np.argsort(-logs_V, kind="stable")[:count]
         candidates += [(beam.score + float(logs_V[token]), number, int(token)) for token in best.tolist()]
@@ -129,12 +128,3 @@ def _placed(grown: list[Beam], alive: list[Beam], slots: Any) -> list[Beam]:
         taken.add(beam.slot)
         placed.append(Beam(beam.tokens, beam.score, slot))
     return placed
-
-
-def _log_softmax(logits_V: Floats) -> NDArray[np.float64]:
-    best = float(logits_V.max())
-    if not math.isfinite(best):
-        raise not_a_number()
-    shifted = logits_V.astype(np.float64) - best
-    logs_V: NDArray[np.float64] = shifted - math.log(np.exp(shifted).sum())
-    return logs_V

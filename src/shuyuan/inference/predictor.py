@@ -7,7 +7,7 @@ from typing import Any
 
 from ..data import Tokenizer, laid_out, last_of
 from ..errors import ShuyuanError
-from ..models import AnyNetwork
+from ..models import AnyNetwork, CompiledModel
 from ..progress import Progress
 from ..tasks import Example, Piece
 from ..tasks.prompted import Asking, Fits, Prompt, Prompted, Result, together
@@ -29,7 +29,11 @@ class Predictor:
     """
 
     def __init__(
-        self, model: AnyNetwork, tokenizer: Tokenizer, task: Prompted, progress: Progress | None = None
+        self,
+        model: AnyNetwork | CompiledModel,
+        tokenizer: Tokenizer,
+        task: Prompted,
+        progress: Progress | None = None,
     ) -> None:
         self.engine = Engine(model, tokenizer, progress=progress)
         self._model = model

@@ -113,13 +113,30 @@ def choose(logits_V: Floats, sampling: Sampling, points: Points) -> int:
     Raises:
         ShuyuanError: as `probabilities`.
     """
-    probabilities_V = probabilities(logits_V, sampling)
     if sampling.temperature == 0:
-        return int(probabilities_V.argmax())
+        likeliest = int(logits_V.argmax())  # NaN, if there is one
+        if not np.isfinite(logits_V[likeliest]):
+            raise not_a_number()
+        return likeliest
+    probabilities_V = probabilities(logits_V, sampling)
     reached_V = probabilities_V.cumsum(dtype=np.float64)
     point = points.next() * reached_V[-1]
     # The first token whose sum lies above the point: one of probability 0 adds nothing and is never it.
     return int(np.searchsorted(reached_V, point, side="right"))
+
+
+def log_probabilities(logits_V: Floats) -> NDArray[np.float64]:
+    """The logarithm of each token's probability, before temperature.
+
+    Raises:
+        ShuyuanError: the logits hold NaN or infinity, or allow no token.
+    """
+    best = float(logits_V.max())
+    if not math.isfinite(best):
+        raise not_a_number()
+    shifted_V = logits_V.astype(np.float64) - best
+    logs_V: NDArray[np.float64] = shifted_V - math.log(np.exp(shifted_V).sum())
+    return logs_V
 
 
 def not_a_number() -> ShuyuanError:

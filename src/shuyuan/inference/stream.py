@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..data import Tokenizer
 
 # A character has at most four bytes, so that an unfinished one lies within the last three tokens; one more is kept
@@ -34,3 +36,44 @@ class TextStream:
         self._tokens = [*self._tokens, token][-KEPT:]
         self._waiting = text.endswith(UNFINISHED) and len(text) > len(given)
         return (text[:-1] if self._waiting else text)[len(given) :]
+
+
+class StopStrings:
+    """Cuts a text at the first of some strings, wherever the pieces of it are divided.
+
+    Args:
+        stop: the strings.
+
+    Attributes:
+        found: whether one was there; nothing comes after it.
+    """
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        self._stop = stop
+        self._held = ""
+        self.found = False
+
+    def add(self, piece: str) -> str:
+        """What can be given once this piece is there: up to what may be the beginning of a stop string."""
+        if not self._stop:
+            return piece
+        text = self._held + piece
+        places = [place for stop in self._stop if (place := text.find(stop)) >= 0]
+        if places:
+            self.found, self._held = True, ""
+            return text[: min(places)]
+        kept = max(_overlap(text, stop) for stop in self._stop)
+        self._held = text[len(text) - kept :]
+        return text[: len(text) - kept]
+
+    def rest(self) -> str:
+        """What was held back, once the text has ended."""
+        rest, self._held = self._held, ""
+        return rest
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How many characters at the end of a text may begin a string that is not whole in it."""
+    return next(
+        (count for count in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:count])), 0
+    )

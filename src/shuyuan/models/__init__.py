@@ -1,8 +1,8 @@
 """The networks: the transformer in the Qwen3 layout, its key-value cache, networks for images and for n-grams, model folders in and out, and recurrent ones.
 
 Other rooms may use `TransformerConfig`, `HubConfig`, `ImageConfig`, `NgramConfig`, `RnnConfig`, `config_for`, `image_config_for`, `in_block` and
-`pieces`, the safetensors layout (which load no torch), `load_network`, `save_variant`, `inner_matrices` and `open_slots` for any
-family, `pack`, `Transformer`, `Classifier`, `ImageClassifier`, `NgramClassifier`,
+`pieces`, the safetensors layout (which load no torch), `load_network`, `load_writer`, `save_variant`, `inner_matrices` and `open_slots` for any
+family, `CompiledModel`, `pack`, `Transformer`, `Classifier`, `ImageClassifier`, `NgramClassifier`,
 `Cache`, the modules `hub` (`save`, `load`, `load_folder`, `scratch`, `Network`) and `lora` (`add_lora`, `merge_lora`), and of recurrent
 models, which load TensorFlow and no torch, the modules `rnn_folder`, `rnn` (`RnnModel`), `working`, `recurrent` and `keras_library`.
 """
@@ -12,12 +12,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .compiled import CompiledModel
 from .config import TransformerConfig, in_block
 from .folder import config_for, image_config_for
 from .hub_config import HubConfig
 from .image_config import ImageConfig
 from .layout import pieces
-from .networks import AnyNetwork, inner_matrices, load_network, open_slots, save_variant
+from .networks import AnyNetwork, inner_matrices, load_network, load_writer, open_slots, save_variant
 from .ngram_config import NgramConfig
 from .packed import pack
 from .rnn_config import RnnConfig
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from .transformer import Transformer
 
 __all__ = [
-    "AnyNetwork", "Cache", "Classifier", "HubConfig", "ImageClassifier", "ImageConfig", "NgramClassifier", "NgramConfig", "RnnConfig",
-    "Slots", "Transformer", "TransformerConfig", "config_for", "hub", "image_config_for", "in_block", "inner_matrices", "load_network", "lora", "open_slots", "pack",
+    "AnyNetwork", "Cache", "Classifier", "CompiledModel", "HubConfig", "ImageClassifier", "ImageConfig", "NgramClassifier", "NgramConfig", "RnnConfig",
+    "Slots", "Transformer", "TransformerConfig", "config_for", "hub", "image_config_for", "in_block", "inner_matrices", "load_network", "load_writer", "lora", "open_slots", "pack",
     "pieces", "save_variant",
 ]  # fmt: skip
 

@@ -189,6 +189,10 @@ class Slots:
         logits_BV = self._next_logits([[tokens[slot]] for slot in self._used], used)
         return dict(zip(self._used, logits_BV, strict=True))
 
+    def begin(self, tokens: Sequence[int], tenant: str | None = None) -> tuple[int, Tensor]:
+        """As `prefill`; nothing is remembered of a sequence that has left, whoever the tenant is."""
+        return self.prefill(tokens)
+
     def fork(self, slot: int) -> int:
         """Copies a sequence into an idle slot; gives that."""
         self._cache.move(self._used.index(slot), len(self._used))

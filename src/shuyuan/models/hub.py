@@ -7,8 +7,7 @@ pickle can run code when it is opened, so none is ever opened.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ShuyuanError
-from ..vault import Folder, Reader, Store
+from ..vault import Folder, Store
 from .classifier import Classifier
 from .cnn import ImageClassifier, image_classifier
 from .config import HEAD, LABEL_HEAD, TransformerConfig
@@ -27,8 +26,6 @@ from .folder import (
     WEIGHTS_FILE,
     opened,
     read_config,
-    read_json,
-    weight_files,
 )
 from .hub_config import HubConfig
 from .hub_model import HubModel, build
@@ -37,15 +34,14 @@ from .labelled import loaded
 from .layout import pieces
 from .ngram_config import NgramConfig
 from .ngrams import NgramClassifier
-from .packed_file import TABLE, Pack, kinds, read_packed, write_packed
+from .packed_file import TABLE, Pack, write_packed
+from .stored import read_weights
 from .transformer import Transformer
-from .weights import FLOATS, Place, Shaped, check_shapes, damaged, read_header, read_tensor
 
 TOKENIZER_FILE = "tokenizer.json"
 # What goes with another architecture's weights and says nothing of records.
 COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 ROLES = ("bos_token", "eos_token", "pad_token")  # the end token plays all three
-EMBEDDING = "model.embed_tokens.weight"
 
 TextNetwork = Transformer | Classifier | HubModel | NgramClassifier
 Network = TextNetwork | ImageClassifier
@@ -150,20 +146,16 @@ def load(
     place = str(PurePosixPath(store.path.as_posix(), name))
     config = read_config(store, name)
     if isinstance(config, HubConfig):
-        model = build(config, _read_weights(store, name, config, place), labels, seed, place, spans)
+        model = build(config, _tensors(store, name, config), labels, seed, place, spans)
         model.companions = dict(_companions(store, name))
         return model
     if isinstance(config, ImageConfig):
-        return loaded(
-            image_classifier, config, _read_weights(store, name, config, place), labels, seed, "head"
-        )
+        return loaded(image_classifier, config, _tensors(store, name, config), labels, seed, "head")
     if isinstance(config, NgramConfig):
         if labels is not None and not labels:
             raise _no_token_head(place)
-        return loaded(
-            NgramClassifier, config, _read_weights(store, name, config, place), labels, seed, "score"
-        )
-    return _native(config, _read_weights(store, name, config, place), labels, seed, place)
+        return loaded(NgramClassifier, config, _tensors(store, name, config), labels, seed, "score")
+    return _native(config, _tensors(store, name, config), labels, seed, place)
 
 
 def scratch(config: TransformerConfig | ImageConfig, seed: int = 0) -> Network:
@@ -175,6 +167,12 @@ def scratch(config: TransformerConfig | ImageConfig, seed: int = 0) -> Network:
     if isinstance(config, NgramConfig):
         return NgramClassifier(config, seed)
     return Classifier(config, seed) if config.labels else Transformer(config, seed)
+
+
+def _tensors(
+    store: Store, name: str, config: TransformerConfig | ImageConfig | NgramConfig | HubConfig
+) -> dict[str, Tensor]:
+    return {weight: torch.from_numpy(array) for weight, array in read_weights(store, name, config).items()}
 
 
 def _native(
@@ -212,35 +210,6 @@ def _no_token_head(place: str) -> ShuyuanError:
     )
 
 
-def _read_weights(
-    store: Store, name: str, config: TransformerConfig | ImageConfig, place: str
-) -> dict[str, Tensor]:
-    """All stored parameters by name, in float32, checked against the configuration where that is ours."""
-    prefix = f"{name}/" if name else ""
-    packed = kinds(read_json(store, name, CONFIG_FILE), f"{place}/{CONFIG_FILE}")
-    if packed is not None:
-        _check(packed, config, place)
-        return {tensor: torch.from_numpy(weight) for tensor, weight in read_packed(store, name, packed)}
-    with ExitStack() as stack:
-        readers = {file: stack.enter_context(store.open(prefix + file)) for file in weight_files(store, name)}
-        headers = {file: read_header(reader, f"{place}/{file}") for file, reader in readers.items()}
-        _check(_merge(headers, place), config, place)
-        weights = dict(_read_all(readers, headers, place))
-    if type(config) is TransformerConfig and config.tied:
-        _drop_tied_head(weights, place)
-    return weights
-
-
-def _check(stored: Mapping[str, Shaped], config: TransformerConfig | ImageConfig, place: str) -> None:
-    """Compares what is stored with the shapes that one of our own configurations says."""
-    if isinstance(config, HubConfig):
-        return
-    expected = dict(config.shapes)
-    if isinstance(config, TransformerConfig) and config.tied and HEAD in stored:
-        expected[HEAD] = expected[EMBEDDING]
-    check_shapes(stored, expected, place)
-
-
 def _companions(store: Store, name: str) -> Iterator[tuple[str, bytes]]:
     prefix = f"{name}/" if name else ""
     there = store.names(prefix)
@@ -248,38 +217,6 @@ def _companions(store: Store, name: str) -> Iterator[tuple[str, bytes]]:
         if prefix + file in there:
             with store.open(prefix + file) as reader:
                 yield file, reader.read_at(0, min(reader.size, LARGEST_JSON_BYTES))
-
-
-def _merge(headers: dict[str, dict[str, Place]], place: str) -> dict[str, Place]:
-    """The tensors of all files; one that stands in two of them is refused."""
-    places: dict[str, Place] = {}
-    for file, header in headers.items():
-        for tensor in header:
-            if tensor in places:
-                raise damaged(f"{tensor[:80]} stands in another file too", f"{place}/{file}")
-        places.update(header)
-    return places
-
-
-def _read_all(
-    readers: dict[str, Reader], headers: dict[str, dict[str, Place]], place: str
-) -> Iterator[tuple[str, Tensor]]:
-    for file, header in headers.items():
-        for tensor, at in header.items():
-            if at.dtype in FLOATS:  # others are tables that a model computes for itself
-                yield tensor, read_tensor(readers[file], at, f"{place}/{file}")
-
-
-def _drop_tied_head(weights: dict[str, Tensor], place: str) -> None:
-    """Some writers store a tied head too; it must then be the embedding."""
-    head = weights.pop(HEAD, None)
-    if head is not None and not torch.equal(head, weights[EMBEDDING]):
-        raise ShuyuanError(
-            "models.not-tied",
-            f"config.json says that {HEAD} is the embedding, and the weights hold another.",
-            where=place,
-            mend='Set "tie_word_embeddings" to false in config.json if the head was trained by itself.',
-        )
 
 
 def _tokenizer_config(config: TransformerConfig, tokenizer_json: str) -> dict[str, Any]:

@@ -43,6 +43,10 @@ class HubSlots:
         """Adds one token to every sequence; gives slot to logits_V of the token after it."""
         return {slot: self._next_logits(slot, [token]) for slot, token in tokens.items()}
 
+    def begin(self, tokens: Sequence[int], tenant: str | None = None) -> tuple[int, Tensor]:
+        """As `prefill`; nothing is remembered of a sequence that has left, whoever the tenant is."""
+        return self.prefill(tokens)
+
     def fork(self, slot: int) -> int:
         """Copies a sequence into an idle slot; gives that."""
         copy = self._idle.pop()

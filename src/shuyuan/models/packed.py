@@ -155,14 +155,17 @@ def pack(
     return kind, arrays
 
 
-def unpack(name: str, kind: Kind, arrays: Arrays, where: str) -> Floats:
-    """The weight again, as float32; what was rounded stays rounded.
+def dense(name: str, kind: Kind, arrays: Arrays, where: str) -> Arrays:
+    """What is stored, checked, with a code or number for every weight, seen as (R, C).
 
     Args:
         name: of the weight, for errors.
         kind: how it is stored.
         arrays: what is stored, by the endings of the names, of any type and shape.
         where: the file, for errors.
+
+    Returns:
+        By the endings of the names: the codes one a byte, (R, C), scales and zeros as they are stored; or the weights.
 
     Raises:
         ShuyuanError: something is missing, of another shape, or not finite.
@@ -176,21 +179,36 @@ def unpack(name: str, kind: Kind, arrays: Arrays, where: str) -> Floats:
     for ending in ("", ".scale"):
         if ending in arrays and not np.isfinite(arrays[ending]).all():
             raise bad_packed(name, f"`{name[:80]}{ending}` holds what is not a finite number", where)
-    if kind.bits == 32:
-        return _spread(arrays[""], mask, kind.shape)
-    if kind.bits == 8:
-        weight_RC: Floats = _spread(arrays[".int8"], mask, kind.rows).astype(np.float32)
-        weight_RC *= arrays[".scale"][:, None]
-        return weight_RC.reshape(kind.shape)
+    if kind.bits != 4:
+        number = ".int8" if kind.bits == 8 else ""
+        return {**arrays, number: _spread(arrays[number], mask, kind.rows)}
     if arrays[".zero"].max(initial=0) > MOST_4:
         raise bad_packed(name, f"`{name[:80]}.zero` holds more than {MOST_4}", where)
     codes_RC = _spread(_from_halves(arrays[".int4"], stored), mask, kind.rows)
-    C = kind.rows[1]
-    scale_RC = np.repeat(arrays[".scale"].astype(np.float32), GROUP, 1)[:, :C]
-    zero_RC = np.repeat(arrays[".zero"], GROUP, 1)[:, :C]
-    weight_RC = (codes_RC.astype(np.float32) - zero_RC) * scale_RC
     if mask is not None:
-        weight_RC[~mask.reshape(kind.rows)] = 0.0
+        gone_RC = ~mask.reshape(kind.rows)
+        codes_RC[gone_RC] = np.repeat(arrays[".zero"], GROUP, 1)[:, : kind.rows[1]][gone_RC]
+    return {**arrays, ".int4": codes_RC}
+
+
+def unpack(name: str, kind: Kind, arrays: Arrays, where: str) -> Floats:
+    """The weight again, as float32; what was rounded stays rounded. Arguments and errors as of `dense`."""
+    return floats(kind, dense(name, kind, arrays, where))
+
+
+def floats(kind: Kind, found: Arrays) -> Floats:
+    """The weight again, of what `dense` gives."""
+    weight_RC: Floats
+    if kind.bits == 32:
+        weight_RC = found[""]
+    elif kind.bits == 8:
+        weight_RC = found[".int8"].astype(np.float32)
+        weight_RC *= found[".scale"][:, None]
+    else:
+        C = kind.rows[1]
+        scale_RC = np.repeat(found[".scale"].astype(np.float32), GROUP, 1)[:, :C]
+        zero_RC = np.repeat(found[".zero"], GROUP, 1)[:, :C]
+        weight_RC = (found[".int4"].astype(np.float32) - zero_RC) * scale_RC
     return weight_RC.reshape(kind.shape)
 
 

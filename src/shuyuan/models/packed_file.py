@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..errors import ShuyuanError
 from ..vault import Folder, Reader, Store
 from .layout import pieces
-from .packed import Arrays, Floats, Kind, bad_packed, unpack
+from .packed import Arrays, Floats, Kind, bad_packed, dense, unpack
 from .weights import Place, read_bytes, read_header
 
 TABLE = "quantization_config"
@@ -75,7 +75,25 @@ def kinds(table: Mapping[str, Any], where: str) -> dict[str, Kind] | None:
 
 
 def read_packed(store: Store, name: str, kinds: Mapping[str, Kind]) -> Iterator[tuple[str, Floats]]:
-    """All weights, as float32; memory peaks at one weight more than what the caller keeps.
+    """All weights, as float32; arguments and errors as of `read_stored`."""
+    where = _file_in(store, name)[1]
+    return (
+        (weight, unpack(weight, kinds[weight], arrays, where))
+        for weight, arrays in read_stored(store, name, kinds)
+    )
+
+
+def read_dense(store: Store, name: str, kinds: Mapping[str, Kind]) -> Iterator[tuple[str, Arrays]]:
+    """All weights as `packed.dense` has them; arguments and errors as of `read_stored`."""
+    where = _file_in(store, name)[1]
+    return (
+        (weight, dense(weight, kinds[weight], arrays, where))
+        for weight, arrays in read_stored(store, name, kinds)
+    )
+
+
+def read_stored(store: Store, name: str, kinds: Mapping[str, Kind]) -> Iterator[tuple[str, Arrays]]:
+    """What is stored of each weight, by the endings of the names; memory peaks at one weight more than what the caller keeps.
 
     Args:
         store: where the model folder is.
@@ -85,8 +103,7 @@ def read_packed(store: Store, name: str, kinds: Mapping[str, Kind]) -> Iterator[
     Raises:
         ShuyuanError: the file is damaged, or a weight is missing, of another shape, not finite, or one too many.
     """
-    full = f"{name}/{PACKED_FILE}".removeprefix("/")
-    where = str(PurePosixPath(store.path.as_posix(), full))
+    full, where = _file_in(store, name)
     if not store.exists(full):
         raise bad_packed("of the model", f"there is no {PACKED_FILE}", where)
     with store.open(full) as reader:
@@ -95,11 +112,16 @@ def read_packed(store: Store, name: str, kinds: Mapping[str, Kind]) -> Iterator[
         for weight, kind in kinds.items():
             endings = [ending for ending in kind.parts(0) if weight + ending in places]
             _check_sizes(weight, kind, {ending: places[weight + ending] for ending in endings}, where)
-            arrays = {ending: _array(reader, places[weight + ending], where) for ending in endings}
             left -= {weight + ending for ending in endings}
-            yield weight, unpack(weight, kind, arrays, where)
+            yield weight, {ending: _array(reader, places[weight + ending], where) for ending in endings}
     if left:
         raise bad_packed(min(left), "config.json does not name it", where)
+
+
+def _file_in(store: Store, name: str) -> tuple[str, str]:
+    """The file of a model folder, and its name for errors."""
+    full = f"{name}/{PACKED_FILE}".removeprefix("/")
+    return full, str(PurePosixPath(store.path.as_posix(), full))
 
 
 def _check_sizes(name: str, kind: Kind, places: Mapping[str, Place], where: str) -> None:

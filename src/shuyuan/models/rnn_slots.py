@@ -88,6 +88,10 @@ class RnnSlots:
         found: Floats = logits_BV.numpy()
         return {slot: found[slot] for slot in tokens}
 
+    def begin(self, tokens: Sequence[int], tenant: str | None = None) -> tuple[int, Floats]:
+        """As `prefill`; nothing is remembered of a sequence that has left, whoever the tenant is."""
+        return self.prefill(tokens)
+
     def fork(self, slot: int) -> int:
         """Copies a sequence into an idle slot; gives that."""
         copy = self._idle.pop()
@@ -163,6 +167,10 @@ class RereadSlots:
         for slot, token in tokens.items():
             self._texts[slot].append(token)
         return {slot: self._next(slot) for slot in tokens}
+
+    def begin(self, tokens: Sequence[int], tenant: str | None = None) -> tuple[int, Floats]:
+        """As of `RnnSlots`."""
+        return self.prefill(tokens)
 
     def fork(self, slot: int) -> int:
         """As of `RnnSlots`."""

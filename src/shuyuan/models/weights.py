@@ -12,13 +12,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import ShuyuanError
 from ..vault import Reader
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # 1024 layers of 11 tensors take 2 MB.
 LARGEST_HEADER_BYTES = 2**23
@@ -99,16 +99,18 @@ def check_shapes(places: Mapping[str, Shaped], expected: Shapes, where: str) -> 
         raise _misfit(f"{name} has the shape {has} instead of {wants}", where)
 
 
-def read_tensor(reader: Reader, place: Place, where: str) -> Tensor:
+def read_array(reader: Reader, place: Place, where: str) -> NDArray[np.float32]:
     """One tensor of floats, as float32.
 
     Raises:
         ShuyuanError: the file has become shorter since its header was read.
     """
-    import torch  # the layout itself is read without it
-
-    dtype = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}[place.dtype]
-    return torch.frombuffer(read_bytes(reader, place, where), dtype=dtype).view(place.shape).float()
+    content = read_bytes(reader, place, where)
+    if place.dtype == "BF16":  # the upper half of a float32
+        halves = np.frombuffer(content, "<u2").astype(np.uint32) << 16
+        return halves.view(np.float32).reshape(place.shape)
+    found = np.frombuffer(content, {"F32": "<f4", "F16": "<f2"}[place.dtype])
+    return found.astype(np.float32, copy=False).reshape(place.shape)
 
 
 def read_bytes(reader: Reader, place: Place, where: str) -> bytearray:
