@@ -148,6 +148,7 @@ def look(target: str | Path, key: str | None = None) -> Iterator[Job]:
 def _pinned(recipe: Recipe) -> Recipe:
     """The recipe with the commits that stand behind what it takes from the hub."""
     places = {"model.from": recipe.model.from_, "tokenizer.from": recipe.tokenizer.from_}
+    places["train.distill.from"] = recipe.train.distill.from_ if recipe.train.distill else None
     changes = {key: data.pinned(place) for key, place in places.items() if place is not None}
     return recipe.replace(**changes) if changes else recipe
 

@@ -448,6 +448,26 @@ class Lora(Section):
     )
 
 
+class Distill(Section):
+    """Learning from a teacher too: what a larger model holds for likely at each place, beside what stands in the records."""
+
+    from_: str = Field(
+        alias="from",
+        min_length=1,
+        description="The teacher: another run, sealed or not, a Hugging Face folder, or hf:org/name, of the same task. Its tokenizer is "
+        "used, unless [tokenizer] names one.",
+    )
+    temperature: float = Field(
+        2.0,
+        ge=0.1,
+        le=100,
+        description="Both models' logits are divided by it: above 1, what is unlikely counts more.",
+    )
+    share: float = Field(
+        0.5, gt=0, le=1, description="Of the loss that is the teacher's; the rest is the records'."
+    )
+
+
 class Train(Section):
     """How long and how the model learns."""
 
@@ -504,6 +524,7 @@ class Train(Section):
         "1 min", description='A time or "20 steps". When checkpoints fall never changes the result.'
     )
     lora: Lora | None = Field(None, description=Lora.__doc__)
+    distill: Distill | None = Field(None, description=Distill.__doc__)
     keep: int = Field(2, ge=1, description="Checkpoints kept; older ones are removed.")
     evaluations: int = Field(
         10, ge=0, le=100_000, description="How often the validation loss is measured during training."
@@ -927,6 +948,22 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _taught(self) -> Recipe:
+        """A teacher where one can be listened to."""
+        if self.train.distill is None:
+            return self
+        if self.model.family in ("rnn", "ngrams"):
+            raise ValueError(
+                f"train.distill: the family {self.model.family} has no teachers; take the table out"
+            )
+        if self.privacy is not None:
+            raise ValueError(
+                "train.distill: a private run does not listen to a teacher, whose word on each record no clip bounds; train the teacher "
+                "privately, and the student without [privacy] on public records or on texts that the teacher wrote"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _private(self) -> Recipe:
         """What would steer training by records outside of the mechanism, or leave the unit undefined."""
         if self.privacy is None:
@@ -1034,7 +1071,7 @@ def check(table: dict[str, Any], *, where: str) -> Recipe:
                 where=where,
                 mend="Take the key out; nothing of it would be obeyed.",
             )
-    start = _get(table, "model.from")
+    start = _get(table, "model.from") or _get(table, "train.distill.from")
     if (
         isinstance(start, str)
         and "tokenizer" not in table
@@ -1098,7 +1135,11 @@ RESOLVED_KEYS = (
     "train.learning_rate",
     "train.weight_decay",
 )
-PINNED_KEYS = ("model.from", "tokenizer.from")  # get the commit of a repository on the hub
+PINNED_KEYS = (
+    "model.from",
+    "tokenizer.from",
+    "train.distill.from",
+)  # get the commit of a repository on the hub
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
@@ -1152,7 +1193,14 @@ def _anchor_paths(table: dict[str, Any], folder: Path) -> None:
             return path
         return str((folder / Path(path).expanduser()).absolute())
 
-    for key in ("data.source", "data.validation", "data.test", "tokenizer.from", "model.from"):
+    for key in (
+        "data.source",
+        "data.validation",
+        "data.test",
+        "tokenizer.from",
+        "model.from",
+        "train.distill.from",
+    ):
         value = _get(table, key)
         if isinstance(value, str) and value:
             _put(table, key, absolute(value))

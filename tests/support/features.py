@@ -142,6 +142,13 @@ def adapts(family: Family, folder: Path) -> None:
     assert pipeline.run(table, out=folder / "adapted")["steps"] == 4
 
 
+def learns_from_a_teacher(family: Family, folder: Path) -> None:
+    table = family.recipe(folder, main_task(family))
+    table["train"]["distill"] = {"from": str(ready(family, folder))}
+    scores = pipeline.run(table, out=folder / "student")["scores"][main_task(family)]
+    assert scores.keys() == {"original", "teacher"}
+
+
 # ---- promises --------------------------------------------------------------------------------------------------------
 
 
@@ -266,6 +273,11 @@ FEATURES = {
     "from-a-run": Feature("start from another run", starts_from_a_run),
     "lora": Feature(
         "LoRA", adapts, dict.fromkeys(("cnn", "rnn", "ngrams"), "it is small enough to train whole")
+    ),
+    "teacher": Feature(
+        "learn from a teacher",
+        learns_from_a_teacher,
+        {"ngrams": "it is small enough without a teacher", "rnn": "teachers are models of PyTorch"},
     ),
     "privacy": Feature("differential privacy", is_private),
     "audit": Feature(

@@ -41,6 +41,11 @@ def data_set_id(recipe: Recipe) -> str:
     return recipe.data.id or _source_id(recipe)
 
 
+def same_records(one: Recipe, other: Recipe) -> bool:
+    """Whether two recipes name one data set, or one source."""
+    return data_set_id(one) == data_set_id(other) or _source_id(one) == _source_id(other)
+
+
 def _source_id(recipe: Recipe) -> str:
     source = recipe.data.source
     places = sorted({_place(one) for one in (source if isinstance(source, list) else [source])})

@@ -99,7 +99,7 @@ def _what(recipe: Recipe) -> str:
             f"{context}, and a {recipe.tokenizer.kind} tokenizer."
         )
     return (
-        f"A {recipe.model.family} for {recipe.task}, trained from scratch{steps} with Shuyuan. "
+        f"A {recipe.model.family} for {recipe.task}, trained from scratch{steps} with Shuyuan. {_taught(recipe)}"
         f"It has the Qwen3 layout: {shape['layers']} layers of width {shape['width']}, {shape['heads']} attention heads, "
         f"{context}, and a {recipe.tokenizer.kind} tokenizer."
     )
@@ -111,6 +111,13 @@ def _what_of_images(recipe: Recipe, steps: str) -> str:
         start = f"trained further from {wording.visible(_origin(recipe.model.from_))}"
     augmented = f" Images were augmented: {', '.join(recipe.train.augment)}." if recipe.train.augment else ""
     return f"A {recipe.model.size} {recipe.model.family} that tells images apart, {start}{steps} with Shuyuan.{augmented}"
+
+
+def _taught(recipe: Recipe) -> str:
+    if recipe.train.distill is None:
+        return ""
+    teacher = wording.visible(_origin(recipe.train.distill.from_))
+    return f"It learned from {teacher} too, and what that has memorised may have passed to it. "
 
 
 def _origin(place: str) -> str:
