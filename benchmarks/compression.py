@@ -160,7 +160,9 @@ def rows(run: Trained, until: float, keep: Any) -> dict[str, Row]:
     }
     show("original", found["original"])
     store, model = run.job.store, load_network(run.job.store)
-    records = compress.calibration_records(run.job.recipe, store, run.manifest, model, run.job.progress)
+    records = compress.calibration_records(
+        run.job.recipe, store, run.manifest, model, run.job.progress
+    ).inputs
     for variant in wanted(run.job.recipe.train.steps or 0):
         if time.monotonic() > until:
             found[variant.name] = {"error": "no time was left"}

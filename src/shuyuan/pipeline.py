@@ -387,12 +387,15 @@ def variants(
     return compress.wanted(checked.compress)
 
 
-def compress_model(job: Job, more: Sequence[compress.Variant] = ()) -> list[str]:
+def compress_model(
+    job: Job, more: Sequence[compress.Variant] = (), calibrate: str | Path | None = None
+) -> list[str]:
     """Makes the smaller variants that the recipe asks for, and others; those that are there already cost nothing.
 
     Args:
         job: a trained run, opened.
         more: variants beside the recipe's.
+        calibrate: a file of records that methods look at, instead of the recipe's `compress.calibrate`.
 
     Returns:
         The names of all that the run has now, the original first.
@@ -409,19 +412,22 @@ def compress_model(job: Job, more: Sequence[compress.Variant] = ()) -> list[str]
     tokenizer_json = None if manifest.image else job.store.read("data/tokenizer.json").decode()
     sums = together(job.recipe, job.store)
     model = load_network(job.store)
-    records = []
+    looked = compress.NOTHING_SEEN
     if any(variant.gains_by_records() for variant in missing):
-        records = compress.calibration_records(job.recipe, job.store, manifest, model, job.progress)
+        file = calibrate or (job.recipe.compress.calibrate if job.recipe.compress else None)
+        looked = compress.calibration_records(job.recipe, job.store, manifest, model, job.progress, file)
     for variant in missing:
-        compress.check(variant, job.recipe, model, records)
+        compress.check(variant, job.recipe, model, looked.inputs)
+        if job.recipe.privacy is not None:
+            compress.note(variant, job.recipe, job.store, looked)
 
     def card(variant: compress.Variant) -> str:
-        return report.model_card(job.recipe, manifest, sums, variant, seen=bool(records))
+        return report.model_card(job.recipe, manifest, sums, variant, looked.what if looked.inputs else None)
 
     def tune(network: Any, budget: str, between: Callable[[int, int], None]) -> None:
         tune_model(job.recipe, job.store, manifest, network, budget, between, job.progress)
 
-    compress.compress(job.store, model, missing, tokenizer_json, card, records, tune, job.progress)
+    compress.compress(job.store, model, missing, tokenizer_json, card, looked.inputs, tune, job.progress)
     _measured_peak(job)
     return variants_in(job.store.names())
 

@@ -696,6 +696,13 @@ class Compress(Section):
         "Left out: not at all.",
     )
 
+    calibrate: str | None = Field(
+        None,
+        min_length=1,
+        description="Records that methods look at, as `data.source`; for images a picture or a folder of some. Left out: training "
+        "records; of a private run, texts that the model writes. Of a private run they must be public.",
+    )
+
     @property
     def kinds(self) -> list[Quantized]:
         """What `quantize` lists."""
@@ -1200,6 +1207,7 @@ def _anchor_paths(table: dict[str, Any], folder: Path) -> None:
         "tokenizer.from",
         "model.from",
         "train.distill.from",
+        "compress.calibrate",
     ):
         value = _get(table, key)
         if isinstance(value, str) and value:

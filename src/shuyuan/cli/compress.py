@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -57,6 +58,10 @@ def compress(
     recover: Annotated[
         str | None, typer.Option(help='Train what is left after pruning, such as "200 steps".')
     ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(help="Look at the records of this file; of a private run, public ones."),
+    ] = None,
     target: Annotated[
         str | None,
         typer.Option(help='Pick the smallest with "loss +1%" at most, or the best of "size 25%" at most.'),
@@ -88,7 +93,7 @@ def compress(
             pipeline.make_plan(job)
             pipeline.prepare(job)
             pipeline.train_model(job)
-            pipeline.compress_model(job, wanted)
+            pipeline.compress_model(job, wanted, calibrate)
             pipeline.evaluate_model(job)
             summary = report.summary(job.run, job.store)
         given = {key: summary[key] for key in ("variants", "scores")}

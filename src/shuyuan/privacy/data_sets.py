@@ -258,6 +258,28 @@ def _enter(recipe: Recipe, shared: DataSetLedger, journal: Journal, progress: Pr
         _say_others(recipe, shared, own, progress)
 
 
+def note_free(recipe: Recipe, store: Store, event: str, what: str, meaning: str) -> None:
+    """Notes once, in a run's ledgers, something that follows from what was released already, and so costs no ε.
+
+    Args:
+        recipe: of the run, which stands in the ledger of its data set.
+        store: the run's files.
+        event: what kind of thing it is.
+        what: which one.
+        meaning: what it was made from, in words.
+
+    Raises:
+        PrivacyError: the ledger of its data set cannot be used.
+    """
+    journal = store.journal(LEDGER_FILE)
+    own = list(journal.entries())
+    if any((entry["event"], entry.get("what")) == (event, what) for entry in own):
+        return
+    entry = {"event": event, "what": what, "cost": "none", "meaning": meaning, "draws": own[0]["draws"]}
+    for each in (DataSetLedger.of_run(recipe, store.path), journal):
+        each.append(entry)
+
+
 def _say_others(recipe: Recipe, shared: DataSetLedger, own: list[Entry], progress: Progress) -> None:
     if ids := shared.other_ids():
         progress.say(

@@ -6,8 +6,7 @@ from ..errors import PrivacyError
 from ..recipe import Recipe
 from ..runs import Run
 from ..vault import Store
-from .data_sets import DataSetLedger, data_set_id, same_records
-from .ledger import LEDGER_FILE
+from .data_sets import data_set_id, note_free, same_records
 
 EVENT = "distilled"
 MEANING = (
@@ -40,11 +39,4 @@ def enter_teacher(recipe: Recipe, store: Store) -> None:
             where="train.distill.from",
             mend="Give public records as data.source, or texts that the teacher wrote: shuyuan generate.",
         )
-    journal = store.journal(LEDGER_FILE)
-    own = list(journal.entries())
-    what = data_set_id(theirs)
-    if any(entry["event"] == EVENT and entry["what"] == what for entry in own):
-        return
-    entry = {"event": EVENT, "what": what, "cost": "none", "meaning": MEANING, "draws": own[0]["draws"]}
-    for each in (DataSetLedger.of_run(recipe, store.path), journal):
-        each.append(entry)
+    note_free(recipe, store, EVENT, data_set_id(theirs), MEANING)

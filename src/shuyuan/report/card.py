@@ -24,7 +24,7 @@ def model_card(
     manifest: Manifest | None = None,
     data_set: Together | None = None,
     variant: Variant | None = None,
-    seen: bool = False,
+    seen: str | None = None,
 ) -> str:
     """The card as Markdown with the header that model hubs read.
 
@@ -33,7 +33,7 @@ def model_card(
         manifest: what was prepared; its counts are told only where the run is open.
         data_set: what all runs on the same data set have spent.
         variant: what was done to make the model smaller.
-        seen: whether records were there to look at for it.
+        seen: what was there to look at for it, in words; None: nothing.
 
     Example:
         >>> from shuyuan.recipe import check
@@ -206,9 +206,9 @@ _PRUNED_BY = {
 }
 
 
-def _smaller(recipe: Recipe, variant: Variant, there: bool) -> str:
+def _smaller(recipe: Recipe, variant: Variant, there: str | None) -> str:
     """What was done to the weights, and how they are used then."""
-    done, methods = [], variant.with_records(there)
+    done, methods = [], variant.with_records(there is not None)
     if variant.pruned:
         share = wording.percent(variant.pruned)
         done.append(f"{share} of each inner matrix were left out, {_PRUNED_BY[methods.pruning]}")
@@ -223,11 +223,10 @@ def _smaller(recipe: Recipe, variant: Variant, there: bool) -> str:
         done.append(
             f"the weights of matrices were rounded to {variant.bits} bits{how if variant.bits < 8 else ''}{wide}"
         )
-    seen = "without a look at any record"
-    if methods.needs_records() or variant.recover:
-        seen = "with a look at " + (
-            "texts that it wrote itself" if recipe.privacy else "some training records"
-        )
+    looked = [there] if there and methods.needs_records() else []
+    looked += ["some training records"] if variant.recover else []
+    seen = " and ".join(dict.fromkeys(looked))
+    seen = f"with a look at {seen}" if seen else "without a look at any record"
     faster = "It has fewer heads and channels than the original, and is faster. " if variant.shrunk else ""
     stored = (
         "It takes fewer bytes where it is stored; when it is loaded it becomes float32 again, and is as fast as "
