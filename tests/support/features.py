@@ -235,6 +235,7 @@ def did(*arguments: str | Path) -> Outcome:
 
 
 NOT_TEXTS = {"cnn": "it reads images", "ngrams": "it tells labels apart, and writes nothing"}
+UNSEEN = dict.fromkeys(("ngrams", "rnn"), "it has no matrices in PyTorch that multiply what it computes")
 NOT_YET = dict.fromkeys(FAMILIES, "not built yet")
 
 
@@ -301,8 +302,28 @@ FEATURES = {
     "gguf": Feature("export as GGUF", exports("gguf"), NOT_YET),
     "onnx": Feature("export as ONNX", exports("onnx"), NOT_YET),
     "pruning": Feature("pruning, the smallest weights of each matrix", compresses("pruned-50", prune=0.5)),
+    "by-inputs": Feature(
+        "pruning by what the model computes (SparseGPT, Wanda)",
+        compresses("pruned-50-sparsegpt", prune=0.5, pruning="sparsegpt"),
+        UNSEEN,
+    ),
+    "recovery": Feature(
+        "training after pruning, and pruning little by little",
+        compresses("pruned-50-gradual-recovered", prune=0.5, pruning="gradual", recover="2 steps"),
+        {"rnn": "what is pruned is trained again in PyTorch alone"},
+    ),
+    "shrinking": Feature(
+        "whole heads and channels taken out",
+        compresses("shrunk-50", shrink=0.5),
+        dict.fromkeys(("hub", "cnn", "ngrams", "rnn"), "it has not the layout of Qwen3"),
+    ),
     "int8": Feature("int8, weights alone", compresses("int8", quantize="int8")),
     "int4": Feature("int4, weights alone, embedding and head int8", compresses("int4", quantize="int4")),
+    "gptq": Feature(
+        "int4 by what the model computes (GPTQ)",
+        compresses("int4-gptq", quantize="int4", rounding="gptq"),
+        UNSEEN,
+    ),
     "serve": Feature("serve", has_verb("serve"), NOT_YET),
     "distributed": Feature("a recipe on several processes", trains_with(processes=2), NOT_YET),
 }

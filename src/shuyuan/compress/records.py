@@ -15,7 +15,7 @@ from ..data.batches import at_step
 from ..data.rows import FILL
 from ..errors import PrivacyError, ShuyuanError
 from ..inference import Engine
-from ..models import AnyNetwork, RnnConfig, TransformerConfig
+from ..models import AnyNetwork, NgramConfig, RnnConfig, TransformerConfig
 from ..privacy.data_sets import note_free, same_records
 from ..progress import Progress
 from ..recipe import Recipe
@@ -25,6 +25,7 @@ from .file import AT_ONCE, IMAGES, ROWS, records_of_file
 from .variant import Variant
 
 WRITTEN = 64  # texts of the model's own
+UNSEEN = (RnnConfig, NgramConfig)  # models without matrices whose inputs can be looked at
 
 
 class Looked(NamedTuple):
@@ -62,7 +63,7 @@ def calibration_records(
         PrivacyError: the file is the private run's own source.
         DataError: the file cannot be read.
     """
-    if isinstance(model.config, RnnConfig):
+    if isinstance(model.config, UNSEEN):
         return NOTHING_SEEN
     if file is not None:
         _check_public(recipe, file)
@@ -135,10 +136,18 @@ def check(
         ShuyuanError: the records are private, or the model does not run in PyTorch.
     """
     private = recipe.privacy is not None
+    ours = type(model.config) is TransformerConfig
+    if variant.shrunk and not ours:
+        raise ShuyuanError(
+            "compress.no-heads",
+            f"The variant {variant.name} takes heads and channels out of a transformer in the layout of Qwen3, and the model is none.",
+            where="compress.shrink",
+            mend="Leave shrink out, and prune or quantize instead.",
+        )
     if variant.needs_records() and not records:
         why = (
-            "only models that run in PyTorch show it"
-            if isinstance(model.config, RnnConfig)
+            "only matrices that multiply, in models of PyTorch, show it"
+            if isinstance(model.config, UNSEEN)
             else "its records are private, and it writes none of its own"
         )
         raise ShuyuanError(
@@ -147,14 +156,6 @@ def check(
             where="compress",
             mend='Leave rounding and pruning out, choose rounding = "nearest" and pruning = "magnitude", or name a file of public records '
             "with compress.calibrate.",
-        )
-    ours = type(model.config) is TransformerConfig
-    if variant.shrunk and not ours:
-        raise ShuyuanError(
-            "compress.no-heads",
-            f"The variant {variant.name} takes heads and channels out of a transformer in the layout of Qwen3, and the model is none.",
-            where="compress.shrink",
-            mend="Leave shrink out, and prune or quantize instead.",
         )
     if variant.recover and (private or isinstance(model.config, RnnConfig) or recipe.train.lora):
         why = (
