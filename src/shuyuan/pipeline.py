@@ -13,18 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, compress, data, evaluate, hardware, planning, report, train, vault
+from . import export as exports
 from . import recipe as recipes
 from .errors import MachineError, PrivacyError, RecipeError, RunError, VaultError
 from .models import load_network, rnn_folder
 from .models.keras_library import check_installed
-from .privacy.data_sets import DataSetLedger, data_set_id, together
+from .privacy.data_sets import DataSetLedger, data_set_id, note_free, together
 from .privacy.ledger import LEDGER_FILE, spent
 from .progress import Progress, Stop
 from .recipe import Recipe
 from .runs import (
     LOCK_FILE,
+    ORIGINAL,
     RECIPE_FILE,
     Run,
+    no_variant,
     not_prepared,
     not_trained,
     variants_in,
@@ -496,51 +499,68 @@ def format_of(job: Job) -> str:
     return "keras" if job.recipe.model.family == "rnn" else "huggingface"
 
 
-def export(job: Job, to: Path, kind: str | None = None) -> Path:
+def export(
+    job: Job,
+    to: Path,
+    kind: str | None = None,
+    *,
+    variant: str = ORIGINAL,
+    weights: str = "f16",
+    in_the_clear: bool = False,
+) -> Path:
     """Writes the model, in the clear, as a folder; the folder appears whole or not at all.
 
     Args:
-        job: a run, opened.
+        job: a run, opened; to write, where it is sealed or private, since its log and ledger then say what left it.
         to: the folder to make.
-        kind: "huggingface" or "keras"; None: whichever the model is.
+        kind: "huggingface", "keras", "gguf" or "onnx"; None: whichever of the first two the model is.
+        variant: of the model.
+        weights: how GGUF stores matrices: "f32", "f16", "bf16" or "q8_0".
+        in_the_clear: of a sealed run: that it shall leave its seal.
 
     Raises:
-        RunError: there is no model yet, it is of the other kind, or the folder is in use.
+        RunError: there is no model or variant yet, it is of another kind, the folder is in use, or the run is sealed.
+        ShuyuanError: the format cannot hold the model.
     """
-    names = job.store.names("model/")
-    if not names:
+    there = variants_in(job.store.names())
+    if not there:
         raise not_trained(job.run.path)
-    if kind not in (None, format_of(job)):
+    if variant not in there:
+        raise no_variant(variant, there, job.run.path)
+    own = format_of(job)
+    kind = kind or own
+    if kind != own and "keras" in (kind, own):
         raise RunError(
             "run.other-format",
             f"A model of the family {job.recipe.model.family} cannot be written as {kind}.",
             where=str(job.run.path),
-            mend=f"Write --as {format_of(job)}.",
+            mend=f"Write --as {own}.",
         )
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+    exports.check_target(to)
+    if job.store.sealed and not in_the_clear:
         raise RunError(
-            "run.folder-in-use", "The folder is not empty.", where=str(to), mend="Choose another --to."
+            "run.sealed-export",
+            "The run is sealed, and an export lies in the clear: whoever has it can use it and probe what it memorised.",
+            where=str(job.run.path),
+            mend="Say --open if that is meant; the run's log and ledger then say so.",
         )
-    partial = to.with_name(to.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        for name in names:
-            file = partial / name.removeprefix("model/")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(job.store.read(name))
-        if to.exists():
-            to.rmdir()
-        partial.rename(to)
-    except OSError as error:
-        raise MachineError(
-            "machine.cannot-write",
-            f"The folder cannot be written ({error.strerror}).",
-            where=str(to),
-            mend="Choose another --to.",
-        ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    if job.store.sealed or job.recipe.privacy is not None:
+        _note_export(job, f"{kind} of {variant}")
+    exports.write(job.recipe, job.store, to, kind, variant, weights)
     return to
+
+
+def leaves_a_trace(target: str | Path) -> bool:
+    """Whether an export of a run is noted in it, so that it has to be opened for work: where it is sealed or private."""
+    recipe = Run(target).recipe()
+    return recipe.vault is not None or recipe.privacy is not None
+
+
+def _note_export(job: Job, what: str) -> None:
+    """Has the run's log and its ledgers say that a copy leaves it, before it does."""
+    _log(job, {"event": "export", "what": what})
+    if job.store.exists(LEDGER_FILE):
+        note_free(job.recipe, job.store, "export", what, "A copy of what was released, in the clear.")
 
 
 def verify(target: str | Path, key: str | None = None, expect: str | None = None) -> dict[str, Any]:

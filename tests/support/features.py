@@ -193,9 +193,12 @@ def is_reported(family: Family, folder: Path) -> None:
 # ---- afterwards ------------------------------------------------------------------------------------------------------
 
 
-def exports(kind: str) -> Check:
+def exports(kind: str, task: str = "") -> Check:
     def check(family: Family, folder: Path) -> None:
-        did("export", ready(family, folder), "--to", folder / "out", "--as", kind)
+        if task and task != main_task(family):
+            family.run(folder, task)
+        run = folder / "run" if (folder / "run").exists() else ready(family, folder)
+        did("export", run, "--to", folder / "out", "--as", kind)
         assert any((folder / "out").iterdir())
 
     return check
@@ -299,8 +302,21 @@ FEATURES = {
         exports("keras"),
         dict.fromkeys(("transformer", "hub", "cnn", "ngrams"), "it is PyTorch's"),
     ),
-    "gguf": Feature("export as GGUF", exports("gguf"), NOT_YET),
-    "onnx": Feature("export as ONNX", exports("onnx"), NOT_YET),
+    "gguf": Feature(
+        "export as GGUF",
+        exports("gguf"),
+        {
+            "hub": "llama.cpp's own converter knows its layout",
+            "rnn": "Keras has a format of its own",
+            "cnn": "llama.cpp computes transformers that write",
+            "ngrams": "llama.cpp computes transformers that write",
+        },
+    ),
+    "onnx": Feature(
+        "export as ONNX, of models that tell labels",
+        exports("onnx", "classification"),
+        {"rnn": "Keras has a format of its own"},
+    ),
     "pruning": Feature("pruning, the smallest weights of each matrix", compresses("pruned-50", prune=0.5)),
     "by-inputs": Feature(
         "pruning by what the model computes (SparseGPT, Wanda)",
