@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..errors import ShuyuanError
 from ..models.packed import Grid, grid_of
 from ..progress import Progress
 from .solve import Solved, settled, spread, wanda
@@ -145,7 +146,11 @@ def _block(name: str) -> str:
 
 
 def moments_of(model: Any, layers: Sequence[Any], records: Sequence[Inputs]) -> list[Tensor]:
-    """The sum of the products of each layer's inputs (C, C), over all records and positions; on the device of the model."""
+    """The sum of the products of each layer's inputs (C, C), over all records and positions; on the device of the model.
+
+    Raises:
+        ShuyuanError: some is not finite.
+    """
     device = layers[0].weight.device
     sums: dict[int, Tensor] = {}
     seen: set[int] = set()
@@ -168,6 +173,13 @@ def moments_of(model: Any, layers: Sequence[Any], records: Sequence[Inputs]) -> 
                 model(torch.from_numpy(inputs).to(device))
             except _EnoughError:
                 continue
+    if not all(moments_CC.isfinite().all() for moments_CC in sums.values()):
+        raise ShuyuanError(
+            "compress.not-finite",
+            "What the model computes on some record is not a finite number, so that no weight can be chosen by it.",
+            where="compress",
+            mend='Choose rounding = "nearest" and pruning = "magnitude", or train again with a lower learning rate.',
+        )
     return [sums[number] for number in range(len(layers))]
 
 

@@ -157,7 +157,11 @@ def _privacy(recipe: Recipe, data_set: Together | None) -> str:
 
 
 def _use(recipe: Recipe, output: Output) -> str:
-    export = "Write it as a plain folder first: `shuyuan export RUN --to FOLDER --open`.\n\n" if recipe.vault else ""
+    export = (
+        "Write it as a plain folder first: `shuyuan export RUN --to FOLDER --open`.\n\n"
+        if recipe.vault
+        else ""
+    )
     if recipe.images:
         return (
             f"## How to load it\n\n{export}"
