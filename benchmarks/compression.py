@@ -135,6 +135,7 @@ def wanted(steps: int) -> list[Variant]:
         *(replace(each, recover=again) for each in half),
         *most,
         Variant(shrunk=0.3, recover=again),
+        Variant(shortened=0.33, recover=again),
         Variant(4, pruned=0.5, pruning="sparsegpt", rounding="gptq", recover=again),
     ]
 

@@ -374,13 +374,21 @@ def variants(
     pruning: Sequence[str] = (),
     recover: str | None = None,
     shrink: Sequence[float] = (),
+    shorten: Sequence[float] = (),
 ) -> list[compress.Variant]:
     """The variants that options ask for, by the rules of a recipe's [compress] table; int8 where neither they nor it ask for any.
 
     Raises:
         RecipeError: a share is not between 0 and 1, or a method has nothing to do.
     """
-    asked = {"quantize": quantize, "prune": prune, "shrink": shrink, "rounding": rounding, "pruning": pruning}
+    asked = {
+        "quantize": quantize,
+        "prune": prune,
+        "shrink": shrink,
+        "shorten": shorten,
+        "rounding": rounding,
+        "pruning": pruning,
+    }
     if not any(asked.values()):
         if recipe.compress:
             return []

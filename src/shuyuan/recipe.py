@@ -679,6 +679,11 @@ class Compress(Section):
         description="The share of the heads and of the feed-forward channels that are taken out whole, of the family transformer: above 0 "
         "and below 1, or several in a list. The variant is an ordinary model, and faster.",
     )
+    shorten: float | list[float] | None = Field(
+        None,
+        description="The share of the blocks that are taken out whole, of the family transformer: above 0 and below 1, or several in a "
+        "list. The variant is an ordinary model of fewer layers, and faster.",
+    )
     rounding: Rounding | list[Rounding] = Field(
         "auto",
         description="How int4 rounds: to the nearest code (nearest), or so that what the model computes changes least (gptq). auto is "
@@ -721,6 +726,13 @@ class Compress(Section):
         )
 
     @property
+    def shortened(self) -> list[float]:
+        """What `shorten` lists."""
+        if self.shorten is None:
+            return []
+        return self.shorten if isinstance(self.shorten, list) else [self.shorten]
+
+    @property
     def roundings(self) -> list[Rounding]:
         """What `rounding` lists."""
         return self.rounding if isinstance(self.rounding, list) else [self.rounding]
@@ -735,12 +747,13 @@ class Compress(Section):
         for key, shares, what in (
             ("prune", self.shares, "weights"),
             ("shrink", self.shrunk, "heads and channels"),
+            ("shorten", self.shortened, "blocks"),
         ):
             if not all(0 < share < 1 for share in shares):
                 raise ValueError(f"{key}: must lie above 0 and below 1: the share of the {what} to leave out")
             if any(round(100 * share, 4) != round(100 * share) for share in shares):
                 raise ValueError(f"{key}: must be whole percents, such as 0.5; the variant is named by them")
-        if not self.kinds and not self.shares and not self.shrunk:
+        if not (self.kinds or self.shares or self.shrunk or self.shortened):
             raise ValueError(
                 'quantize: asks for nothing; write quantize = "int8", prune = 0.5, or take the table out'
             )
@@ -749,6 +762,7 @@ class Compress(Section):
             "quantize": self.kinds,
             "prune": self.shares,
             "shrink": self.shrunk,
+            "shorten": self.shortened,
             "rounding": self.roundings,
             "pruning": self.prunings,
         }
@@ -766,8 +780,8 @@ class Compress(Section):
 
     def _check_recovery(self) -> None:
         if self.recover is not None:
-            if not self.shares and not self.shrunk:
-                raise ValueError("recover: has no effect without a share as prune or shrink")
+            if not (self.shares or self.shrunk or self.shortened):
+                raise ValueError("recover: has no effect without a share as prune, shrink or shorten")
             try:
                 timed = Budget.parse(self.recover).unit == "seconds"
             except ValueError as error:

@@ -333,6 +333,11 @@ FEATURES = {
         compresses("shrunk-50", shrink=0.5),
         dict.fromkeys(("hub", "cnn", "ngrams", "rnn"), "it has not the layout of Qwen3"),
     ),
+    "shortening": Feature(
+        "whole blocks taken out",
+        compresses("shortened-50", shorten=0.5),
+        dict.fromkeys(("hub", "cnn", "ngrams", "rnn"), "it has not the layout of Qwen3"),
+    ),
     "int8": Feature("int8, weights alone", compresses("int8", quantize="int8")),
     "int4": Feature("int4, weights alone, embedding and head int8", compresses("int4", quantize="int4")),
     "gptq": Feature(

@@ -49,6 +49,10 @@ def compress(
         list[float] | None,
         typer.Option(help="Take out this share of the heads and channels; may be given twice."),
     ] = None,
+    shorten: Annotated[
+        list[float] | None,
+        typer.Option(help="Take out this share of the blocks; may be given twice."),
+    ] = None,
     rounding: Annotated[
         list[Roundings] | None, typer.Option(help="How int4 rounds; may be given twice.")
     ] = None,
@@ -87,8 +91,9 @@ def compress(
                 [method.value for method in pruning or []],
                 recover,
                 shrink or [],
+                shorten or [],
             )
-            if goal and not (quantize or prune or shrink):
+            if goal and not (quantize or prune or shrink or shorten):
                 wanted = [*USUAL]
             pipeline.make_plan(job)
             pipeline.prepare(job)

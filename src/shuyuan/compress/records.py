@@ -137,12 +137,12 @@ def check(
     """
     private = recipe.privacy is not None
     ours = type(model.config) is TransformerConfig
-    if variant.shrunk and not ours:
+    if variant.structured and not ours:
         raise ShuyuanError(
             "compress.no-heads",
-            f"The variant {variant.name} takes heads and channels out of a transformer in the layout of Qwen3, and the model is none.",
-            where="compress.shrink",
-            mend="Leave shrink out, and prune or quantize instead.",
+            f"The variant {variant.name} takes whole parts out of a transformer in the layout of Qwen3, and the model is none.",
+            where="compress.shrink" if variant.shrunk else "compress.shorten",
+            mend="Leave it out, and prune or quantize instead.",
         )
     if variant.needs_records() and not records:
         why = (

@@ -219,6 +219,9 @@ def _smaller(recipe: Recipe, variant: Variant, there: str | None) -> str:
     if variant.shrunk:
         share = wording.percent(variant.shrunk)
         done.append(f"{share} of the heads and feed-forward channels were taken out, those that add least")
+    if variant.shortened:
+        share = wording.percent(variant.shortened)
+        done.append(f"{share} of the blocks were taken out, those that change the stream least")
     if variant.recover:
         done.append(f"the others were trained for another {variant.recover}")
     if variant.bits < 32:
@@ -231,10 +234,14 @@ def _smaller(recipe: Recipe, variant: Variant, there: str | None) -> str:
     looked += ["some training records"] if variant.recover else []
     seen = " and ".join(dict.fromkeys(looked))
     seen = f"with a look at {seen}" if seen else "without a look at any record"
-    faster = "It has fewer heads and channels than the original, and is faster. " if variant.shrunk else ""
+    faster = (
+        f"It has fewer {'heads and channels' if variant.shrunk else 'layers'} than the original, and is faster. "
+        if variant.structured
+        else ""
+    )
     stored = (
         "It takes fewer bytes where it is stored; when it is loaded it becomes float32 again, and is as fast as "
-        + ("one that is not rounded. " if variant.shrunk else "the original. ")
+        + ("one that is not rounded. " if variant.structured else "the original. ")
     )
     ordinary = variant.bits == 32 and not variant.pruned
     return (
