@@ -82,19 +82,20 @@ def split_text(text: Path, folder: Path, most: int | None) -> dict[str, str]:
 
 
 def trained(
-    data: dict[str, str], model: dict[str, int], steps: int, folder: Path, open_: ExitStack
+    data: dict[str, str], model: dict[str, int], steps: int, folder: Path, open_: ExitStack, **more: Any
 ) -> Trained:
-    """A model trained by a recipe."""
+    """A model trained by a recipe; `more` keys of [train]."""
+    name = "-".join(["steps", str(steps), *map(str, model.values()), *more])
     asked = recipe.from_table(
         {
-            "name": f"steps-{steps}",
+            "name": name,
             "task": "generation",
             "data": data,
             "model": model | {"context": CONTEXT},
-            "train": {"budget": f"{steps} steps", "batch_size": BATCH, "evaluations": 4},
+            "train": {"budget": f"{steps} steps", "batch_size": BATCH, "evaluations": 4} | more,
         }
     )
-    job = open_.enter_context(pipeline.begin(asked, "train", out=folder / f"steps-{steps}"))
+    job = open_.enter_context(pipeline.begin(asked, "train", out=folder / name))
     manifest = pipeline.prepare(job)
     job.recipe = train.resolve(job.recipe, manifest, detect(), job.progress)
     train.train(job.recipe, job.store, job.progress, job.stop)
@@ -134,6 +135,7 @@ def wanted(steps: int) -> list[Variant]:
         *(replace(each, recover=again) for each in half),
         *most,
         Variant(shrunk=0.3, recover=again),
+        Variant(shortened=0.33, recover=again),
         Variant(4, pruned=0.5, pruning="sparsegpt", rounding="gptq", recover=again),
     ]
 
@@ -159,7 +161,9 @@ def rows(run: Trained, until: float, keep: Any) -> dict[str, Row]:
     }
     show("original", found["original"])
     store, model = run.job.store, load_network(run.job.store)
-    records = compress.calibration_records(run.job.recipe, store, run.manifest, model, run.job.progress)
+    records = compress.calibration_records(
+        run.job.recipe, store, run.manifest, model, run.job.progress
+    ).inputs
     for variant in wanted(run.job.recipe.train.steps or 0):
         if time.monotonic() > until:
             found[variant.name] = {"error": "no time was left"}
@@ -182,6 +186,33 @@ def rows(run: Trained, until: float, keep: Any) -> dict[str, Row]:
         show(variant.name, found[variant.name])
         keep(found)
     return found
+
+
+def students(run: Trained, until: float, found: dict[str, Row], keep: Any, **how: Any) -> None:
+    """Adds a smaller model that learns from the records alone, and one that listens to the run too, in as many steps."""
+    loss, size = found["original"]["loss"], found["original"]["bytes"]
+    _, guesses = run.measured("original", "test")
+    for name, more in (
+        ("student-alone", {}),
+        ("student-distilled", {"distill": {"from": str(run.job.run.path)}}),
+    ):
+        if time.monotonic() > until:
+            found[name] = {"error": "no time was left"}
+            continue
+        try:
+            small = trained(**how, **more)
+            own, said = small.measured("original", "test")
+            found[name] = {
+                "bytes": small.bytes_of("original"),
+                "share": small.bytes_of("original") / size,
+                "loss": own,
+                "change": own / loss - 1,
+                "agreement": (said == guesses).double().mean().item(),
+            }
+        except Exception:
+            found[name] = {"error": traceback.format_exc()}
+        show(name, found[name])
+        keep(found)
 
 
 def show(name: str, row: Row) -> None:
@@ -224,6 +255,7 @@ def marks(found: dict[str, Row]) -> list[Row]:
         mark("half, sparsegpt, recovered: loss below +5 %", [half("sparsegpt-recovered")], below(0.05)),
         mark("70 %: gradual better than magnitude at once", [most("gradual"), most("magnitude")], better),
         mark("70 %: gradual better than sparsegpt at once", [most("gradual"), most("sparsegpt")], better),
+        mark("student: distilled better than alone", ["student-distilled", "student-alone"], better),
     ]
 
 
@@ -278,7 +310,17 @@ def main() -> None:
                 f"  {'variant':42} {'bytes':>12} {'share':>7} {'loss':>9} {'change':>8} {'same':>7}",
                 flush=True,
             )
-            keep(rows(run, until, keep))
+            found = rows(run, until, keep)
+            small = {"layers": max(1, options.layers * 2 // 3), "width": options.width * 2 // 3 // 64 * 64}
+            how = {
+                "data": data,
+                "model": small,
+                "steps": own["steps"],
+                "folder": Path(folder),
+                "open_": open_,
+            }
+            students(run, until, found, keep, **how)
+            keep(found)
         for each in own["marks"]:
             said = {True: "met", False: "MISSED", None: "not measured"}[each["reached"]]
             changes = ", ".join(

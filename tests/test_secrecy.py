@@ -131,7 +131,7 @@ def test_sealing_changes_no_weight(sealed: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
     shutil.copy(sealed / "notes.txt", tmp_path / "notes.txt")
     assert shuyuan("run", recipe, "--out", tmp_path / "open").status == 0
-    assert shuyuan("export", sealed / "run", "--to", tmp_path / "exported").status == 0
+    assert shuyuan("export", sealed / "run", "--to", tmp_path / "exported", "--open").status == 0
     exported, opened = tmp_path / "exported/model.safetensors", tmp_path / "open/model/model.safetensors"
     assert exported.read_bytes() == opened.read_bytes()
 

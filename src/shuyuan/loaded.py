@@ -15,7 +15,7 @@ from .models import load_writer
 from .pipeline import look, manifest_of
 from .progress import Progress
 from .retrieval import Span
-from .runs import ORIGINAL, not_trained, variant_folder, variants_in
+from .runs import ORIGINAL, no_variant, not_trained, variant_folder, variants_in
 from .tasks import Answer, Chat, Mixed, Prompted, QuestionAnswering, Summarization, Translation, under
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class LoadedRun:
             if not there:
                 raise not_trained(job.run.path)
             if variant not in there:
-                raise _no_variant(variant, there, job.run.path)
+                raise no_variant(variant, there, job.run.path)
             self.recipe = job.recipe
             self._image = manifest_of(job).image
             self._precision = hardware.choose_precision(job.recipe.train.precision, hardware.detect())
@@ -296,12 +296,3 @@ class LoadedRun:
             return labeller.label_images(data.read_image(record, self._image) for record in records)
         assert self._tokenizer is not None
         return labeller.label([str(record) for record in records], self._tokenizer)
-
-
-def _no_variant(variant: str, there: Sequence[str], path: Path) -> RunError:
-    return RunError(
-        "run.no-variant",
-        f"The run has no variant {variant[:40]}; it has: {', '.join(there)}.",
-        where=str(path),
-        mend=f"Name one of these, or make it: shuyuan compress {path} --quantize int8 --prune 0.5",
-    )

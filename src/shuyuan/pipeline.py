@@ -13,18 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, compress, data, evaluate, hardware, planning, report, train, vault
+from . import export as exports
 from . import recipe as recipes
 from .errors import MachineError, PrivacyError, RecipeError, RunError, VaultError
 from .models import load_network, rnn_folder
 from .models.keras_library import check_installed
-from .privacy.data_sets import DataSetLedger, data_set_id, together
+from .privacy.data_sets import DataSetLedger, data_set_id, note_free, together
 from .privacy.ledger import LEDGER_FILE, spent
 from .progress import Progress, Stop
 from .recipe import Recipe
 from .runs import (
     LOCK_FILE,
+    ORIGINAL,
     RECIPE_FILE,
     Run,
+    no_variant,
     not_prepared,
     not_trained,
     variants_in,
@@ -148,6 +151,7 @@ def look(target: str | Path, key: str | None = None) -> Iterator[Job]:
 def _pinned(recipe: Recipe) -> Recipe:
     """The recipe with the commits that stand behind what it takes from the hub."""
     places = {"model.from": recipe.model.from_, "tokenizer.from": recipe.tokenizer.from_}
+    places["train.distill.from"] = recipe.train.distill.from_ if recipe.train.distill else None
     changes = {key: data.pinned(place) for key, place in places.items() if place is not None}
     return recipe.replace(**changes) if changes else recipe
 
@@ -370,13 +374,21 @@ def variants(
     pruning: Sequence[str] = (),
     recover: str | None = None,
     shrink: Sequence[float] = (),
+    shorten: Sequence[float] = (),
 ) -> list[compress.Variant]:
     """The variants that options ask for, by the rules of a recipe's [compress] table; int8 where neither they nor it ask for any.
 
     Raises:
         RecipeError: a share is not between 0 and 1, or a method has nothing to do.
     """
-    asked = {"quantize": quantize, "prune": prune, "shrink": shrink, "rounding": rounding, "pruning": pruning}
+    asked = {
+        "quantize": quantize,
+        "prune": prune,
+        "shrink": shrink,
+        "shorten": shorten,
+        "rounding": rounding,
+        "pruning": pruning,
+    }
     if not any(asked.values()):
         if recipe.compress:
             return []
@@ -386,12 +398,15 @@ def variants(
     return compress.wanted(checked.compress)
 
 
-def compress_model(job: Job, more: Sequence[compress.Variant] = ()) -> list[str]:
+def compress_model(
+    job: Job, more: Sequence[compress.Variant] = (), calibrate: str | Path | None = None
+) -> list[str]:
     """Makes the smaller variants that the recipe asks for, and others; those that are there already cost nothing.
 
     Args:
         job: a trained run, opened.
         more: variants beside the recipe's.
+        calibrate: a file of records that methods look at, instead of the recipe's `compress.calibrate`.
 
     Returns:
         The names of all that the run has now, the original first.
@@ -408,19 +423,22 @@ def compress_model(job: Job, more: Sequence[compress.Variant] = ()) -> list[str]
     tokenizer_json = None if manifest.image else job.store.read("data/tokenizer.json").decode()
     sums = together(job.recipe, job.store)
     model = load_network(job.store)
-    records = []
+    looked = compress.NOTHING_SEEN
     if any(variant.gains_by_records() for variant in missing):
-        records = compress.calibration_records(job.recipe, job.store, manifest, model, job.progress)
+        file = calibrate or (job.recipe.compress.calibrate if job.recipe.compress else None)
+        looked = compress.calibration_records(job.recipe, job.store, manifest, model, job.progress, file)
     for variant in missing:
-        compress.check(variant, job.recipe, model, records)
+        compress.check(variant, job.recipe, model, looked.inputs)
+        if job.recipe.privacy is not None:
+            compress.note(variant, job.recipe, job.store, looked)
 
     def card(variant: compress.Variant) -> str:
-        return report.model_card(job.recipe, manifest, sums, variant, seen=bool(records))
+        return report.model_card(job.recipe, manifest, sums, variant, looked.what if looked.inputs else None)
 
     def tune(network: Any, budget: str, between: Callable[[int, int], None]) -> None:
         tune_model(job.recipe, job.store, manifest, network, budget, between, job.progress)
 
-    compress.compress(job.store, model, missing, tokenizer_json, card, records, tune, job.progress)
+    compress.compress(job.store, model, missing, tokenizer_json, card, looked.inputs, tune, job.progress)
     _measured_peak(job)
     return variants_in(job.store.names())
 
@@ -489,51 +507,68 @@ def format_of(job: Job) -> str:
     return "keras" if job.recipe.model.family == "rnn" else "huggingface"
 
 
-def export(job: Job, to: Path, kind: str | None = None) -> Path:
+def export(
+    job: Job,
+    to: Path,
+    kind: str | None = None,
+    *,
+    variant: str = ORIGINAL,
+    weights: str = "f16",
+    in_the_clear: bool = False,
+) -> Path:
     """Writes the model, in the clear, as a folder; the folder appears whole or not at all.
 
     Args:
-        job: a run, opened.
+        job: a run, opened; to write, where it is sealed or private, since its log and ledger then say what left it.
         to: the folder to make.
-        kind: "huggingface" or "keras"; None: whichever the model is.
+        kind: "huggingface", "keras", "gguf" or "onnx"; None: whichever of the first two the model is.
+        variant: of the model.
+        weights: how GGUF stores matrices: "f32", "f16", "bf16" or "q8_0".
+        in_the_clear: of a sealed run: that it shall leave its seal.
 
     Raises:
-        RunError: there is no model yet, it is of the other kind, or the folder is in use.
+        RunError: there is no model or variant yet, it is of another kind, the folder is in use, or the run is sealed.
+        ShuyuanError: the format cannot hold the model.
     """
-    names = job.store.names("model/")
-    if not names:
+    there = variants_in(job.store.names())
+    if not there:
         raise not_trained(job.run.path)
-    if kind not in (None, format_of(job)):
+    if variant not in there:
+        raise no_variant(variant, there, job.run.path)
+    own = format_of(job)
+    kind = kind or own
+    if kind != own and "keras" in (kind, own):
         raise RunError(
             "run.other-format",
             f"A model of the family {job.recipe.model.family} cannot be written as {kind}.",
             where=str(job.run.path),
-            mend=f"Write --as {format_of(job)}.",
+            mend=f"Write --as {own}.",
         )
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+    exports.check_target(to)
+    if job.store.sealed and not in_the_clear:
         raise RunError(
-            "run.folder-in-use", "The folder is not empty.", where=str(to), mend="Choose another --to."
+            "run.sealed-export",
+            "The run is sealed, and an export lies in the clear: whoever has it can use it and probe what it memorised.",
+            where=str(job.run.path),
+            mend="Say --open if that is meant; the run's log and ledger then say so.",
         )
-    partial = to.with_name(to.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        for name in names:
-            file = partial / name.removeprefix("model/")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(job.store.read(name))
-        if to.exists():
-            to.rmdir()
-        partial.rename(to)
-    except OSError as error:
-        raise MachineError(
-            "machine.cannot-write",
-            f"The folder cannot be written ({error.strerror}).",
-            where=str(to),
-            mend="Choose another --to.",
-        ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    if job.store.sealed or job.recipe.privacy is not None:
+        _note_export(job, f"{kind} of {variant}")
+    exports.write(job.recipe, job.store, to, kind, variant, weights)
     return to
+
+
+def leaves_a_trace(target: str | Path) -> bool:
+    """Whether an export of a run is noted in it, so that it has to be opened for work: where it is sealed or private."""
+    recipe = Run(target).recipe()
+    return recipe.vault is not None or recipe.privacy is not None
+
+
+def _note_export(job: Job, what: str) -> None:
+    """Has the run's log and its ledgers say that a copy leaves it, before it does."""
+    _log(job, {"event": "export", "what": what})
+    if job.store.exists(LEDGER_FILE):
+        note_free(job.recipe, job.store, "export", what, "A copy of what was released, in the clear.")
 
 
 def verify(target: str | Path, key: str | None = None, expect: str | None = None) -> dict[str, Any]:

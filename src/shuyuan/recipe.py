@@ -448,6 +448,26 @@ class Lora(Section):
     )
 
 
+class Distill(Section):
+    """Learning from a teacher too: what a larger model holds for likely at each place, beside what stands in the records."""
+
+    from_: str = Field(
+        alias="from",
+        min_length=1,
+        description="The teacher: another run, sealed or not, a Hugging Face folder, or hf:org/name, of the same task. Its tokenizer is "
+        "used, unless [tokenizer] names one.",
+    )
+    temperature: float = Field(
+        2.0,
+        ge=0.1,
+        le=100,
+        description="Both models' logits are divided by it: above 1, what is unlikely counts more.",
+    )
+    share: float = Field(
+        0.5, gt=0, le=1, description="Of the loss that is the teacher's; the rest is the records'."
+    )
+
+
 class Train(Section):
     """How long and how the model learns."""
 
@@ -504,6 +524,7 @@ class Train(Section):
         "1 min", description='A time or "20 steps". When checkpoints fall never changes the result.'
     )
     lora: Lora | None = Field(None, description=Lora.__doc__)
+    distill: Distill | None = Field(None, description=Distill.__doc__)
     keep: int = Field(2, ge=1, description="Checkpoints kept; older ones are removed.")
     evaluations: int = Field(
         10, ge=0, le=100_000, description="How often the validation loss is measured during training."
@@ -658,6 +679,11 @@ class Compress(Section):
         description="The share of the heads and of the feed-forward channels that are taken out whole, of the family transformer: above 0 "
         "and below 1, or several in a list. The variant is an ordinary model, and faster.",
     )
+    shorten: float | list[float] | None = Field(
+        None,
+        description="The share of the blocks that are taken out whole, of the family transformer: above 0 and below 1, or several in a "
+        "list. The variant is an ordinary model of fewer layers, and faster.",
+    )
     rounding: Rounding | list[Rounding] = Field(
         "auto",
         description="How int4 rounds: to the nearest code (nearest), or so that what the model computes changes least (gptq). auto is "
@@ -673,6 +699,13 @@ class Compress(Section):
         None,
         description='How long a pruned model is trained again, such as "200 steps" or "1 epochs", with what is left out held at zero. '
         "Left out: not at all.",
+    )
+
+    calibrate: str | None = Field(
+        None,
+        min_length=1,
+        description="Records that methods look at, as `data.source`; for images a picture or a folder of some. Left out: training "
+        "records; of a private run, texts that the model writes. Of a private run they must be public.",
     )
 
     @property
@@ -693,6 +726,13 @@ class Compress(Section):
         )
 
     @property
+    def shortened(self) -> list[float]:
+        """What `shorten` lists."""
+        if self.shorten is None:
+            return []
+        return self.shorten if isinstance(self.shorten, list) else [self.shorten]
+
+    @property
     def roundings(self) -> list[Rounding]:
         """What `rounding` lists."""
         return self.rounding if isinstance(self.rounding, list) else [self.rounding]
@@ -707,12 +747,13 @@ class Compress(Section):
         for key, shares, what in (
             ("prune", self.shares, "weights"),
             ("shrink", self.shrunk, "heads and channels"),
+            ("shorten", self.shortened, "blocks"),
         ):
             if not all(0 < share < 1 for share in shares):
                 raise ValueError(f"{key}: must lie above 0 and below 1: the share of the {what} to leave out")
             if any(round(100 * share, 4) != round(100 * share) for share in shares):
                 raise ValueError(f"{key}: must be whole percents, such as 0.5; the variant is named by them")
-        if not self.kinds and not self.shares and not self.shrunk:
+        if not (self.kinds or self.shares or self.shrunk or self.shortened):
             raise ValueError(
                 'quantize: asks for nothing; write quantize = "int8", prune = 0.5, or take the table out'
             )
@@ -721,6 +762,7 @@ class Compress(Section):
             "quantize": self.kinds,
             "prune": self.shares,
             "shrink": self.shrunk,
+            "shorten": self.shortened,
             "rounding": self.roundings,
             "pruning": self.prunings,
         }
@@ -738,8 +780,8 @@ class Compress(Section):
 
     def _check_recovery(self) -> None:
         if self.recover is not None:
-            if not self.shares and not self.shrunk:
-                raise ValueError("recover: has no effect without a share as prune or shrink")
+            if not (self.shares or self.shrunk or self.shortened):
+                raise ValueError("recover: has no effect without a share as prune, shrink or shorten")
             try:
                 timed = Budget.parse(self.recover).unit == "seconds"
             except ValueError as error:
@@ -927,6 +969,22 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _taught(self) -> Recipe:
+        """A teacher where one can be listened to."""
+        if self.train.distill is None:
+            return self
+        if self.model.family in ("rnn", "ngrams"):
+            raise ValueError(
+                f"train.distill: the family {self.model.family} has no teachers; take the table out"
+            )
+        if self.privacy is not None:
+            raise ValueError(
+                "train.distill: a private run does not listen to a teacher, whose word on each record no clip bounds; train the teacher "
+                "privately, and the student without [privacy] on public records or on texts that the teacher wrote"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _private(self) -> Recipe:
         """What would steer training by records outside of the mechanism, or leave the unit undefined."""
         if self.privacy is None:
@@ -1034,7 +1092,7 @@ def check(table: dict[str, Any], *, where: str) -> Recipe:
                 where=where,
                 mend="Take the key out; nothing of it would be obeyed.",
             )
-    start = _get(table, "model.from")
+    start = _get(table, "model.from") or _get(table, "train.distill.from")
     if (
         isinstance(start, str)
         and "tokenizer" not in table
@@ -1098,7 +1156,11 @@ RESOLVED_KEYS = (
     "train.learning_rate",
     "train.weight_decay",
 )
-PINNED_KEYS = ("model.from", "tokenizer.from")  # get the commit of a repository on the hub
+PINNED_KEYS = (
+    "model.from",
+    "tokenizer.from",
+    "train.distill.from",
+)  # get the commit of a repository on the hub
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
@@ -1152,7 +1214,15 @@ def _anchor_paths(table: dict[str, Any], folder: Path) -> None:
             return path
         return str((folder / Path(path).expanduser()).absolute())
 
-    for key in ("data.source", "data.validation", "data.test", "tokenizer.from", "model.from"):
+    for key in (
+        "data.source",
+        "data.validation",
+        "data.test",
+        "tokenizer.from",
+        "model.from",
+        "train.distill.from",
+        "compress.calibrate",
+    ):
         value = _get(table, key)
         if isinstance(value, str) and value:
             _put(table, key, absolute(value))

@@ -144,6 +144,16 @@ def not_trained(path: Path) -> RunError:
     )
 
 
+def no_variant(variant: str, there: Collection[str], path: Path) -> RunError:
+    """The error of a verb that is asked for a variant that the run has not."""
+    return RunError(
+        "run.no-variant",
+        f"The run has no variant {variant[:40]}; it has: {', '.join(there)}.",
+        where=str(path),
+        mend=f"Name one of these, or make it: shuyuan compress {path} --quantize int8 --prune 0.5",
+    )
+
+
 def sync_folder(folder: Path) -> None:
     """Makes a rename in `folder` survive a power cut; a no-op where the platform cannot open folders."""
     with suppress(OSError):

@@ -36,7 +36,7 @@ def nearest(weight_RC: Tensor) -> Tensor:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_gptq_changes_outputs_less_than_the_nearest_codes(seed: int) -> None:
     weight, moments = case(seed)
-    found = settled(weight, moments, grid=grid_of(weight.numpy()))
+    found = settled(weight, moments, grid=spread(grid_of(weight.numpy()), 150))
     assert found.mask_RC is None
     assert error(found.weight_RC, weight, moments) < 0.7 * error(nearest(weight), weight, moments)
 
@@ -69,7 +69,7 @@ def test_the_share_goes_and_what_goes_is_zero(share: float) -> None:
 
 def test_with_inputs_that_have_nothing_to_do_with_each_other_the_nearest_is_best() -> None:
     weight, _ = case(0)
-    found = settled(weight, torch.eye(150) * 3, grid=grid_of(weight.numpy()))
+    found = settled(weight, torch.eye(150) * 3, grid=spread(grid_of(weight.numpy()), 150))
     torch.testing.assert_close(found.weight_RC, nearest(weight))
 
 
@@ -77,7 +77,7 @@ def test_rounded_weights_lie_on_the_grid_and_are_stored_as_they_are() -> None:
     weight, moments = case(2)
     mask = wanda(weight, moments, 0.3)
     grid = grid_of((weight * mask).numpy())
-    found = settled(weight, moments, grid=grid, mask_RC=mask)
+    found = settled(weight, moments, grid=spread(grid, 150), mask_RC=mask)
     assert (found.weight_RC[~mask] == 0).all()
     scale, zero = spread(grid, 150)
     codes = found.weight_RC / scale + zero
@@ -92,7 +92,7 @@ def test_inputs_that_are_always_zero_break_nothing(dead: int) -> None:
     moments[:dead], moments[:, :dead] = 0, 0
     for found in (
         settled(weight, moments, share=0.5),
-        settled(weight, moments, grid=grid_of(weight.numpy())),
+        settled(weight, moments, grid=spread(grid_of(weight.numpy()), 150)),
     ):
         assert found.weight_RC.isfinite().all()
 

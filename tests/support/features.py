@@ -142,6 +142,13 @@ def adapts(family: Family, folder: Path) -> None:
     assert pipeline.run(table, out=folder / "adapted")["steps"] == 4
 
 
+def learns_from_a_teacher(family: Family, folder: Path) -> None:
+    table = family.recipe(folder, main_task(family))
+    table["train"]["distill"] = {"from": str(ready(family, folder))}
+    scores = pipeline.run(table, out=folder / "student")["scores"][main_task(family)]
+    assert scores.keys() == {"original", "teacher"}
+
+
 # ---- promises --------------------------------------------------------------------------------------------------------
 
 
@@ -186,9 +193,12 @@ def is_reported(family: Family, folder: Path) -> None:
 # ---- afterwards ------------------------------------------------------------------------------------------------------
 
 
-def exports(kind: str) -> Check:
+def exports(kind: str, task: str = "") -> Check:
     def check(family: Family, folder: Path) -> None:
-        did("export", ready(family, folder), "--to", folder / "out", "--as", kind)
+        if task and task != main_task(family):
+            family.run(folder, task)
+        run = folder / "run" if (folder / "run").exists() else ready(family, folder)
+        did("export", run, "--to", folder / "out", "--as", kind)
         assert any((folder / "out").iterdir())
 
     return check
@@ -228,6 +238,7 @@ def did(*arguments: str | Path) -> Outcome:
 
 
 NOT_TEXTS = {"cnn": "it reads images", "ngrams": "it tells labels apart, and writes nothing"}
+UNSEEN = dict.fromkeys(("ngrams", "rnn"), "it has no matrices in PyTorch that multiply what it computes")
 NOT_YET = dict.fromkeys(FAMILIES, "not built yet")
 
 
@@ -267,6 +278,11 @@ FEATURES = {
     "lora": Feature(
         "LoRA", adapts, dict.fromkeys(("cnn", "rnn", "ngrams"), "it is small enough to train whole")
     ),
+    "teacher": Feature(
+        "learn from a teacher",
+        learns_from_a_teacher,
+        {"ngrams": "it is small enough without a teacher", "rnn": "teachers are models of PyTorch"},
+    ),
     "privacy": Feature("differential privacy", is_private),
     "audit": Feature(
         "audit with canaries",
@@ -286,11 +302,49 @@ FEATURES = {
         exports("keras"),
         dict.fromkeys(("transformer", "hub", "cnn", "ngrams"), "it is PyTorch's"),
     ),
-    "gguf": Feature("export as GGUF", exports("gguf"), NOT_YET),
-    "onnx": Feature("export as ONNX", exports("onnx"), NOT_YET),
+    "gguf": Feature(
+        "export as GGUF",
+        exports("gguf"),
+        {
+            "hub": "llama.cpp's own converter knows its layout",
+            "rnn": "Keras has a format of its own",
+            "cnn": "llama.cpp computes transformers that write",
+            "ngrams": "llama.cpp computes transformers that write",
+        },
+    ),
+    "onnx": Feature(
+        "export as ONNX, of models that tell labels",
+        exports("onnx", "classification"),
+        {"rnn": "Keras has a format of its own"},
+    ),
     "pruning": Feature("pruning, the smallest weights of each matrix", compresses("pruned-50", prune=0.5)),
+    "by-inputs": Feature(
+        "pruning by what the model computes (SparseGPT, Wanda)",
+        compresses("pruned-50-sparsegpt", prune=0.5, pruning="sparsegpt"),
+        UNSEEN,
+    ),
+    "recovery": Feature(
+        "training after pruning, and pruning little by little",
+        compresses("pruned-50-gradual-recovered", prune=0.5, pruning="gradual", recover="2 steps"),
+        {"rnn": "what is pruned is trained again in PyTorch alone"},
+    ),
+    "shrinking": Feature(
+        "whole heads and channels taken out",
+        compresses("shrunk-50", shrink=0.5),
+        dict.fromkeys(("hub", "cnn", "ngrams", "rnn"), "it has not the layout of Qwen3"),
+    ),
+    "shortening": Feature(
+        "whole blocks taken out",
+        compresses("shortened-50", shorten=0.5),
+        dict.fromkeys(("hub", "cnn", "ngrams", "rnn"), "it has not the layout of Qwen3"),
+    ),
     "int8": Feature("int8, weights alone", compresses("int8", quantize="int8")),
     "int4": Feature("int4, weights alone, embedding and head int8", compresses("int4", quantize="int4")),
+    "gptq": Feature(
+        "int4 by what the model computes (GPTQ)",
+        compresses("int4-gptq", quantize="int4", rounding="gptq"),
+        UNSEEN,
+    ),
     "serve": Feature("serve", has_verb("serve"), NOT_YET),
     "distributed": Feature("a recipe on several processes", trains_with(processes=2), NOT_YET),
 }

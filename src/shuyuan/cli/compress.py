@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -48,6 +49,10 @@ def compress(
         list[float] | None,
         typer.Option(help="Take out this share of the heads and channels; may be given twice."),
     ] = None,
+    shorten: Annotated[
+        list[float] | None,
+        typer.Option(help="Take out this share of the blocks; may be given twice."),
+    ] = None,
     rounding: Annotated[
         list[Roundings] | None, typer.Option(help="How int4 rounds; may be given twice.")
     ] = None,
@@ -56,6 +61,10 @@ def compress(
     ] = None,
     recover: Annotated[
         str | None, typer.Option(help='Train what is left after pruning, such as "200 steps".')
+    ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(help="Look at the records of this file; of a private run, public ones."),
     ] = None,
     target: Annotated[
         str | None,
@@ -82,13 +91,14 @@ def compress(
                 [method.value for method in pruning or []],
                 recover,
                 shrink or [],
+                shorten or [],
             )
-            if goal and not (quantize or prune or shrink):
+            if goal and not (quantize or prune or shrink or shorten):
                 wanted = [*USUAL]
             pipeline.make_plan(job)
             pipeline.prepare(job)
             pipeline.train_model(job)
-            pipeline.compress_model(job, wanted)
+            pipeline.compress_model(job, wanted, calibrate)
             pipeline.evaluate_model(job)
             summary = report.summary(job.run, job.store)
         given = {key: summary[key] for key in ("variants", "scores")}

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from .frame import AsJson, Debug, Folder, Key, frame
+from ..runs import ORIGINAL
+from .frame import AsJson, Debug, Folder, Key, Variant, frame
 
 
 class Format(StrEnum):
@@ -16,6 +17,17 @@ class Format(StrEnum):
 
     huggingface = "huggingface"
     keras = "keras"
+    gguf = "gguf"
+    onnx = "onnx"
+
+
+class Weights(StrEnum):
+    """How GGUF stores the numbers of matrices."""
+
+    f32 = "f32"
+    f16 = "f16"
+    bf16 = "bf16"
+    q8_0 = "q8_0"
 
 
 def export(
@@ -25,29 +37,41 @@ def export(
         Format | None,
         typer.Option("--as", help="The format. Left out: keras for the family rnn, else huggingface."),
     ] = None,
+    variant: Variant = ORIGINAL,
+    weights: Annotated[
+        Weights, typer.Option(help="gguf: how matrices are stored; nothing else has a choice.")
+    ] = Weights.f16,
+    in_the_clear: Annotated[
+        bool, typer.Option("--open", help="Of a sealed run: write it all the same, in the clear.")
+    ] = False,
     key: Key = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Write the model as a folder that transformers or Keras opens, in the clear."""
+    """Write the model in the clear: a folder for transformers or Keras, GGUF for llama.cpp, ONNX for onnxruntime."""
     with frame(as_json, debug) as answer:
         from .. import pipeline
 
-        with pipeline.look(run, key) as job:
-            folder = pipeline.export(job, to, kind.value if kind else None)
-            written = pipeline.format_of(job)
-            sealed = job.store.sealed
-        if sealed:
+        noted = pipeline.leaves_a_trace(run)
+        opened = answer.begin(run, "export", None, None, key) if noted else pipeline.look(run, key)
+        with opened as job:
+            written = kind.value if kind else pipeline.format_of(job)
+            pipeline.export(
+                job, to, written, variant=variant, weights=weights.value, in_the_clear=in_the_clear
+            )
+        if job.store.sealed:
             answer.screen.show(
                 "The export lies in the clear: whoever has it can use it and probe what it memorised."
             )
-        if job.recipe.model.family in ("cnn", "ngrams"):
+        if job.recipe.model.family in ("cnn", "ngrams") and written == "huggingface":
             answer.screen.show(
-                "Shuyuan alone computes this model; its README.md says how, also as a module of PyTorch."
+                "Shuyuan alone computes this model; its README.md says how, also as a module of PyTorch. "
+                "Written --as onnx, onnxruntime computes it."
             )
         result = {
-            "to": str(folder),
+            "to": str(to),
             "as": written,
-            "bytes": sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()),
+            "variant": variant,
+            "bytes": sum(f.stat().st_size for f in to.rglob("*") if f.is_file()),
         }
-        answer.give(result, lambda: answer.screen.out.print(str(folder), soft_wrap=True))
+        answer.give(result, lambda: answer.screen.out.print(str(to), soft_wrap=True))

@@ -92,10 +92,14 @@ def _pruned(
     from . import calibrated, recovery
 
     found = _Pruned(_copy(model))
-    if methods.shrunk:
+    if methods.structured:
+        from .shorten import shorten
         from .shrink import shrink
 
-        shrink(found.model, methods.shrunk, records, progress)
+        if methods.shrunk:
+            shrink(found.model, methods.shrunk, records, progress)
+        else:
+            shorten(found.model, methods.shortened, records)
         if methods.recover:
             tune(found.model, methods.recover, lambda step, steps: None)
         return found

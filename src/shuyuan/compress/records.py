@@ -1,9 +1,11 @@
-"""What a calibration looks at: training records, or, where these are private, texts that the released model writes itself."""
+"""What a calibration looks at: training records; where these are private, texts that the released model writes itself; or records of
+a file that is public."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,29 +13,85 @@ from numpy.typing import NDArray
 from ..data import Images, Manifest, PromptRows, Rows, SpanRows, Windows, load_tokenizer, open_split
 from ..data.batches import at_step
 from ..data.rows import FILL
-from ..errors import ShuyuanError
+from ..errors import PrivacyError, ShuyuanError
 from ..inference import Engine
-from ..models import AnyNetwork, RnnConfig, TransformerConfig
+from ..models import AnyNetwork, NgramConfig, RnnConfig, TransformerConfig
+from ..privacy.data_sets import note_free, same_records
 from ..progress import Progress
 from ..recipe import Recipe
+from ..runs import variant_folder
 from ..vault import Store
+from .file import AT_ONCE, IMAGES, ROWS, records_of_file
 from .variant import Variant
 
-ROWS, WRITTEN, IMAGES = 128, 64, 512  # that are looked at: of text, of the model's own, and images
-AT_ONCE = 64  # images
+WRITTEN = 64  # texts of the model's own
+UNSEEN = (RnnConfig, NgramConfig)  # models without matrices whose inputs can be looked at
+
+
+class Looked(NamedTuple):
+    """Inputs of the model, each row by itself and without filling, and what they are, in words; none where there can be none."""
+
+    inputs: list[NDArray[np.integer[Any]]]
+    what: str
+
+
+NOTHING_SEEN = Looked([], "no records")
 
 
 def calibration_records(
-    recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork, progress: Progress
-) -> list[NDArray[np.integer[Any]]]:
-    """Inputs of the model, each row by itself and without filling; none where there can be none.
+    recipe: Recipe,
+    store: Store,
+    manifest: Manifest,
+    model: AnyNetwork,
+    progress: Progress,
+    file: str | Path | None = None,
+) -> Looked:
+    """What methods may look at.
 
-    What follows from private records would be a release of its own; what follows from the released model costs nothing.
+    What follows from private records would be a release of its own; what follows from the released model, or from public
+    records, costs nothing.
+
+    Args:
+        recipe: of the run, resolved.
+        store: the run's files.
+        manifest: of the prepared data.
+        model: the trained network.
+        progress: shows the texts that are written.
+        file: of records to look at instead, as a recipe's `data.source`; of a private run, public ones.
+
+    Raises:
+        PrivacyError: the file is the private run's own source.
+        DataError: the file cannot be read.
     """
-    if isinstance(model.config, RnnConfig):
-        return []
-    if recipe.privacy is not None:
-        return _written(recipe, store, model, progress) if model.config.output == "tokens" else []
+    if isinstance(model.config, UNSEEN):
+        return NOTHING_SEEN
+    if file is not None:
+        _check_public(recipe, file)
+        return Looked(
+            records_of_file(recipe, store, manifest, file), "records of a file that was given for it"
+        )
+    if recipe.privacy is None:
+        return Looked(_of_training(recipe, store, manifest), "some training records")
+    if model.config.output != "tokens":
+        return NOTHING_SEEN
+    return Looked(_written(recipe, store, model, progress), "texts that it wrote itself")
+
+
+def _check_public(recipe: Recipe, file: str | Path) -> None:
+    of_file = recipe.replace(**{"data.source": str(Path(file).absolute()), "data.id": None})
+    sources = recipe.data.source if isinstance(recipe.data.source, list) else [recipe.data.source]
+    there = Path(file).resolve()
+    inside = any(there == Path(one).resolve() or Path(one).resolve() in there.parents for one in sources)
+    if recipe.privacy is not None and (inside or same_records(recipe, of_file)):
+        raise PrivacyError(
+            "compress.private-file",
+            "The file holds the private run's own records, and what follows from them would be a release that the ledger does not know.",
+            where=str(file),
+            mend="Give a file of public records, or none: a private model that writes is calibrated on its own texts.",
+        )
+
+
+def _of_training(recipe: Recipe, store: Store, manifest: Manifest) -> list[NDArray[np.integer[Any]]]:
     records = open_split(store, manifest, "train", recipe.model.context)
     if isinstance(records, Images):
         count = min(IMAGES, records.count)
@@ -78,25 +136,26 @@ def check(
         ShuyuanError: the records are private, or the model does not run in PyTorch.
     """
     private = recipe.privacy is not None
+    ours = type(model.config) is TransformerConfig
+    if variant.structured and not ours:
+        raise ShuyuanError(
+            "compress.no-heads",
+            f"The variant {variant.name} takes whole parts out of a transformer in the layout of Qwen3, and the model is none.",
+            where="compress.shrink" if variant.shrunk else "compress.shorten",
+            mend="Leave it out, and prune or quantize instead.",
+        )
     if variant.needs_records() and not records:
         why = (
-            "its records are private, and it writes none of its own"
-            if private
-            else "only models that run in PyTorch show it"
+            "only matrices that multiply, in models of PyTorch, show it"
+            if isinstance(model.config, UNSEEN)
+            else "its records are private, and it writes none of its own"
         )
         raise ShuyuanError(
             "compress.no-records",
             f"The variant {variant.name} follows from what the model computes on records, and there are none to look at: {why}.",
             where="compress",
-            mend='Leave rounding and pruning out, or choose rounding = "nearest" and pruning = "magnitude".',
-        )
-    ours = type(model.config) is TransformerConfig
-    if variant.shrunk and not ours:
-        raise ShuyuanError(
-            "compress.no-heads",
-            f"The variant {variant.name} takes heads and channels out of a transformer in the layout of Qwen3, and the model is none.",
-            where="compress.shrink",
-            mend="Leave shrink out, and prune or quantize instead.",
+            mend='Leave rounding and pruning out, choose rounding = "nearest" and pruning = "magnitude", or name a file of public records '
+            "with compress.calibrate.",
         )
     if variant.recover and (private or isinstance(model.config, RnnConfig) or recipe.train.lora):
         why = (
@@ -112,3 +171,10 @@ def check(
             where="compress.recover",
             mend="Leave recover out.",
         )
+
+
+def note(variant: Variant, recipe: Recipe, store: Store, looked: Looked) -> None:
+    """Notes in the ledgers of a private run what a variant is made from, before it is made."""
+    seen = variant.with_records(bool(looked.inputs)).needs_records()
+    meaning = f"Made from the released weights and {looked.what if seen else 'nothing else'}."
+    note_free(recipe, store, "variant", variant_folder(variant.name), meaning)

@@ -22,6 +22,9 @@ BLOCK = 128  # columns whose errors reach the others together, and of which Spar
 DAMPING = 0.01  # of the mean of H's diagonal: inputs that are nearly alike would make it singular
 
 
+Spread = tuple[Tensor, Tensor]  # scale and zero of each weight, both (R, C)
+
+
 class Solved(NamedTuple):
     """A matrix with what was settled: its weights, and where one is left; None: everywhere."""
 
@@ -42,7 +45,7 @@ def settled(
     weight_RC: Tensor,
     moments_CC: Tensor,
     *,
-    grid: Grid | None = None,
+    grid: Spread | None = None,
     share: float = 0.0,
     mask_RC: Tensor | None = None,
 ) -> Solved:
@@ -51,7 +54,7 @@ def settled(
     Args:
         weight_RC: the matrix, float32.
         moments_CC: the sum of the products of its inputs.
-        grid: to which each weight is rounded; None: none is.
+        grid: to which each weight is rounded, as of `spread`; None: none is.
         share: of the weights that go, chosen here; or
         mask_RC: where weights are left, chosen before.
     """
@@ -63,7 +66,7 @@ def settled(
     back_C = order_C.argsort()
     weight = weight_RC[:, order_C].clone()
     inverse = _inverse_root(moments_CC[order_C][:, order_C])
-    scale, zero = (None, None) if grid is None else (each.to(device)[:, order_C] for each in spread(grid, C))
+    scale, zero = (None, None) if grid is None else (each.to(device)[:, order_C] for each in grid)
     left = torch.ones_like(weight, dtype=torch.bool) if mask_RC is None else mask_RC[:, order_C].clone()
     for start in range(0, C, BLOCK):
         stop = min(start + BLOCK, C)
@@ -85,7 +88,7 @@ def settled(
     return Solved(weight[:, back_C], left[:, back_C] if pruned else None)
 
 
-def spread(grid: Grid, C: int) -> tuple[Tensor, Tensor]:
+def spread(grid: Grid, C: int) -> Spread:
     """(scale, zero) of each weight, both (R, C)."""
     scale_RG = torch.from_numpy(grid.scale_RG).float()
     zero_RG = torch.from_numpy(grid.zero_RG).float()

@@ -75,5 +75,5 @@ class Target:
             "compress.no-variant",
             f"No variant reaches a {self.what} of {self.most:.1%}; the nearest is {nearest}{share}.",
             where="--target",
-            mend="Ask for less, or make smaller ones with --quantize, --prune and --shrink.",
+            mend="Ask for less, or make smaller ones with --quantize, --prune, --shrink and --shorten.",
         )

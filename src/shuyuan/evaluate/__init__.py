@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .bigram import Bigram
-from .file import evaluate_file
+from .file import evaluate_file, read_examples
 from .scores import ANSWERS_FILE, AUDIT_FILE, LABELS_FILE, SAMPLES_FILE, SCORES_FILE, evaluate
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ __all__ = [
     "audit",
     "evaluate",
     "evaluate_file",
+    "read_examples",
 ]
 
 

@@ -15,7 +15,7 @@ from ..progress import Progress
 from ..recipe import Recipe
 from ..recipe import from_table as recipe_of
 from ..runs import not_trained
-from ..tasks import Mixed, Prompted, Task
+from ..tasks import Example, Mixed, Prompted, Task
 from ..tasks.measures import check_installed
 from ..tasks.packing import changed
 from ..vault import Store
@@ -85,6 +85,20 @@ def evaluate_file(
             "differences": differences,
         }
     return found
+
+
+def read_examples(recipe: Recipe, store: Store, file: str | Path, limit: int) -> list[Example]:
+    """The first records of a file as the run's task has them, cleaned and masked as the run's own.
+
+    Raises:
+        DataError: the file cannot be read, has no such column, or no record.
+    """
+    asked = _asked(recipe, Path(file).absolute(), recipe.task, {})
+    skipped = Skipped()
+    records = _records(asked, load_task(recipe, store), skipped, limit)
+    if not records:
+        raise empty(skipped)
+    return [record.example for record in records]
 
 
 def _chosen(recipe: Recipe, asked: Recipe, store: Store) -> Task:

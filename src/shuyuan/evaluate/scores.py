@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Manifest, PromptRows, Sliding, Tokenizer, Windows, load_tokenizer, open_split
+from ..errors import ShuyuanError
 from ..hardware import choose_precision, detect
 from ..inference import Engine
 from ..models import AnyNetwork, CompiledModel, load_network, load_writer
@@ -30,6 +31,7 @@ ANSWERS_FILE = "answers.json"  # of tasks with prompts: the same
 AUDIT_FILE = "audit.json"
 COUNTED_TOKENS = 1 << 19  # that the bigram counts at once; more take longer, and memory
 SAMPLES = 3
+TEACHER = "teacher"  # what its scores stand under, beside the variants
 WRITTEN, SAMPLE_TOKENS, TEMPERATURE = 16, 120, 0.8  # texts that are written to see how much they repeat
 MOST_LAST = 16_384  # windows that a model is scored on which predicts one token of each
 PROMPT_TOKENS = 8  # a record shorter than this gives no prompt
@@ -49,7 +51,7 @@ def evaluate(
         again: also what was scored before.
 
     Returns:
-        {task: {variant: {"SPLIT.METRIC": value}}}
+        {task: {variant: {"SPLIT.METRIC": value}}}; a student's teacher stands beside its variants.
 
     Raises:
         RunError: there is no trained model yet.
@@ -76,11 +78,30 @@ def evaluate(
             original = guesses(recipe, store, manifest, load_network(store))
         if original is not None and said is not None:
             metrics[variant]["validation.agreement"] = float((said == original).mean())
+    if recipe.train.distill is not None and (again or TEACHER not in metrics):
+        metrics |= _beside_the_teacher(recipe, store, manifest, progress)
     if behind is not None:
         store.write_json(behind, details)
-    scores: dict[str, Any] = {recipe.task: {variant: metrics[variant] for variant in variants}}
+    told = [*variants, *({TEACHER} & metrics.keys())]
+    scores: dict[str, Any] = {recipe.task: {variant: metrics[variant] for variant in told}}
     store.write_json(SCORES_FILE, scores)
     return scores
+
+
+def _beside_the_teacher(
+    recipe: Recipe, store: Store, manifest: Manifest, progress: Progress
+) -> dict[str, dict[str, float]]:
+    """The scores of the model that a student learned from, under its name; none where it is no longer there."""
+    from ..models import hub
+
+    assert recipe.train.distill is not None
+    try:
+        teacher = hub.load_folder(recipe.train.distill.from_)
+    except ShuyuanError as error:
+        progress.say("evaluate.no-teacher", f"The teacher is not scored beside the student: {error.what}")
+        return {}
+    metrics, _, _ = _score(recipe, store, manifest, teacher, progress, is_original=False)
+    return {TEACHER: metrics}
 
 
 def _score(

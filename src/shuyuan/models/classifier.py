@@ -46,5 +46,5 @@ class Classifier(Labelled):
         places_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
         last_B = (is_text_BT * places_T).argmax(1)
         x_BTC = self.model(tokens_BT.clamp(min=0))
-        logits_BK: Tensor = self.score(x_BTC[torch.arange(len(x_BTC), device=x_BTC.device), last_B])
+        logits_BK: Tensor = self.score(x_BTC[torch.arange(x_BTC.shape[0], device=x_BTC.device), last_B])
         return logits_BK

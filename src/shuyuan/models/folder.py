@@ -96,6 +96,19 @@ def image_config_for(model: Model, image: ImageFacts, labels: Sequence[str]) -> 
     return replace(config, labels=tuple(labels))
 
 
+def stored_config(path: str) -> TransformerConfig | ImageConfig:
+    """The shape of the model in a folder, a run, or a repository of the hub.
+
+    Args:
+        path: as in the recipe.
+
+    Raises:
+        ShuyuanError: there is no such folder, or it cannot be opened.
+    """
+    with opened(path, weights=False) as (store, name):
+        return read_config(store, name)
+
+
 def _other_family(model: Model, reads: str, has: str) -> ShuyuanError:
     return ShuyuanError(
         "models.other-family",

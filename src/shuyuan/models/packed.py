@@ -30,6 +30,7 @@ from ..errors import ShuyuanError
 GROUP = 64  # columns of a row that share a scale, at 4 bits
 BITS = (4, 8, 32)
 MOST_8, MOST_4 = 127, 15  # the largest codes
+LARGEST = 1e5  # a weight of a sound model
 Floats = NDArray[np.float32]
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -129,7 +130,7 @@ def pack(
     Raises:
         ShuyuanError: a weight is not finite, or too large.
     """
-    if not np.isfinite(weight).all() or np.abs(weight).max(initial=0.0) > 1e5:
+    if not np.isfinite(weight).all() or np.abs(weight).max(initial=0.0) > LARGEST:
         raise ShuyuanError(
             "models.not-finite",
             "A weight is not a finite number, or is larger than any sound one: the model cannot be compressed.",
@@ -177,8 +178,15 @@ def dense(name: str, kind: Kind, arrays: Arrays, where: str) -> Arrays:
         if found is None or found.dtype != dtype or found.shape != shape:
             raise bad_packed(name, f"`{name[:80]}{ending}` is missing or of another shape", where)
     for ending in ("", ".scale"):
-        if ending in arrays and not np.isfinite(arrays[ending]).all():
-            raise bad_packed(name, f"`{name[:80]}{ending}` holds what is not a finite number", where)
+        part = arrays.get(ending)
+        if part is not None and not (
+            np.isfinite(part).all() and float(np.abs(part).max(initial=0.0)) <= LARGEST
+        ):
+            raise bad_packed(
+                name, f"`{name[:80]}{ending}` holds what is not a finite number, or too large a one", where
+            )
+    if ".scale" in arrays and arrays[".scale"].min(initial=0.0) < 0:
+        raise bad_packed(name, f"`{name[:80]}.scale` is below zero", where)
     if kind.bits != 4:
         number = ".int8" if kind.bits == 8 else ""
         return {**arrays, number: _spread(arrays[number], mask, kind.rows)}

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from ..data import Manifest
 from ..data.batches import CACHED_BYTES
 from ..hardware import Hardware, Precision
-from ..models import HubConfig, ImageConfig, NgramConfig, RnnConfig, TransformerConfig
+from ..models import HubConfig, ImageConfig, NgramConfig, RnnConfig, TransformerConfig, stored_config
 from ..privacy.cost import prefers_dense
 from ..recipe import Recipe
 from ..tasks import task_named
@@ -36,6 +36,7 @@ HUB_BYTES = 160 * MIB  # transformers and peft, and torch's compiler, which they
 TOKENIZER_BYTES = 36 * MIB  # what learning and using a bpe vocabulary leaves between what still lives
 # Of the libraries that score answers: ROUGE's loads nltk, and that what there is of scikit-learn.
 SCORING_BYTES = {"rouge_score": 166 * MIB, "sacrebleu": 8 * MIB}
+TAUGHT_COPIES = 3  # of the logits, in float32
 UNIT_COPIES = 3  # of the gradient of each n-gram of a unit, while its rows are added up
 NOISE_BYTES = 20  # of an element of a large parameter: random words, the noisy sum, the sum that begins anew
 CUDA_CONTEXT_BYTES = 600 * MIB
@@ -126,6 +127,8 @@ def _of_training(
         "weights": 4 * config.parameters,
         "optimizer": optimizer_bytes(config, recipe.train),
     }
+    if recipe.train.distill is not None:
+        states["teacher"] = 4 * stored_config(recipe.train.distill.from_).parameters
     moments, passing = _of_a_step(recipe, config, hardware.device, manifest)
     each = [(held or dict)(states | parts) for parts in moments]
     items = max(each, key=lambda parts: sum(parts.values()))
@@ -177,6 +180,10 @@ def _of_a_step(
     parts = typical_parts(recipe, manifest)
     kept, logits = max((_of_a_part(part, config, precision, device) for part in parts), key=sum)
     copies = 0 if precision == "fp32" else half_weight_bytes(config)
+    if (
+        recipe.train.distill is not None
+    ):  # both models' likelihoods in float32, and the gradient of the student's
+        logits += TAUGHT_COPIES * logits * 4 // _size(precision)
     outputs = config.head[1]
     gradients = 4 * learned_parameters(config, recipe.train.lora)
     frozen = recipe.train.lora is not None

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ..data import Manifest
 from ..hardware import Hardware, Precision, Rates, choose_precision
-from ..models import ImageConfig, NgramConfig, RnnConfig, TransformerConfig
+from ..models import ImageConfig, NgramConfig, RnnConfig, TransformerConfig, stored_config
 from ..recipe import Recipe
 from ..train.resolve import SEALING_BYTES_PER_SECOND, Costs, Part, typical_parts, validation_windows
 from . import images
@@ -84,6 +84,8 @@ def predicted_costs(
     else:
         parts = typical_parts(recipe, manifest)
         computing = sum(_part_seconds(part, recipe, config, hardware, rates) for part in parts)
+    if train.distill is not None:
+        computing += _teacher_seconds(recipe, config, manifest, hardware, rates)
     learned = learned_parameters(config, train.lora)
     state = 4 * learned + optimizer_bytes(config, train)
     update = UPDATE_PASSES * (state + 4 * learned) / rates.memory_bytes_per_second
@@ -100,6 +102,28 @@ def predicted_costs(
         evaluation=validation_windows(recipe, manifest) / batch_size * computing / 3,  # forward only
         checkpoint=state / rates.disk_bytes_per_second + state / SEALING_BYTES_PER_SECOND,
     )
+
+
+def _teacher_seconds(
+    recipe: Recipe,
+    config: TransformerConfig | ImageConfig,
+    manifest: Manifest,
+    hardware: Hardware,
+    rates: Rates,
+) -> float:
+    """What a teacher says of the records of a step: its forward pass, a third of a step of its own."""
+    train = recipe.train
+    assert (
+        train.distill is not None and isinstance(train.batch_size, int) and isinstance(train.micro_batch, int)
+    )
+    teacher = stored_config(train.distill.from_)
+    if isinstance(teacher, ImageConfig):
+        part = images.micro_batch_seconds(
+            teacher, precision_of(recipe), train.micro_batch, rates, private=False
+        )
+        return train.batch_size // train.micro_batch * part / 3
+    parts = typical_parts(recipe, manifest)
+    return sum(_part_seconds(part, recipe, teacher, hardware, rates) for part in parts) / 3
 
 
 def precision_of(recipe: Recipe) -> Precision:

@@ -41,6 +41,11 @@ def data_set_id(recipe: Recipe) -> str:
     return recipe.data.id or _source_id(recipe)
 
 
+def same_records(one: Recipe, other: Recipe) -> bool:
+    """Whether two recipes name one data set, or one source."""
+    return data_set_id(one) == data_set_id(other) or _source_id(one) == _source_id(other)
+
+
 def _source_id(recipe: Recipe) -> str:
     source = recipe.data.source
     places = sorted({_place(one) for one in (source if isinstance(source, list) else [source])})
@@ -251,6 +256,28 @@ def _enter(recipe: Recipe, shared: DataSetLedger, journal: Journal, progress: Pr
             each.append(entry)
     if recipe.privacy is not None:
         _say_others(recipe, shared, own, progress)
+
+
+def note_free(recipe: Recipe, store: Store, event: str, what: str, meaning: str) -> None:
+    """Notes once, in a run's ledgers, something that follows from what was released already, and so costs no ε.
+
+    Args:
+        recipe: of the run, which stands in the ledger of its data set.
+        store: the run's files.
+        event: what kind of thing it is.
+        what: which one.
+        meaning: what it was made from, in words.
+
+    Raises:
+        PrivacyError: the ledger of its data set cannot be used.
+    """
+    journal = store.journal(LEDGER_FILE)
+    own = list(journal.entries())
+    if any((entry["event"], entry.get("what")) == (event, what) for entry in own):
+        return
+    entry = {"event": event, "what": what, "cost": "none", "meaning": meaning, "draws": own[0]["draws"]}
+    for each in (DataSetLedger.of_run(recipe, store.path), journal):
+        each.append(entry)
 
 
 def _say_others(recipe: Recipe, shared: DataSetLedger, own: list[Entry], progress: Progress) -> None:

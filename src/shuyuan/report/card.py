@@ -24,7 +24,7 @@ def model_card(
     manifest: Manifest | None = None,
     data_set: Together | None = None,
     variant: Variant | None = None,
-    seen: bool = False,
+    seen: str | None = None,
 ) -> str:
     """The card as Markdown with the header that model hubs read.
 
@@ -33,7 +33,7 @@ def model_card(
         manifest: what was prepared; its counts are told only where the run is open.
         data_set: what all runs on the same data set have spent.
         variant: what was done to make the model smaller.
-        seen: whether records were there to look at for it.
+        seen: what was there to look at for it, in words; None: nothing.
 
     Example:
         >>> from shuyuan.recipe import check
@@ -99,7 +99,7 @@ def _what(recipe: Recipe) -> str:
             f"{context}, and a {recipe.tokenizer.kind} tokenizer."
         )
     return (
-        f"A {recipe.model.family} for {recipe.task}, trained from scratch{steps} with Shuyuan. "
+        f"A {recipe.model.family} for {recipe.task}, trained from scratch{steps} with Shuyuan. {_taught(recipe)}"
         f"It has the Qwen3 layout: {shape['layers']} layers of width {shape['width']}, {shape['heads']} attention heads, "
         f"{context}, and a {recipe.tokenizer.kind} tokenizer."
     )
@@ -111,6 +111,13 @@ def _what_of_images(recipe: Recipe, steps: str) -> str:
         start = f"trained further from {wording.visible(_origin(recipe.model.from_))}"
     augmented = f" Images were augmented: {', '.join(recipe.train.augment)}." if recipe.train.augment else ""
     return f"A {recipe.model.size} {recipe.model.family} that tells images apart, {start}{steps} with Shuyuan.{augmented}"
+
+
+def _taught(recipe: Recipe) -> str:
+    if recipe.train.distill is None:
+        return ""
+    teacher = wording.visible(_origin(recipe.train.distill.from_))
+    return f"It learned from {teacher} too, and what that has memorised may have passed to it. "
 
 
 def _origin(place: str) -> str:
@@ -150,7 +157,11 @@ def _privacy(recipe: Recipe, data_set: Together | None) -> str:
 
 
 def _use(recipe: Recipe, output: Output) -> str:
-    export = "Write it as a plain folder first: `shuyuan export RUN --to FOLDER`.\n\n" if recipe.vault else ""
+    export = (
+        "Write it as a plain folder first: `shuyuan export RUN --to FOLDER --open`.\n\n"
+        if recipe.vault
+        else ""
+    )
     if recipe.images:
         return (
             f"## How to load it\n\n{export}"
@@ -199,15 +210,18 @@ _PRUNED_BY = {
 }
 
 
-def _smaller(recipe: Recipe, variant: Variant, there: bool) -> str:
+def _smaller(recipe: Recipe, variant: Variant, there: str | None) -> str:
     """What was done to the weights, and how they are used then."""
-    done, methods = [], variant.with_records(there)
+    done, methods = [], variant.with_records(there is not None)
     if variant.pruned:
         share = wording.percent(variant.pruned)
         done.append(f"{share} of each inner matrix were left out, {_PRUNED_BY[methods.pruning]}")
     if variant.shrunk:
         share = wording.percent(variant.shrunk)
         done.append(f"{share} of the heads and feed-forward channels were taken out, those that add least")
+    if variant.shortened:
+        share = wording.percent(variant.shortened)
+        done.append(f"{share} of the blocks were taken out, those that change the stream least")
     if variant.recover:
         done.append(f"the others were trained for another {variant.recover}")
     if variant.bits < 32:
@@ -216,15 +230,18 @@ def _smaller(recipe: Recipe, variant: Variant, there: bool) -> str:
         done.append(
             f"the weights of matrices were rounded to {variant.bits} bits{how if variant.bits < 8 else ''}{wide}"
         )
-    seen = "without a look at any record"
-    if methods.needs_records() or variant.recover:
-        seen = "with a look at " + (
-            "texts that it wrote itself" if recipe.privacy else "some training records"
-        )
-    faster = "It has fewer heads and channels than the original, and is faster. " if variant.shrunk else ""
+    looked = [there] if there and methods.needs_records() else []
+    looked += ["some training records"] if variant.recover else []
+    seen = " and ".join(dict.fromkeys(looked))
+    seen = f"with a look at {seen}" if seen else "without a look at any record"
+    faster = (
+        f"It has fewer {'heads and channels' if variant.shrunk else 'layers'} than the original, and is faster. "
+        if variant.structured
+        else ""
+    )
     stored = (
         "It takes fewer bytes where it is stored; when it is loaded it becomes float32 again, and is as fast as "
-        + ("one that is not rounded. " if variant.shrunk else "the original. ")
+        + ("one that is not rounded. " if variant.structured else "the original. ")
     )
     ordinary = variant.bits == 32 and not variant.pruned
     return (

@@ -6,7 +6,7 @@ Shapes: B sequences, T tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,12 +20,15 @@ from ..models.digest import digest_of
 from ..models.lora import is_adapter
 from ..recipe import Train
 from .backend import OVERFLOW, Batch, Figures, StepByStep
+from .distill import Distillation
 from .memory import peak_memory
 from .micro_batches import micro_batches
 from .optimizers import Optimizers
 from .precision import Precision
 
-FROZEN = "frozen"
+FROZEN, TEACHER = "frozen", "teacher"
+# Weights that a state holds a digest of, since they are those that training began with.
+_DIGESTS = {FROZEN: ("model.from", "The model to start from"), TEACHER: ("train.distill.from", "The teacher")}
 
 
 class Trainable(Protocol):
@@ -43,9 +46,16 @@ class TorchBackend(StepByStep):
         model: an `nn.Module` with a `loss` as in `Trainable`; it is moved to the device.
         train: the recipe's section, resolved.
         hardware: where it runs.
+        teacher: whose loss is learned instead of the model's own; validation stays with that.
     """
 
-    def __init__(self, model: Any, train: Train, hardware: machines.Hardware) -> None:
+    def __init__(
+        self,
+        model: Any,
+        train: Train,
+        hardware: machines.Hardware,
+        teacher: Distillation | None = None,
+    ) -> None:
         if train.precision == "auto" or train.micro_batch == "auto":
             raise ValueError("the recipe is not resolved")
         if train.optimizer == "auto" or train.weight_decay == "auto":
@@ -56,6 +66,7 @@ class TorchBackend(StepByStep):
             weight.numel() for name, weight in self.model.named_parameters() if not is_adapter(name)
         )
         self._loss = model.loss
+        self._teacher = teacher
         self._micro_batch = train.micro_batch
         self._grad_clip = train.grad_clip or math.inf
         self._precision = Precision(train.precision, self.device)
@@ -63,7 +74,7 @@ class TorchBackend(StepByStep):
             torch.bfloat16 if machines.choose_precision("auto", hardware) == "bf16" else torch.float32
         )
         self._optimizers = Optimizers(self.model, train.optimizer, train.weight_decay, muon_dtype)
-        self._frozen = _frozen(self.model)
+        self._frozen = _frozen(self.model) | _taught_by(teacher)
         if self.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
 
@@ -81,7 +92,7 @@ class TorchBackend(StepByStep):
         targets = max(1, int((batch.targets_BT >= 0).sum()))
         total = torch.zeros((), device=self.device)
         for part in micro_batches(batch, self._micro_batch):
-            loss = self._loss_of(part)
+            loss = self._loss_of(part, self._teacher.loss if self._teacher else self._loss)
             self._precision.backward(loss / targets)
             total += loss.detach()
         loss_mean = total.item() / targets
@@ -99,13 +110,15 @@ class TorchBackend(StepByStep):
         total, targets = 0.0, 0
         with torch.no_grad():
             for batch in batches:
-                total += sum(self._loss_of(part).item() for part in micro_batches(batch, self._micro_batch))
+                total += sum(
+                    self._loss_of(part, self._loss).item() for part in micro_batches(batch, self._micro_batch)
+                )
                 targets += int((batch.targets_BT >= 0).sum())
         return total / max(1, targets)
 
-    def _loss_of(self, batch: Batch) -> Tensor:
+    def _loss_of(self, batch: Batch, loss_of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         with self._precision.autocast():
-            loss: Tensor = self._loss(self._put(batch.inputs_BT), self._put(batch.targets_BT))
+            loss: Tensor = loss_of(self._put(batch.inputs_BT), self._put(batch.targets_BT))
         return loss
 
     def _put(self, array: NDArray[Any]) -> Tensor:
@@ -132,13 +145,14 @@ class TorchBackend(StepByStep):
         Raises:
             TrainError: the frozen weights are others than those that training began with.
         """
-        if self._frozen and not np.array_equal(arrays[FROZEN], self._frozen[FROZEN].numpy()):
-            raise TrainError(
-                "train.other-start",
-                "The model to start from has changed since training began, and the checkpoint holds only what was trained beside it.",
-                where="model.from",
-                mend="Put the old weights back, or begin a new run in another folder.",
-            )
+        for name, (key, what) in _DIGESTS.items():
+            if name in self._frozen and not np.array_equal(arrays[name], self._frozen[name].numpy()):
+                raise TrainError(
+                    "train.other-start",
+                    f"{what} has changed since training began, and the checkpoint does not hold it.",
+                    where=key,
+                    mend="Put the old weights back, or begin a new run in another folder.",
+                )
         with torch.no_grad():
             for name, tensor in self._tensors().items():
                 tensor.copy_(torch.from_numpy(arrays[name].copy()))
@@ -174,6 +188,12 @@ def _frozen(model: nn.Module) -> dict[str, Tensor]:
     if all(weight.requires_grad for weight in model.parameters()):
         return {}
     return {FROZEN: torch.frombuffer(bytearray.fromhex(digest_of(frozen)), dtype=torch.uint8)}
+
+
+def _taught_by(teacher: Distillation | None) -> dict[str, Tensor]:
+    if teacher is None:
+        return {}
+    return {TEACHER: torch.frombuffer(bytearray.fromhex(teacher.digest), dtype=torch.uint8)}
 
 
 def _why(loss: float, overflowed: bool) -> str:

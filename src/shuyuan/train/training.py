@@ -25,6 +25,7 @@ from ..data import (
 from ..hardware import Hardware, detect
 from ..privacy.data_sets import DataSetLedger, enter
 from ..privacy.ledger import LEDGER_FILE, Ledger
+from ..privacy.teachers import enter_teacher
 from ..progress import Progress
 from ..recipe import Recipe
 from ..runs import not_prepared
@@ -99,12 +100,14 @@ def train(
         Interrupted: `stop` was set.
         TrainError: the loss stays non-finite, or a checkpoint does not fit.
         MachineError: the disk is full.
-        PrivacyError: the run is private, and the ledger of its data set cannot be used.
+        PrivacyError: the run is private, and the ledger of its data set cannot be used; or it learns from the records that its
+            teacher protects.
     """
     manifest = load_manifest(store)
     if manifest is None:
         raise not_prepared(store.path)
     enter(recipe, store, progress)
+    enter_teacher(recipe, store)
     hardware = detect()
     circumstances = _circumstances(hardware, framework_of(recipe).versions())
     checkpoints = Checkpoints(store, _identity(recipe, manifest), circumstances, recipe.train.keep)

@@ -13,6 +13,7 @@ from ..models.hub import Network
 from ..privacy import Mechanism
 from ..recipe import Recipe, Train
 from ..vault import Folder
+from .distill import Distillation
 from .precision import repeatable
 from .private import PrivateBackend
 from .resolve import config_of
@@ -69,8 +70,9 @@ def _config(recipe: Recipe, manifest: Manifest) -> TransformerConfig | ImageConf
 
 
 def backend(model: Network, train: Train, hardware: Hardware) -> TorchBackend:
-    """Trains the model."""
-    return TorchBackend(model, train, hardware)
+    """Trains the model, beside its teacher where the recipe names one."""
+    teacher = Distillation(model, train.distill, hardware.device) if train.distill else None
+    return TorchBackend(model, train, hardware, teacher)
 
 
 def private_backend(
