@@ -69,6 +69,8 @@ PROMPTED_BUDGET = "10 min"
 LANGUAGE = r"[a-z]{2,3}(-[A-Za-z]{2,8})?"
 DATA_SET_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 IMAGE_FAMILIES = ("cnn",)
+ONE_LABEL_FAMILIES = ("cnn", "rnn")
+MULTI_LABEL_KEYS = ("multi_label", "label_separator")
 MOST_LABELS = 65_536
 MOST_PIXELS = 4096  # on a side of an image, after resizing
 
@@ -189,6 +191,18 @@ class Data(Section):
         None,
         description='The labels that there are, in order, numbers as text: ["0", "1"]. Left out: those of the training split, '
         "sorted.",
+    )
+    multi_label: bool | None = Field(
+        None,
+        description="Whether a record may have any number of labels, none too, each told by itself. Left out: where the labels of some "
+        "record are a list, or `label_separator` is named; a private run takes one label a record unless it says so here.",
+    )
+    label_separator: str | None = Field(
+        None,
+        min_length=1,
+        max_length=8,
+        description='What stands between the labels of a record where they are one text, as in a CSV: ";". An empty cell is then a record '
+        "without labels. Left out: a text is one label, whatever stands in it.",
     )
     image: str | None = Field(
         None,
@@ -805,6 +819,13 @@ class Recipe(Section):
         """Whether the records are images, not texts."""
         return self.model.family in IMAGE_FAMILIES
 
+    @property
+    def multi_label(self) -> bool | None:
+        """Whether a record may have any number of labels; None: its records say so. Private ones may not."""
+        if self.data.multi_label is not None or self.data.label_separator is not None:
+            return self.data.multi_label is not False
+        return False if self.privacy is not None or self.model.family in ONE_LABEL_FAMILIES else None
+
     @model_validator(mode="after")
     def _pictured(self) -> Recipe:
         """Images where the family reads some, and nowhere else."""
@@ -829,10 +850,15 @@ class Recipe(Section):
     def _labelled(self) -> Recipe:
         """Labels where the task has some, and nowhere else."""
         if self.task not in LABELLED_TASKS:
-            for key in ("label", "labels"):
+            for key in ("label", "labels", *MULTI_LABEL_KEYS):
                 if getattr(self.data, key) is not None:
                     raise ValueError(f"data.{key}: is set, and the task {self.task} has no labels")
             return self
+        for key in MULTI_LABEL_KEYS if self.model.family in ONE_LABEL_FAMILIES else ():
+            if getattr(self.data, key):
+                raise ValueError(f"data.{key}: is set, and the family {self.model.family} tells one label")
+        if self.data.multi_label is False and self.data.label_separator is not None:
+            raise ValueError("data.label_separator: has no effect beside multi_label = false")
         kind, column = ("image", self.data.image) if self.images else ("text", self.data.text)
         if self.data.label == column:
             raise ValueError(f"data.label: names the column of the {kind}, {column}")

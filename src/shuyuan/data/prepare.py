@@ -78,6 +78,7 @@ def prepare(recipe: Recipe, store: Store, progress: Progress) -> Manifest:
             fingerprint=survey.fingerprint(store.derive_key("fingerprint")),
             seconds=round(time.monotonic() - begin, 3),
             labels=survey.labels,
+            label_sets=survey.label_sets,
             image=records.image,
         )
         store.write_json(MANIFEST_FILE, manifest.to_json())
@@ -198,7 +199,7 @@ def _settings(recipe: Recipe) -> str:
 
 _LATER_KEYS = (
     "id", "label", "labels", "image", "image_size", "channels", "summary", "source_text", "target", "languages", "question",
-    "context", "answer", "messages", "title", "task",
+    "context", "answer", "messages", "title", "task", "multi_label", "label_separator",
 )  # fmt: skip
 
 

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..recipe import MOST_LONGEST, NGRAM_SIZES, Model
-from .config import TransformerConfig, end_id_in, label_names, whole_number
+from .config import (
+    TransformerConfig,
+    end_id_in,
+    label_names,
+    label_table,
+    problem_type,
+    tells_each,
+    whole_number,
+)
 
 NGRAM_TYPE = "shuyuan-ngrams"  # `model_type` of its config.json, which no other program knows
 NARROWEST, WIDEST = 8, 64
@@ -92,8 +100,8 @@ class NgramConfig(TransformerConfig):
             "longest": self.longest,
             "max_position_embeddings": self.context,
             "eos_token_id": self.end_id,
-            "id2label": {str(number): name for number, name in enumerate(self.labels)},
-            "label2id": {name: number for number, name in enumerate(self.labels)},
+            **label_table(self.labels),
+            **problem_type(self.multi_label),
         }
 
     @classmethod
@@ -110,6 +118,7 @@ class NgramConfig(TransformerConfig):
             context=whole_number(table, "max_position_embeddings", where, most=2**20),
             end_id=end_id_in(table, vocab_size, where),
             labels=label_names(table, where),
+            multi_label=tells_each(table),
             rows=whole_number(table, "rows", where, most=2**30),
             longest=whole_number(table, "longest", where, most=MOST_LONGEST),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal
 
@@ -161,7 +161,8 @@ def config_of(recipe: Recipe, manifest: Manifest) -> TransformerConfig | ImageCo
     if manifest.image is not None:
         return image_config_for(recipe.model, manifest.image, manifest.labels)
     spans = manifest.output == "spans"
-    return config_for(recipe.model, manifest.vocab_size, manifest.marks.end_id, manifest.labels, spans)
+    config = config_for(recipe.model, manifest.vocab_size, manifest.marks.end_id, manifest.labels, spans)
+    return config if isinstance(config, RnnConfig) else replace(config, multi_label=manifest.multi_label)
 
 
 def predicts_last(recipe: Recipe, manifest: Manifest) -> bool:
@@ -457,14 +458,15 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def made_up(recipe: Recipe, manifest: Manifest, size: int, random: np.random.Generator) -> Batch:
     """A batch of random tokens or pixels, each row of a unit of its own."""
-    targets_B1 = random.integers(0, max(1, len(manifest.labels)), (size, 1))
+    shape = (size, 1, len(manifest.labels)) if manifest.multi_label else (size, 1)
+    labels = random.integers(0, 2 if manifest.multi_label else max(1, len(manifest.labels)), shape)
     if manifest.image is not None:
         pixels_BCHW = random.integers(0, 256, (size, *manifest.image.shape), np.uint8)
-        return Batch(0, pixels_BCHW, targets_B1, np.arange(size))
+        return Batch(0, pixels_BCHW, labels, np.arange(size))
     if manifest.output == "spans":
         return _made_up_pairs(recipe, manifest, size, random)
     tokens_BT = random.integers(0, manifest.vocab_size, (size, row_width(recipe, manifest) + 1))
-    targets_BT = targets_B1 if manifest.labels else tokens_BT[:, 1:].copy()
+    targets_BT = labels if manifest.labels else tokens_BT[:, 1:].copy()
     if predicts_last(recipe, manifest):
         targets_BT = targets_BT[:, -1:]
     elif manifest.prompted:  # an answer at the end of each row

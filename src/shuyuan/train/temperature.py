@@ -23,20 +23,36 @@ COLDEST, HOTTEST = 1 / 16, 16.0
 HALVINGS = 40
 
 
-def temperature(logits_NK: NDArray[np.floating[Any]], labels_N: NDArray[np.integer[Any]]) -> float:
+def temperature(logits_NK: NDArray[np.floating[Any]], right: NDArray[np.integer[Any]]) -> float:
     """The number by which logits must be divided for the least mean cross entropy; between COLDEST and HOTTEST.
 
     The cross entropy is convex in its reciprocal, so that halving an interval by the sign of the slope finds it.
+
+    Args:
+        logits_NK: of held-out records.
+        right: the class of each (N,), or ones for all labels that it has (N, K).
     """
-    right_N = np.take_along_axis(logits_NK, labels_N[:, None], 1)[:, 0]
+    many = right.ndim == 2
+    right_NK = right if many else np.eye(logits_NK.shape[1])[right]
     low, high = 1 / HOTTEST, 1 / COLDEST
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        shares_NK = np.exp(middle * (logits_NK - logits_NK.max(1, keepdims=True)))
-        shares_NK /= shares_NK.sum(1, keepdims=True)
-        slope = float(((shares_NK * logits_NK).sum(1) - right_N).mean())
+        shares_NK = (_each if many else _one_of)(middle * logits_NK)
+        slope = float(((shares_NK - right_NK) * logits_NK).sum())
         low, high = (low, middle) if slope > 0 else (middle, high)
     return 2 / (low + high)
+
+
+def _each(logits_NK: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """The probability of each label by itself."""
+    return (1 + np.tanh(logits_NK / 2)) / 2
+
+
+def _one_of(logits_NK: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """The probabilities of classes of which one is right."""
+    shares_NK = np.exp(logits_NK - logits_NK.max(1, keepdims=True))
+    found_NK: NDArray[np.floating[Any]] = shares_NK / shares_NK.sum(1, keepdims=True)
+    return found_NK
 
 
 def temper(model: Any, batches: Iterable[AnyBatch]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import metadata
 
 from ..data import Manifest
@@ -52,6 +53,7 @@ def starting_model(recipe: Recipe, manifest: Manifest) -> Network:
     model = hub.load_folder(recipe.model.from_, manifest.labels, recipe.seed, manifest.output == "spans")
     if isinstance(model, ImageClassifier):
         return model
+    model.config = replace(model.config, multi_label=manifest.multi_label)
     if model.config.vocab_size < manifest.vocab_size:
         raise TrainError(
             "train.other-vocabulary",
