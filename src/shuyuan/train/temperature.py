@@ -1,4 +1,4 @@
-"""How sure a classifier of n-grams may be: its logits are divided by one number, found on held-out records after the last step.
+"""How sure a classifier may be: its logits are divided by one number, found on held-out records after the last step.
 
 Whoever has learned its records by heart is surer than it is right. Which label is the likeliest stays the same.
 
@@ -9,16 +9,17 @@ Legend: N records, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import AnyBatch
+from ..data import Images, Rows
+from ..data.batches import at_step
+from .framework import Framework
 
 FEWEST = 100  # records that tell more than chance does
-MOST = 4096  # that are looked at
+MOST, AT_ONCE = 4096, 64  # that are looked at, unless fewer are asked for; and together
 COLDEST, HOTTEST = 1 / 16, 16.0
 HALVINGS = 40
 
@@ -55,27 +56,21 @@ def _one_of(logits_NK: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     return found_NK
 
 
-def temper(model: Any, batches: Iterable[AnyBatch]) -> float:
-    """Divides the logits of a classifier of n-grams, by dividing its head; gives the number, 1.0 where records are too few.
+def temper(framework: Framework, model: Any, records: Rows | Images, most: int = MOST) -> float:
+    """Divides the logits of a classifier, by dividing its head; gives the number, 1.0 where records are too few.
 
     Args:
-        model: a `NgramClassifier`; its head is changed.
-        batches: (tokens, classes) of held-out records.
+        framework: of the model.
+        model: a network with labels; its head is changed.
+        records: held out.
+        most: of them that are looked at, drawn from all over.
     """
-    import torch
-
-    device, found, labels = model.score.weight.device, [], []
-    model.eval()
-    with torch.inference_mode():
-        for tokens_BT, targets_B1 in batches:
-            found.append(model(torch.from_numpy(tokens_BT).to(device)).double().cpu().numpy())
-            labels.append(targets_B1[:, 0])
-            if sum(map(len, labels)) >= MOST:
-                break
-    if sum(map(len, labels)) < FEWEST:
+    count = min(most, records.count)
+    if count < FEWEST:
         return 1.0
-    number = temperature(np.concatenate(found), np.concatenate(labels))
-    with torch.no_grad():
-        for weight in model.score.parameters():
-            weight.div_(number)
+    numbers = at_step(0, count, records.count, 0)
+    batches = [records.at(part) for part in np.split(numbers, range(AT_ONCE, count, AT_ONCE))]
+    logits_NK = np.concatenate([framework.logits(model, inputs) for inputs, _ in batches])
+    number = temperature(logits_NK, np.concatenate([targets[:, 0] for _, targets in batches]))
+    framework.divide_logits(model, number)
     return number

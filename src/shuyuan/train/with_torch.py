@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib import metadata
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
 
 from ..data import Manifest
 from ..errors import TrainError
@@ -20,7 +26,7 @@ from .resolve import config_of
 from .torch_backend import TorchBackend
 
 __all__ = [
-    "backend", "private_backend", "repeatable", "save", "scratch", "starting_model", "trainable", "versions", "weights_digest",
+    "backend", "divide_logits", "logits", "private_backend", "repeatable", "save", "scratch", "starting_model", "trainable", "versions", "weights_digest",
 ]  # fmt: skip
 
 
@@ -82,6 +88,24 @@ def private_backend(
     if isinstance(model, NgramClassifier):
         model.dropped = 0.0
     return PrivateBackend(model, train, hardware, mechanism, secret)
+
+
+@torch.inference_mode()
+def logits(model: Network, inputs: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """What a classifier says of some rows or images (B, K), outside of training."""
+    model.eval()
+    device = next(model.parameters()).device
+    found: NDArray[np.float64] = model(torch.from_numpy(inputs).to(device)).double().cpu().numpy()
+    return found
+
+
+@torch.no_grad()
+def divide_logits(model: Network, number: float) -> None:
+    """Has a classifier say so many times less of everything, by its head: the last matrix that has a row for each label."""
+    matrices = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    head = [matrix for matrix in matrices if matrix.out_features == len(model.config.labels)][-1]
+    for weight in head.parameters():
+        weight.div_(number)
 
 
 def save(
