@@ -297,6 +297,11 @@ def whole_number(
     return value
 
 
+def whole_numbers(table: Mapping[str, Any], where: str, **most: int) -> dict[str, int]:
+    """Sizes in a `config.json` by their keys, each at most so large."""
+    return {key: whole_number(table, key, where, most=limit) for key, limit in most.items()}
+
+
 def _number(table: Mapping[str, Any], key: str, where: str, *, default: float) -> float:
     value = table.get(key, default)
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e12:

@@ -11,7 +11,7 @@ from ..data import ImageFacts
 from ..errors import ShuyuanError
 from ..recipe import Model
 from ..tasks.base import Output
-from .config import bad_config, label_names, label_table, whole_number
+from .config import bad_config, label_names, label_table, whole_number, whole_numbers
 
 IMAGE_TYPE = "shuyuan-cnn"  # `model_type` of its config.json
 # name: (channels of each stage, residual convolutions a stage, width of the hidden layer)
@@ -230,9 +230,7 @@ class ImageConfig:
         if not hidden and any(width % min(GROUPS, width) for width in found):
             raise bad_config("widths", widths, f"each must be a multiple of {GROUPS}, or less", where)
         return cls(
-            height=whole_number(table, "height", where, most=MOST_SIDE),
-            width=whole_number(table, "width", where, most=MOST_SIDE),
-            channels=whole_number(table, "channels", where, most=MOST_CHANNELS),
+            **whole_numbers(table, where, height=MOST_SIDE, width=MOST_SIDE, channels=MOST_CHANNELS),
             labels=label_names(table, where),
             widths=found,
             residual=residual,
