@@ -229,6 +229,22 @@ def _say_of_labels(manifest: Manifest, store: Store, context: int, progress: Pro
         name for name, count in zip(manifest.labels, rows["train"].counts, strict=True) if not count
     ]:
         progress.say("data.unseen-labels", f"No training record has the label {', '.join(unseen)}.")
+    if (joined := _joined(manifest.labels)) and not manifest.multi_label:
+        label, mark = joined
+        progress.say(
+            "data.joined-labels",
+            f'The label "{label[:80]}" may be several: if so, write data.label_separator = "{mark}".',
+        )
+
+
+def _joined(labels: list[str]) -> tuple[str, str] | None:
+    """A label that is made of others, and what stands between them."""
+    for mark in ";|,":
+        for label in labels:
+            parts = label.split(mark)
+            if len(parts) > 1 and {part.strip() for part in parts} <= set(labels):
+                return label, mark
+    return None
 
 
 def _say_of_images(manifest: Manifest, image: ImageFacts, progress: Progress) -> None:

@@ -183,7 +183,8 @@ def text_field(row: Mapping[str, Any], column: str, where: str) -> str:
             "data.no-column",
             f"There is no column `{column}`.",
             where=where,
-            mend=f"Name one of these in the recipe's [data] table: {', '.join(map(str, row)) or 'none found'}.",
+            mend=f"Name one of these in the recipe's [data] table: {', '.join(map(str, row)) or 'none found'}. Of a table without a "
+            'header, columns are counted: "1", "2", …',
         )
     value = row[column]
     if not isinstance(value, str):
