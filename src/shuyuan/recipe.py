@@ -312,7 +312,12 @@ class Tokenizer(Section):
         "with prompts that says nothing of tokens, network and privacy gets bpe of 8,192, the size tiny, a context of 512 (translation: 96) "
         "and ten minutes.",
     )
-    vocab_size: int = Field(4096, ge=260, le=1_000_000, description="Entries of a bpe vocabulary.")
+    vocab_size: int = Field(
+        4096,
+        ge=260,
+        le=1_000_000,
+        description="Entries of a bpe vocabulary, at most: a piece is learned of what stands together at least ten times.",
+    )
     from_: str | None = Field(
         None,
         alias="from",
@@ -466,7 +471,9 @@ class Train(Section):
     """How long and how the model learns."""
 
     budget: str = Field(
-        "2 min", description='A time ("20 s", "2 min", "3 h"), "300 steps", "5M tokens" or "3 epochs".'
+        "2 min",
+        description='A time ("20 s", "2 min", "3 h"), "300 steps", "5M tokens" or "3 epochs". A time ends early where texts were passed over '
+        "four times (as bytes six times), in at least 50 steps: more is learned by heart; not of private records, nor of images.",
     )
     steps: int | None = Field(
         None,

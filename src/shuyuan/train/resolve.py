@@ -59,10 +59,12 @@ LORA_RATE, PRIVATE_LORA_RATE = 5e-4, 3e-3  # privately, steps are few and their 
 IMAGE_RATES = {"muon": 1e-2, "adamw": 3e-3, "sgd": 0.1}
 PRIVATE_IMAGE_RATES = {"muon": 1e-3, "adamw": 3e-3, "sgd": 0.25}
 IMAGE_TUNING_SHARE = 0.1
-# Of the family ngrams at width 64, and the power of width; a tenth of what has learned before. A time budget ends early where it has
-# passed over its records so often, in at least so many steps: it learns nothing more of them.
+# Of the family ngrams at width 64, and the power of width; a tenth of what has learned before.
 NGRAM_RATES, NGRAM_TUNING = {"adamw": (5e-3, 0.5), "sgd": (1.0, 0.0)}, 10
-NGRAM_BATCH, NGRAM_EPOCHS, NGRAM_STEPS = 64, 4, 600
+NGRAM_BATCH = 64
+# A time budget ends early where it has passed over its texts so often, in at least so many steps: beyond, it learns them by heart,
+# and held-out ones are thought ever less likely; of bytes, which are few and all seen often, somewhat later (docs/lab-notes.md).
+ENOUGH_EPOCHS, ENOUGH_BYTE_EPOCHS, ENOUGH_STEPS, ENOUGH_NGRAM_STEPS = 4, 6, 50, 600
 PRIVATE_TOKENS = {"cpu": 4096, "cuda": 32_768}  # of a physical batch
 # A step shrinks a weight by rate times decay: at SGD's rates, 0.1 would undo in forty steps what was learned.
 WEIGHT_DECAYS = {"muon": 0.1, "adamw": 0.1, "sgd": 5e-4}
@@ -100,11 +102,7 @@ def resolve(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: Pr
         costs = calibrate(recipe, manifest, hardware, progress)
         steps = steps_within(budget.amount, recipe.train, costs, enough := enough_steps(recipe, manifest))
         if steps == enough:
-            progress.say(
-                "train.enough",
-                f"{steps:,} steps are enough for these records, and take less than {recipe.train.budget}; a budget in epochs or "
-                "steps is done to its end.",
-            )
+            progress.say("train.enough", enough_said(steps, recipe.train.budget))
     else:
         steps = steps_of(budget, recipe, manifest)
     if steps < FEW_STEPS:
@@ -523,10 +521,20 @@ def stage_seconds(steps: int, train: Train, costs: Costs) -> float:
 
 
 def enough_steps(recipe: Recipe, manifest: Manifest) -> int:
-    """The most steps that a time budget becomes."""
-    if recipe.model.family != "ngrams":
+    """The most steps that a time budget becomes: a pure function of how many records there are. Images, which are changed at every
+    step, and private records, which noise keeps from being learned by heart, are never enough."""
+    family = recipe.model.family
+    if recipe.images or (recipe.privacy is not None and family != "ngrams"):
         return MOST_STEPS
-    return max(NGRAM_STEPS, steps_of(Budget("epochs", NGRAM_EPOCHS), recipe, manifest))
+    if family == "ngrams":
+        return max(ENOUGH_NGRAM_STEPS, steps_of(Budget("epochs", ENOUGH_EPOCHS), recipe, manifest))
+    epochs = ENOUGH_BYTE_EPOCHS if manifest.marks.kind == "byte" else ENOUGH_EPOCHS
+    return max(ENOUGH_STEPS, steps_of(Budget("epochs", epochs), recipe, manifest))
+
+
+def enough_said(steps: int, budget: str) -> str:
+    """What people are told where a time budget ends early."""
+    return f"{steps:,} steps are enough for these records, and take less than {budget}; a budget in epochs or steps is done to its end."
 
 
 def steps_within(seconds: float, train: Train, costs: Costs, most: int = MOST_STEPS) -> int:
