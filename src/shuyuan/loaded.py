@@ -282,8 +282,15 @@ class LoadedRun:
                 **{"temperature": 0.8, **settings},
             )
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether a record may have any number of labels."""
+        found: bool = self._model.config.multi_label
+        return found
+
     def classify(self, records: Sequence[str | Path | NDArray[Any]]) -> Iterator[dict[str, float]]:
-        """For each record the probability of every label, the likeliest first.
+        """For each record the probability of every label, the likeliest first; where a record may have any number of labels, each is
+        told by itself, and those over a half are its labels (`multi_label`).
 
         Args:
             records: texts; for a model that reads images, their paths, or arrays (H, W) or (H, W, 1 or 3) of uint8.

@@ -116,7 +116,7 @@ def begin(
     if fresh:
         _refuse_strange_folder(run)
         recipe = _pinned(recipe)
-        recipe = recipe.replace(**{"data.id": data_set_id(recipe)})
+        recipe = recipe.replace(**{"data.id": data_set_id(recipe)}, **data.found_columns(recipe, progress))
     else:
         run.check_same(recipe)
         recipe = run.recipe()
@@ -277,6 +277,8 @@ def plan_for(
         hourly_price: of one device.
         layout: how the model lies over them, such as "tensor=8,pipeline=16,recompute".
     """
+    if manifest is None:
+        recipe = recipe.replace(**data.found_columns(recipe, progress))
     if elsewhere is not None:
         machine, rates = elsewhere.hardware, elsewhere.rates
     else:

@@ -69,6 +69,8 @@ PROMPTED_BUDGET = "10 min"
 LANGUAGE = r"[a-z]{2,3}(-[A-Za-z]{2,8})?"
 DATA_SET_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 IMAGE_FAMILIES = ("cnn",)
+ONE_LABEL_FAMILIES = ("cnn", "rnn")
+MULTI_LABEL_KEYS = ("multi_label", "label_separator")
 MOST_LABELS = 65_536
 MOST_PIXELS = 4096  # on a side of an image, after resizing
 
@@ -190,6 +192,18 @@ class Data(Section):
         description='The labels that there are, in order, numbers as text: ["0", "1"]. Left out: those of the training split, '
         "sorted.",
     )
+    multi_label: bool | None = Field(
+        None,
+        description="Whether a record may have any number of labels, none too, each told by itself. Left out: where the labels of some "
+        "record are a list, or `label_separator` is named; a private run takes one label a record unless it says so here.",
+    )
+    label_separator: str | None = Field(
+        None,
+        min_length=1,
+        max_length=8,
+        description='What stands between the labels of a record where they are one text, as in a CSV: ";". An empty cell is then a record '
+        "without labels. Left out: a text is one label, whatever stands in it.",
+    )
     image: str | None = Field(
         None,
         description="The column of a table that holds the image, or its path. Left out where images are read: image.",
@@ -298,7 +312,12 @@ class Tokenizer(Section):
         "with prompts that says nothing of tokens, network and privacy gets bpe of 8,192, the size tiny, a context of 512 (translation: 96) "
         "and ten minutes.",
     )
-    vocab_size: int = Field(4096, ge=260, le=1_000_000, description="Entries of a bpe vocabulary.")
+    vocab_size: int = Field(
+        4096,
+        ge=260,
+        le=1_000_000,
+        description="Entries of a bpe vocabulary, at most: a piece is learned of what stands together at least ten times.",
+    )
     from_: str | None = Field(
         None,
         alias="from",
@@ -472,7 +491,9 @@ class Train(Section):
     """How long and how the model learns."""
 
     budget: str = Field(
-        "2 min", description='A time ("20 s", "2 min", "3 h"), "300 steps", "5M tokens" or "3 epochs".'
+        "2 min",
+        description='A time ("20 s", "2 min", "3 h"), "300 steps", "5M tokens" or "3 epochs". A time ends early where texts were passed over '
+        "four times (as bytes six times), in at least 50 steps: more is learned by heart; not of private records, nor of images.",
     )
     steps: int | None = Field(
         None,
@@ -847,6 +868,13 @@ class Recipe(Section):
         """Whether the records are images, not texts."""
         return self.model.family in IMAGE_FAMILIES
 
+    @property
+    def multi_label(self) -> bool | None:
+        """Whether a record may have any number of labels; None: its records say so. Private ones may not."""
+        if self.data.multi_label is not None or self.data.label_separator is not None:
+            return self.data.multi_label is not False
+        return False if self.privacy is not None or self.model.family in ONE_LABEL_FAMILIES else None
+
     @model_validator(mode="after")
     def _pictured(self) -> Recipe:
         """Images where the family reads some, and nowhere else."""
@@ -871,10 +899,15 @@ class Recipe(Section):
     def _labelled(self) -> Recipe:
         """Labels where the task has some, and nowhere else."""
         if self.task not in LABELLED_TASKS:
-            for key in ("label", "labels"):
+            for key in ("label", "labels", *MULTI_LABEL_KEYS):
                 if getattr(self.data, key) is not None:
                     raise ValueError(f"data.{key}: is set, and the task {self.task} has no labels")
             return self
+        for key in MULTI_LABEL_KEYS if self.model.family in ONE_LABEL_FAMILIES else ():
+            if getattr(self.data, key):
+                raise ValueError(f"data.{key}: is set, and the family {self.model.family} tells one label")
+        if self.data.multi_label is False and self.data.label_separator is not None:
+            raise ValueError("data.label_separator: has no effect beside multi_label = false")
         kind, column = ("image", self.data.image) if self.images else ("text", self.data.text)
         if self.data.label == column:
             raise ValueError(f"data.label: names the column of the {kind}, {column}")
@@ -1163,16 +1196,26 @@ PINNED_KEYS = (
 )  # get the commit of a repository on the hub
 
 
+def usual_columns(recipe: Recipe) -> dict[str, str | None]:
+    """The column of each field that the task reads, as it is where a recipe leaves it out: another may be found in its place."""
+    usual: dict[str, str | None] = (
+        {} if recipe.task in WITHOUT_TEXT else {"text": Data.model_fields["text"].default}
+    )
+    return usual | {key: column for key, column in TASK_FIELDS[recipe.task].items() if key != "languages"}
+
+
 def differences(old: Recipe, new: Recipe) -> list[str]:
     """What `new` asks otherwise than `old`, one line a key."""
     before = _flat(old.model_dump(by_alias=True, exclude={"resolved"}))
     after = _flat(new.model_dump(by_alias=True, exclude={"resolved"}))
+    usual = {f"data.{key}": column for key, column in usual_columns(new).items()}
     lines = []
     for key in sorted(before.keys() | after.keys()):
         was, now = before.get(key), after.get(key)
         left_open = (key in RESOLVED_KEYS and now in (None, "auto")) or (
             key in PINNED_KEYS and str(was).startswith(f"{now}@")
         )
+        left_open = left_open or (key in usual and now == usual[key])
         if now != was and not left_open:
             lines.append(f"{key}: {_said(was)} there, {_said(now)} asked")
     return lines

@@ -45,13 +45,13 @@ def test_bad_sources_leave_nothing_behind(tmp_path: Path, content: bytes | None)
 
 def test_no_such_column(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
-    rows = [json.dumps({"body": line}) for line in text_of(50).splitlines()]
+    rows = [json.dumps({"words": line}) for line in text_of(50).splitlines()]
     (tmp_path / "notes.jsonl").write_text("\n".join(rows), encoding="utf-8")
     error = refused(
         "run", recipe, "--set", f"data.source={tmp_path / 'notes.jsonl'}", "--out", tmp_path / "run"
     )
     assert error["code"] == "data.no-column"
-    assert "body" in error["mend"]
+    assert "words" in error["mend"]
     assert not (tmp_path / "run").exists()
 
 

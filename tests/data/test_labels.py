@@ -217,6 +217,17 @@ def test_a_label_that_no_record_shows_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("labels", "mark"), [(["a", "b", "a|b"], "|"), (["a", "b", "c, d"], ""), (["a", "b", "a, b"], ",")]
+)
+def test_labels_that_look_like_several_are_said(tmp_path: Path, labels: list[str], mark: str) -> None:
+    rows = [row | {"label": labels[place % 3]} for place, row in enumerate(reviews("en", 90))]
+    progress = Progress()
+    recipe = labelled(jsonl(tmp_path / "reviews.jsonl", rows))
+    prepare(recipe, OpenStore(tmp_path / "run"), progress)
+    assert (f'label_separator = "{mark}"' in progress.said.get("data.joined-labels", "")) == bool(mark)
+
+
+@pytest.mark.parametrize(
     ("label", "near"), [("postive", "positive"), ("POSITIVE", "positive"), ("neg", "negative"), ("zzz", None)]
 )
 def test_a_label_that_the_recipe_does_not_name_is_refused(

@@ -24,7 +24,7 @@ class Brightness(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.config, self.context = SimpleNamespace(labels=NAMES), 0
+        self.config, self.context = SimpleNamespace(labels=NAMES, multi_label=False), 0
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         mean_B1 = images_BCHW.float().flatten(1).mean(1, keepdim=True)

@@ -30,7 +30,7 @@ class Brightness(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.config, self.context = SimpleNamespace(labels=NAMES), 0
+        self.config, self.context = SimpleNamespace(labels=NAMES, multi_label=False), 0
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         assert images_BCHW.dtype == torch.uint8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,22 @@ def test_a_classifier_gives_what_transformers_gives(tmp_path: Path, kind: str) -
         torch.testing.assert_close(hub.load_folder(folder).eval()(filled), expected, rtol=0, atol=1e-4)
     losses = ours.losses(filled, torch.tensor([[0], [2], [-100]]))
     assert losses.shape == (3, 1) and losses[2] == 0 and (losses[:2] > 0).all()
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "bert"])
+def test_any_number_of_labels_is_what_transformers_makes_of_the_folder(tmp_path: Path, kind: str) -> None:
+    """It reads the problem from config.json; its loss is a mean over labels, ours the sum."""
+    written(kind, tmp_path / "theirs")
+    ours = hub.load_folder(tmp_path / "theirs", LABELS, 3).eval()
+    ours.config = replace(ours.config, multi_label=True)
+    folder = saved(tmp_path, ours)
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    ids, has = tokens(3, 12, vocab_size=255), torch.tensor([[1, 0, 1], [0, 0, 0], [1, 1, 1]])
+    with torch.no_grad():
+        expected = theirs(ids, labels=has.float()).loss * ids.shape[0] * len(LABELS)
+        again = hub.load_folder(folder).eval()
+        assert again.config.multi_label
+        torch.testing.assert_close(again.loss(ids, has[:, None]), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_places_are_those_that_transformers_tells(tmp_path: Path) -> None:

@@ -63,12 +63,19 @@ def test_a_budget_of_work_gives_the_tokens(budget: str, tokens: int) -> None:
 
 
 def test_a_budget_of_time_is_the_time_and_gives_the_tokens() -> None:
-    minute, hour = (planned(train={"budget": budget}) for budget in ("60 s", "1 h"))
+    minute, hour = (planned(30_000_000, train={"budget": budget}) for budget in ("60 s", "1 h"))
     assert minute["seconds"]["expected"] == 60
     assert hour["seconds"]["expected"] == 3600
     assert 40 * minute["tokens"] < hour["tokens"] < 80 * minute["tokens"]
     work = planned(train={"budget": f"{minute['tokens']} tokens"})
     assert work["seconds"]["expected"] == pytest.approx(60, rel=0.1)
+
+
+def test_a_time_budget_ends_where_few_records_teach_no_more_and_the_plan_says_so() -> None:
+    found, asked = planned(train={"budget": "9 h"}), planned(train={"budget": "40 epochs"})
+    assert 5.9e6 < found["tokens"] < 6.1e6 and asked["tokens"] > 39e6
+    assert "are enough for these records" in " ".join(found["notes"])
+    assert "enough" not in " ".join(asked["notes"] + planned(train={"budget": "1 s"})["notes"])
 
 
 def test_steps_that_stand_rule_over_the_budget() -> None:

@@ -140,6 +140,30 @@ def test_classifier_of_ngrams() -> None:
     check(model, (tokens, torch.tensor([0, 1, 2, 0, 1])), of_label, units=[0, 1, 2, 1, 3])
 
 
+@pytest.mark.parametrize("units", [None, [0, 1, 0, 2, 1]])
+def test_any_number_of_labels(units: list[int] | None) -> None:
+    """A sum of losses, one for each label, of rows with all labels, some and none."""
+    config = NgramConfig.of(
+        vocab_size=9,
+        width=8,
+        context=16,
+        end_id=8,
+        labels=("a", "b", "c"),
+        rows=23,
+        longest=2,
+        multi_label=True,
+    )
+    model = NgramClassifier(config).eval()
+    nn.init.normal_(model.table.weight)
+    has_B1K = torch.tensor([[1, 1, 1], [0, 0, 0], [0, 1, 0], [1, 1, 0], [1, 0, 1]])[:, None]
+    check(
+        model,
+        (torch.randint(0, 9, (5, 12)), has_B1K),
+        lambda model, rows: model.losses(*rows)[:, 0],
+        units=units,
+    )
+
+
 CONVOLUTIONS = [
     (nn.Conv1d(4, 6, 3, stride=2, padding=1, groups=2), (5, 4, 9)),
     (nn.Conv1d(4, 6, 3, padding="same", dilation=2), (5, 4, 9)),

@@ -6,6 +6,7 @@ same and wants a refusal (test_support.py), so that the table can claim neither 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from shuyuan import pipeline
 from shuyuan.errors import Interrupted, VaultError
 from shuyuan.progress import Stop
 from shuyuan.tasks import task_named
-from tests.runs import Outcome
+from tests.runs import Outcome, text_of
 from tests.runs import shuyuan as command
 from tests.train.parts import StopAt
 
@@ -85,6 +86,20 @@ def answers(task: str, *arguments: str) -> Check:
         assert did(verb, folder / "run", *arguments, "--max-tokens", "4", "--json").json
 
     return check
+
+
+def classifies_with_many(family: Family, folder: Path) -> None:
+    lines = enumerate(text_of(120).splitlines())
+    rows = [
+        {"text": line, "label": [["a"], ["a", "b"], []][number % 3], "who": number % 40}
+        for number, line in lines
+    ]
+    (folder / "many.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = {"source": str(folder / "many.jsonl"), "validation": 0.2}
+    scores = family.run(folder, "classification", data=source)["scores"]["classification"]["original"]
+    assert 0 <= scores["validation.micro_f1"] <= 1
+    told = did("classify", folder / "run", "line 1", "--json").json["texts"][0]
+    assert set(told["labels"]) <= {"a", "b"} == set(told["probabilities"])
 
 
 def classifies_images(family: Family, folder: Path) -> None:
@@ -251,6 +266,11 @@ FEATURES = {
     "sentiment": Feature("sentiment", classifies_text("sentiment"), {"cnn": "it reads images"}),
     "text-classification": Feature(
         "classification of text", classifies_text("classification"), {"cnn": "it reads images"}
+    ),
+    "multi-label": Feature(
+        "any number of labels a text",
+        classifies_with_many,
+        {"cnn": "it reads images", "rnn": "it tells one label"},
     ),
     "image-classification": Feature(
         "classification of images",

@@ -9,6 +9,7 @@ import pytest
 
 from shuyuan.errors import DataError
 from shuyuan.tasks import Chat, Example, Setting, Template
+from shuyuan.tasks.messages import messages_in
 
 FIELDS = {"messages": "messages"}
 TALK = [
@@ -195,3 +196,13 @@ def test_templates_are_rendered_as_transformers_renders_them(template: Template)
             message["content"] + words for message, words in zip(messages, around[1:], strict=True)
         )
         assert ours.replace("\ue002", "<|end|>") == theirs
+
+
+@pytest.mark.parametrize(
+    "names", [("prompt", "completion"), ("instruction", "response"), ("question", "answer")]
+)
+def test_two_columns_are_a_question_and_its_reply(names: tuple[str, str]) -> None:
+    row = dict(zip(names, ("Hello", "Good day"), strict=True))
+    assert messages_in(row, "messages", "here") == [("user", "Hello"), ("assistant", "Good day")]
+    with pytest.raises(DataError, match=r"data\.empty-message"):
+        messages_in(row | {names[1]: " "}, "messages", "here")

@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 
 from shuyuan.errors import DataError
 from shuyuan.recipe import LABELLED_TASKS
-from shuyuan.tasks import TASKS, Classification, Sentiment, task_named
+from shuyuan.tasks import TASKS, Classification, Sentiment, Setting, task_named
+from shuyuan.tasks.base import Label
 
 FIELDS = {"text": "review", "label": "stars"}
 
 
-def label_of(value: Any) -> str | None:
-    return Classification().example({"review": "好", "stars": value}, FIELDS, "a.csv:2").label
+def label_of(value: Any, **setting: Any) -> Label | None:
+    task = Classification().configured(Setting(**setting))
+    return task.example({"review": "好", "stars": value}, FIELDS, "a.csv:2").label
 
 
 def test_the_recipe_knows_which_tasks_have_labels() -> None:
@@ -61,7 +63,7 @@ def test_the_text_form_of_a_label(value: Any, label: str) -> None:
 @pytest.mark.parametrize(
     ("value", "kind"),
     [
-        (["a"], "a list"),
+        ([["a"]], "a list"),
         ({"a": 1}, "a dict"),
         ("a\nb", "line ends"),
         ("\ud83d", "control"),
@@ -75,6 +77,36 @@ def test_what_is_no_label_is_refused(value: Any, kind: str) -> None:
         label_of(value)
     assert caught.value.where == "a.csv:2"
     assert kind in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("value", "setting", "label"),
+    [
+        (["b", "a", "b", None, " "], {}, ("a", "b")),
+        ([], {}, ()),
+        ([3, 1.0, True], {}, ("1", "3", "true")),
+        ('["b", "a"]', {}, ("a", "b")),
+        ("[]", {}, ()),
+        ("[b, a]", {}, "[b, a]"),
+        ('["b", "a"]', {"multi_label": False}, '["b", "a"]'),
+        ("a;b", {}, "a;b"),
+        ("a", {"multi_label": True}, ("a",)),
+        ("", {"multi_label": True}, ""),
+        (" b; a;;b ", {"label_separator": ";", "multi_label": True}, ("a", "b")),
+        ("", {"label_separator": ";", "multi_label": True}, ()),
+        (None, {"label_separator": ";", "multi_label": True}, ()),
+        (2, {"label_separator": ";", "multi_label": True}, ("2",)),
+    ],
+)
+def test_a_list_is_all_labels_of_a_record(value: Any, setting: dict[str, Any], label: Label) -> None:
+    """A text is one label unless it is JSON's list or the recipe names what divides it; what is empty then is no label at all."""
+    assert label_of(value, **setting) == label
+
+
+def test_a_run_that_tells_one_label_refuses_a_list() -> None:
+    with pytest.raises(DataError, match=r"data\.several-labels") as caught:
+        label_of(["a", "b"], multi_label=False)
+    assert (caught.value.where, "multi_label = true" in caught.value.mend) == ("a.csv:2", True)
 
 
 def test_a_missing_column_is_named_and_a_table_asked_for() -> None:

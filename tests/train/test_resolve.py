@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shuyuan.data import ImageFacts, Manifest, Split, TokenizerFacts
@@ -233,7 +233,31 @@ def test_a_time_budget_of_ngrams_ends_where_nothing_more_is_learned() -> None:
         assert steps_within(1e6, Train(), Costs(0.01, 0.0, 0.0), enough[records]) == enough[records]
         assert steps_within(2.0, Train(), Costs(0.01, 0.0, 0.0), enough[records]) == 200
     assert enough == {1_000: 600, 64_000: 4_000}
-    assert enough_steps(of_labels(family="transformer"), labelled()) == MOST_STEPS
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 10**7), st.integers(1, 256), st.sampled_from(["byte", "char", "bpe"]))
+def test_a_time_budget_is_never_more_than_a_few_passes_or_fifty_steps(
+    tokens: int, batch_size: int, kind: str
+) -> None:
+    """A pure function of recipe and data; of private records, which no loss may tell of, and of images there is no end."""
+    marks = TokenizerFacts(kind, "", 256)
+    there = replace(manifest(), splits={"train": Split(10, 10, tokens, tokens, [])}, tokenizer=marks)
+    asked = recipe(batch_size=batch_size)
+    few = 6 if kind == "byte" else 4
+    steps = enough_steps(asked, there)
+    passes = steps * batch_size * asked.model.context / tokens
+    assert steps == 50 or few <= passes < few + batch_size * asked.model.context / tokens
+    private = asked.replace(privacy={"epsilon": 8.0, "unit": "record"})
+    assert enough_steps(private, there) == MOST_STEPS
+    images = from_table(
+        {
+            "task": "classification",
+            "data": {"source": "digits"},
+            "model": {"family": "cnn", "size": "textbook"},
+        }
+    )
+    assert enough_steps(images, there) == MOST_STEPS
 
 
 def labelled() -> Manifest:

@@ -1,4 +1,4 @@
-"""`shuyuan classify`: tell the label of texts or images."""
+"""`shuyuan classify`: tell the label of texts or images, or all their labels."""
 
 from __future__ import annotations
 
@@ -24,12 +24,20 @@ def classify(
     ] = None,
     file: File = None,
     column: Column = "text",
+    threshold: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Of a run whose records may have any number of labels: the probability from which on one is told.",
+        ),
+    ] = 0.5,
     variant: Variant = "original",
     key: Key = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Tell the label of texts or images, with its probability."""
+    """Tell the label of texts or images, or all their labels, with their probability."""
     with frame(as_json, debug) as answer:
         from ..loaded import LoadedRun
 
@@ -41,23 +49,28 @@ def classify(
             for each in loaded.classify(given):
                 found.append(each)
                 stage.advance()
-        told: list[dict[str, Any]] = [
-            {
-                kind: record,
-                "label": next(iter(each)),
-                "probability": max(each.values()),
-                "probabilities": each,
-            }
+        many = loaded.multi_label
+        told = [
+            {kind: record, **(_several(each, threshold) if many else _likeliest(each)), "probabilities": each}
             for record, each in zip(given, found, strict=True)
         ]
 
         def show() -> None:
             for each in told:
-                sys.stdout.write(
-                    f"{visible(each['label'])}\t{each['probability']:.3f}\t{one_line(each[kind])}\n"
-                )
+                labels = each["labels"] if many else [each["label"]]
+                named = visible(", ".join(labels)) or "-"
+                shares = ", ".join(f"{each['probabilities'][label]:.3f}" for label in labels) or "-"
+                sys.stdout.write(f"{named}\t{shares}\t{one_line(each[kind])}\n")
 
         answer.give({f"{kind}s": told}, show)
+
+
+def _likeliest(probabilities: dict[str, float]) -> dict[str, Any]:
+    return {"label": next(iter(probabilities)), "probability": max(probabilities.values())}
+
+
+def _several(probabilities: dict[str, float], threshold: float) -> dict[str, Any]:
+    return {"labels": [label for label, share in probabilities.items() if share >= threshold]}
 
 
 def _given(records: list[str] | None, file: Path | None, column: str) -> list[str]:

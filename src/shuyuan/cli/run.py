@@ -110,6 +110,11 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
         table.add_row(
             "accuracy", f"{accuracy:.1%} of held-out records; always the most frequent label: {majority:.1%}"
         )
+    if "validation.micro_f1" in scores:
+        f1, exact = scores["validation.micro_f1"], scores["validation.exact_labels"]
+        table.add_row(
+            "labels", f"F1 {f1:.1%} over all decisions; {exact:.1%} of held-out records have all right"
+        )
     for label, told in answer_lines(scores):
         table.add_row(label, told)
     sealed = (

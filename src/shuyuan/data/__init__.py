@@ -1,6 +1,6 @@
 """From the recipe's source to shards of tokens: read, clean, mask, remove duplicates, split by owner, encode.
 
-Other rooms use `prepare`, `load_task` (the task of a run) and `template_file`, `laid_out` and `PromptRows` for prompts, `question_and_text`,
+Other rooms use `prepare`, `found_columns`, `load_task` (the task of a run) and `template_file`, `laid_out` and `PromptRows` for prompts, `question_and_text`,
 `Asked`, `windows`, `filled_windows`, `Pair` and `SpanRows` for answers that are places in a text, `load_manifest`, `load_tokenizer`, `open_split`, `Windows`, `Sliding`, `Rows`, `Images`, `row_of`, `filled`, `UnitRows`, `read_image`,
 `local_folder` and `pinned` for what a recipe's `from` names, `has_owners` and `owner_records` to find one
 owner, `open_source` with `Wanted`, `Row`, `Source`, `Skipped` and `is_table` to read texts that are not to be trained on, and the types `Manifest`, `Split`, `ShardFacts`, `ImageFacts`, `AnyBatch` and `Tokenizer`.
@@ -8,6 +8,7 @@ owner, `open_source` with `Wanted`, `Row`, `Source`, `Skipped` and `is_table` to
 
 from .batches import NOTHING, AnyBatch, Sliding, Windows
 from .canaries import Canaries, load_canaries
+from .columns import found_columns
 from .images import Images
 from .manifest import (
     MANIFEST_FILE,
@@ -67,6 +68,7 @@ __all__ = [
     "char_tokenizer",
     "filled",
     "filled_windows",
+    "found_columns",
     "has_owners",
     "is_table",
     "laid_out",

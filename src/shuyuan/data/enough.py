@@ -68,9 +68,11 @@ def _in_rows(recipe: Recipe, survey: Survey) -> bool:
 def _check_labels(survey: Survey) -> None:
     found = np.unique(survey.labels_R[survey.kept_R & (survey.split_R == TRAIN)])
     if len(found) < 2:
+        own = survey.label_sets[found[0]] if survey.label_sets else [int(found[0])]
+        named = f"the label {' and '.join(survey.labels[number] for number in own)}" if own else "no label"
         raise DataError(
             "data.one-label",
-            f"All records of the training split have the label {survey.labels[found[0]]}, so there is nothing to tell apart.",
+            f"All records of the training split have {named}, so there is nothing to tell apart.",
             where="data.label",
             mend="Name another column as `data.label`, or add records of other labels.",
         )

@@ -42,12 +42,12 @@ class Images(InOrder[ImageBatch]):
         self._records = StoredRecords(store, manifest, split)
         self.owners_R = self._records.owners_R
         self.count = self.tokens = len(self._records.length_R)
-        self.counts: list[int] = np.bincount(self._records.labels_R, minlength=len(manifest.labels)).tolist()
+        self.counts = self._records.counts
 
     def at(self, numbers: NDArray[np.int64]) -> ImageBatch:
         """Some records, by their numbers: (images_BCHW, targets_B1)."""
         images_BCHW = stored_images(self._records, numbers.tolist(), self._image)
-        return images_BCHW, self._records.labels_R[numbers, None].astype(np.int64)
+        return images_BCHW, self._records.targets(numbers)
 
 
 def stored_images(records: StoredRecords, numbers: list[int], image: ImageFacts) -> NDArray[np.uint8]:

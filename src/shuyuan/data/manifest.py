@@ -77,6 +77,8 @@ class Manifest:
         fingerprint: keyed digest of the records read; only the holder of the run's key can compute it.
         seconds: how long preparation took.
         labels: the labels in the order of their classes; none for a task that has none.
+        label_sets: where a record may have any number of labels, each set of them that there is, as places in `labels`; the class of
+            a record is then its set.
         image: the shape of every image; None for text.
         text_bytes: of all splits together.
     """
@@ -93,6 +95,7 @@ class Manifest:
     fingerprint: str = ""
     seconds: float = 0.0
     labels: list[str] = field(default_factory=list)
+    label_sets: list[list[int]] = field(default_factory=list)
     image: ImageFacts | None = None
 
     @property
@@ -105,6 +108,11 @@ class Manifest:
     def prompted(self) -> bool:
         """Whether records are prompts with answers, in rows of their own."""
         return any(split.rows for split in self.splits.values())
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a record may have any number of labels."""
+        return bool(self.label_sets)
 
     @property
     def output(self) -> Output:

@@ -78,6 +78,7 @@ def prepare(recipe: Recipe, store: Store, progress: Progress) -> Manifest:
             fingerprint=survey.fingerprint(store.derive_key("fingerprint")),
             seconds=round(time.monotonic() - begin, 3),
             labels=survey.labels,
+            label_sets=survey.label_sets,
             image=records.image,
         )
         store.write_json(MANIFEST_FILE, manifest.to_json())
@@ -198,7 +199,7 @@ def _settings(recipe: Recipe) -> str:
 
 _LATER_KEYS = (
     "id", "label", "labels", "image", "image_size", "channels", "summary", "source_text", "target", "languages", "question",
-    "context", "answer", "messages", "title", "task",
+    "context", "answer", "messages", "title", "task", "multi_label", "label_separator",
 )  # fmt: skip
 
 
@@ -228,6 +229,22 @@ def _say_of_labels(manifest: Manifest, store: Store, context: int, progress: Pro
         name for name, count in zip(manifest.labels, rows["train"].counts, strict=True) if not count
     ]:
         progress.say("data.unseen-labels", f"No training record has the label {', '.join(unseen)}.")
+    if (joined := _joined(manifest.labels)) and not manifest.multi_label:
+        label, mark = joined
+        progress.say(
+            "data.joined-labels",
+            f'The label "{label[:80]}" may be several: if so, write data.label_separator = "{mark}".',
+        )
+
+
+def _joined(labels: list[str]) -> tuple[str, str] | None:
+    """A label that is made of others, and what stands between them."""
+    for mark in ";|,":
+        for label in labels:
+            parts = label.split(mark)
+            if len(parts) > 1 and {part.strip() for part in parts} <= set(labels):
+                return label, mark
+    return None
 
 
 def _say_of_images(manifest: Manifest, image: ImageFacts, progress: Progress) -> None:

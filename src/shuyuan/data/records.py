@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ..errors import DataError, PrivacyError
 from ..recipe import Recipe
 from ..tasks import label_field
+from ..tasks.base import Label
 from ..tasks.packing import packed
 from .clean import Cleaner
 from .pixels import Fitter, image_field, shape_of
@@ -25,14 +26,14 @@ class Record(NamedTuple):
         content: its text, packed where it has a prompt (tasks.packing), or the pixels of its image.
         owner: whom it is about; None: itself.
         part: which of the recipe's sources it comes from.
-        label: its label, as it stands there; None for a task without labels.
+        label: its label, as it stands there, or all that it has; None for a task without labels.
         where: file and line.
     """
 
     content: str | bytes
     owner: bytes | None
     part: int
-    label: str | None
+    label: Label | None
     where: str
 
 
@@ -82,7 +83,7 @@ class Records(ABC):
         return source.rows(skipped)
 
     @abstractmethod
-    def _content(self, row: Row, cleaner: Any, skipped: Skipped) -> tuple[str | bytes, str | None] | None:
+    def _content(self, row: Row, cleaner: Any, skipped: Skipped) -> tuple[str | bytes, Label | None] | None:
         """(content, label) of a row; None after counting in `skipped` why there is none."""
 
     def _check_apart(self) -> None:
@@ -189,7 +190,7 @@ class TextRecords(Records):
             for record, place in self._task.records(values, self._fields, where):
                 yield Row(record, place)
 
-    def _content(self, row: Row, cleaner: Cleaner, skipped: Skipped) -> tuple[str, str | None] | None:
+    def _content(self, row: Row, cleaner: Cleaner, skipped: Skipped) -> tuple[str, Label | None] | None:
         lacking = self._task.lacking(row.values, self._fields)
         if lacking is not None:
             skipped[f"records without {lacking}"] += 1
@@ -248,7 +249,7 @@ class ImageRecords(Records):
     def _cleaner(self, source: Source) -> Fitter:
         return Fitter(self.image)
 
-    def _content(self, row: Row, cleaner: Fitter, skipped: Skipped) -> tuple[bytes, str] | None:
+    def _content(self, row: Row, cleaner: Fitter, skipped: Skipped) -> tuple[bytes, Label] | None:
         label = label_field(row.values, self._label, row.where)
         if label == "":
             skipped["records without a label"] += 1

@@ -1,6 +1,6 @@
-"""Rows of labelled records: one record a row, and its class as the only target.
+"""Rows of labelled records: one record a row, and its class, or all its labels, as the only target.
 
-Legend: B rows of a batch, T tokens of a row, R records of the split.
+Legend: B rows of a batch, T tokens of a row, R records of the split, K labels.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Rows(InOrder[Batch]):
         count: number of records, and so of rows.
         tokens: number of targets: one a record.
         cut: records that are longer than a row.
-        counts: records of each class.
+        counts: records of each label.
         owners_R: keyed hash of each record's owner.
 
     Raises:
@@ -46,15 +46,15 @@ class Rows(InOrder[Batch]):
         self._context = context
         self.owners_R = self._records.owners_R
         self.count = self.tokens = len(self._records.length_R)
-        self.counts: list[int] = np.bincount(self._records.labels_R, minlength=len(manifest.labels)).tolist()
+        self.counts = self._records.counts
         self.cut = int((self._records.length_R + (self._marks.start_id is not None) > context).sum())
 
     def at(self, numbers: NDArray[np.int64]) -> Batch:
-        """Some records, by their numbers: (inputs_BT, targets_B1)."""
+        """Some records, by their numbers: (inputs_BT, targets_B1), or targets_B1K where a record may have any number of labels."""
         rows = [stored_row(self._records, record, self._marks, self._context) for record in numbers.tolist()]
         longest = max(map(len, rows), default=1)
         width = min(-(-longest // WIDTHS) * WIDTHS, self._context)
-        return filled(rows, width), self._records.labels_R[numbers, None].astype(np.int64)
+        return filled(rows, width), self._records.targets(numbers)
 
 
 def row_of(tokens: Sequence[int], marks: Tokenizer | TokenizerFacts, context: int) -> list[int]:

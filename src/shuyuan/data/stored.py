@@ -1,6 +1,6 @@
 """The records of a split as they stand in its shards, each read on its own.
 
-Legend: R records of the split.
+Legend: R records of the split, B some of them, K labels, S sets of labels.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class StoredRecords:
         length_R: tokens of each record, its end token among them; of images, bytes of pixels.
         owners_R: keyed hash of each record's owner.
         labels_R: class of each record; none for a task without labels.
+        counts: records of each label.
         count: R.
 
     Raises:
@@ -50,10 +51,24 @@ class StoredRecords:
         self.length_R = np.concatenate([np.diff(places) for places in offsets])
         self.count = len(self.length_R)
         self.owners_R = np.concatenate([shard.owners() for shard in self._shards])
-        classes = len(manifest.labels)
+        self._classes = classes = len(manifest.label_sets) or len(manifest.labels)
+        self._sets_SK = _sets(manifest)
         self.labels_R = np.concatenate(
             [shard.labels(classes) if classes else np.zeros(0, np.uint16) for shard in self._shards]
         )
+
+    @property
+    def counts(self) -> list[int]:
+        counts: NDArray[np.int64] = np.bincount(self.labels_R, minlength=self._classes)
+        told: list[int] = (counts if self._sets_SK is None else counts @ self._sets_SK).tolist()
+        return told
+
+    def targets(self, numbers: NDArray[np.int64] | list[int]) -> NDArray[np.int64]:
+        """What is learned of some records: the class of each (B, 1); where it may have any number of labels, a one for each that it
+        has and a zero for each other (B, 1, K)."""
+        class_B = self.labels_R[numbers]
+        found_B = class_B if self._sets_SK is None else self._sets_SK[class_B]
+        return found_B[:, None].astype(np.int64)
 
     @cached_property
     def _cache(self) -> list[Tokens]:
@@ -87,3 +102,13 @@ class StoredRecords:
         if self._held:
             return self._cache[shard][begin + start : begin + stop]
         return self._shards[shard].read(begin + start, begin + stop)
+
+
+def _sets(manifest: Manifest) -> NDArray[np.uint8] | None:
+    """Of each set of labels (S, K) which it holds; None where a record has one label, or none."""
+    if not manifest.label_sets:
+        return None
+    sets_SK = np.zeros((len(manifest.label_sets), len(manifest.labels)), np.uint8)
+    for row_K, numbers in zip(sets_SK, manifest.label_sets, strict=True):
+        row_K[numbers] = 1
+    return sets_SK

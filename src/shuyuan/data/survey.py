@@ -52,6 +52,7 @@ class Survey:
         duplicates: records removed, as "exact" and "near".
         changed: records that cleaning changed.
         labels: the labels in the order of their classes; none for a task without.
+        label_sets: as of `labels.Settled`.
         labels_R: class of each record, for a task with labels.
     """
 
@@ -81,7 +82,8 @@ class Survey:
         self.bytes_R, self.chars_R = np.asarray(notes.bytes), np.asarray(notes.chars)
         self.split_R = self._split(np.asarray(notes.draws), np.asarray(notes.parts))
         self.kept_R = self._keep(np.asarray(notes.parts), notes.labels, progress)
-        self.labels, self.labels_R = notes.labels.settle(self.kept_R, self.kept_R & (self.split_R == TRAIN))
+        settled = notes.labels.settle(self.kept_R, self.kept_R & (self.split_R == TRAIN))
+        self.labels, self.label_sets, self.labels_R = settled.names, settled.sets, settled.class_R
         forget_tables()
 
     def _hold(self, batch: list[Record]) -> None:

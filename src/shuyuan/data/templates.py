@@ -39,7 +39,8 @@ def load_task(recipe: Recipe, store: Store | None = None) -> Task:
     if task.templated:
         kept = store is not None and store.exists(RUN_TEMPLATE)
         template = _kept(store.read_json(RUN_TEMPLATE)) if store and kept else _of_start(recipe)
-    return task.configured(Setting(pair, template, _output(task, recipe, store)))
+    several = recipe.multi_label, recipe.data.label_separator
+    return task.configured(Setting(pair, template, _output(task, recipe, store), *several))
 
 
 def _output(task: Task, recipe: Recipe, store: Store | None) -> Output:

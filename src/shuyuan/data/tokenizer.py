@@ -31,6 +31,7 @@ _ENDS = (END, "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "</s>", "<eos>",
 _STARTS = {"[CLS]": "[SEP]", "<s>": None, "<bos>": None, "<|begin_of_text|>": None}
 _PIECE = 100_000  # characters encoded at once: an encoding in the library takes about 100 bytes a token
 _BATCH = 1_000_000
+FEWEST_SEEN = 10  # times that a pair stands in the text which becomes a piece of a learned vocabulary; docs/lab-notes.md
 
 
 class Tokenizer:
@@ -278,7 +279,8 @@ def _encode_characters(texts: Sequence[str], table: NDArray[np.int32]) -> tuple[
 
 
 def learn_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Byte-level byte-pair encoding learned from texts: 256 bytes, the end token, and merges up to `vocab_size` entries.
+    """Byte-level byte-pair encoding learned from texts: 256 bytes, the end token, and merges up to `vocab_size` entries, of pairs that
+    stand at least FEWEST_SEEN times. A piece that is seen once or twice is learned by heart, and held-out text falls into others.
 
     Reference: Sennrich, Haddow and Birch, "Neural machine translation of rare words with subword units", ACL 2016;
     on bytes: Radford et al., "Language models are unsupervised multitask learners", 2019.
@@ -288,6 +290,7 @@ def learn_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     hub.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
+        min_frequency=FEWEST_SEEN,
         special_tokens=[AddedToken(END, special=True, normalized=False)],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,

@@ -24,7 +24,7 @@ from .stored import StoredRecords
 
 
 class UnitBatch(NamedTuple):
-    """Inputs (N, T), targets (N, T) or (N, 1), and the unit of each row, 0, 1, … in the order in which units were asked for.
+    """Inputs (N, T), targets (N, T), (N, 1) or, of any number of labels, (N, 1, K), and the unit of each row, 0, 1, … in the order in which units were asked for.
 
     Of images, the inputs are their pixels (N, C, H, W), uint8; of questions and texts (N, 2, T), and the targets (N, 2).
     """
@@ -101,30 +101,27 @@ class UnitRows:
         """The rows of no units."""
         if self._pairs is not None:
             return all_windows(self._pairs, [], self._context)
-        image, targets = (
-            self._manifest.image,
-            np.zeros((0, 1 if self._manifest.labels else self._context), np.int64),
+        image = self._manifest.image
+        learned = (
+            self._records.targets([]) if self._manifest.labels else np.zeros((0, self._context), np.int64)
         )
         if image is not None:
-            return np.zeros((0, *image.shape), np.uint8), targets
-        return np.zeros((0, self._context), np.int64), targets
+            return np.zeros((0, *image.shape), np.uint8), learned
+        return np.zeros((0, self._context), np.int64), learned
 
     def _rows_of(self, records: list[int], random: np.random.Generator) -> AnyBatch:
         if self._manifest.image is not None:
-            return stored_images(self._records, records, self._manifest.image), self._labels_of(records)
+            return stored_images(self._records, records, self._manifest.image), self._records.targets(records)
         if self._pairs is not None:
             return all_windows(self._pairs, records, self._context)
         if self._manifest.prompted:
             return self._prompted(records)
         return self._labelled(records) if self._manifest.labels else self._packed(records, random)
 
-    def _labels_of(self, records: list[int]) -> NDArray[np.int64]:
-        return self._records.labels_R[records, None].astype(np.int64)
-
     def _labelled(self, records: list[int]) -> Batch:
         """One record a row, as long as the context whatever it holds, and its class."""
         rows = [stored_row(self._records, record, self._manifest.marks, self._context) for record in records]
-        return filled(rows, self._context), self._labels_of(records)
+        return filled(rows, self._context), self._records.targets(records)
 
     def _prompted(self, records: list[int]) -> Batch:
         """The rows of each record, as long as the context whatever they hold."""

@@ -1,4 +1,5 @@
-"""How often a variant says what the original says, right or wrong: the likeliest token at each place, or the likeliest label."""
+"""How often a variant says what the original says, right or wrong: the likeliest token at each place, or the likeliest label; of any number of labels,
+each decision about one."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from ..hardware import choose_precision, detect
 from ..inference import computed
 from ..models import AnyNetwork
 from ..recipe import Recipe
+from ..tasks.multi_label import THRESHOLD
 from ..vault import Store
 
 TARGETS = 16_384  # places or records that are looked at
@@ -33,10 +35,12 @@ def guesses(
         return None
     found: list[NDArray[np.integer[Any]]] = []
     for inputs, targets in records.in_order(at_once):
-        said = (
-            network.probabilities(inputs).argmax(1) if labelled else network.likeliest(inputs)[targets >= 0]
-        )
-        found.append(said)
+        if model.config.multi_label:
+            found.append((network.probabilities(inputs) >= THRESHOLD).astype(np.int64))
+        elif labelled:
+            found.append(network.probabilities(inputs).argmax(1))
+        else:
+            found.append(network.likeliest(inputs)[targets >= 0])
         if sum(map(len, found)) >= TARGETS:
             break
     return np.concatenate(found)[:TARGETS]

@@ -12,7 +12,7 @@ from ..data.masking import Masker
 from ..data.records import empty
 from ..data.sources import Skipped, Wanted, open_source
 from ..progress import Progress
-from ..recipe import Recipe
+from ..recipe import MULTI_LABEL_KEYS, Recipe
 from ..recipe import from_table as recipe_of
 from ..runs import not_trained
 from ..tasks import Example, Mixed, Prompted, Task
@@ -113,7 +113,7 @@ def _asked(recipe: Recipe, file: Path, task: str, columns: dict[str, str]) -> Re
     table = recipe.model_dump(by_alias=True, exclude_none=True)
     kept = ["mask", "mask_patterns", "mask_names", "min_chars", "max_chars", "record"]
     if task == recipe.task:
-        kept += [*recipe.columns, "languages", "labels", "owner"]
+        kept += [*recipe.columns, "languages", "labels", *MULTI_LABEL_KEYS, "owner"]
     data = {key: table["data"][key] for key in kept if key in table["data"]}
     asked = {"task": task, "data": data | columns | {"source": str(file)}, "model": table["model"]}
     return recipe_of(asked | {"tokenizer": table["tokenizer"]}, where="--column")

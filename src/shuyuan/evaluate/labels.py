@@ -1,11 +1,10 @@
-"""Scores of a model that tells classes apart, beside always naming the class that is the most frequent in training.
+"""Scores of a model that tells classes apart, beside always naming what most of training has.
 
-Shapes: N records of a split, B of a batch, T tokens of a row, K classes.
+Shapes: N records of a split, B of a batch, K labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,12 @@ from ..models import AnyNetwork
 from ..progress import Progress
 from ..recipe import Recipe
 from ..tasks import task_named
+from ..tasks.multi_label import decisions
 from ..vault import Store
 from .slices import by_label, by_length, by_owner
+from .telling import telling
 
-SAMPLES, SHOWN = 3, 5  # records of the split, and of the worst errors
+SAMPLES = 3  # records of the split
 SHOWN_CHARS = 300  # of a record that is shown
 
 
@@ -31,68 +32,56 @@ def score_labels(
     """Scores of the held-out splits, and what stands behind them.
 
     Returns:
-        ({"SPLIT.METRIC": value}, {split: details of every label, accuracy by slices, and the worst errors}).
+        ({"SPLIT.METRIC": value}, {split: details of every label, scores by slices, and the worst errors}).
     """
     at_once = recipe.train.micro_batch
     assert isinstance(at_once, int)  # resolved; what training had room for, this has too
     labeller = Labeller(model, choose_precision(recipe.train.precision, detect()))
     task = task_named(recipe.task)
-    frequent = int(np.argmax(_records(recipe, store, manifest, "train").counts))
+    training = _records(recipe, store, manifest, "train")
     metrics: dict[str, float] = {}
     details: dict[str, Any] = {}
     for split in ("validation", "test"):
         if split not in manifest.splits or not manifest.splits[split].records:
             continue
         records = _records(recipe, store, manifest, split)
-        found, labels, lengths = [], [], []
+        found, targets, lengths = [], [], []
         with progress.stage(f"score on {split}", records.count, "records") as stage:
             for inputs, targets_B1 in records.in_order(at_once):
                 found.append(labeller.probabilities(inputs))
-                labels.append(targets_B1[:, 0])
+                targets.append(targets_B1[:, 0])
                 lengths.append((inputs >= 0).reshape(len(inputs), -1).sum(1))
                 stage.advance(len(inputs))
-        probabilities_NK, labels_N = np.concatenate(found), np.concatenate(labels)
-        scores = task.label_metrics(probabilities_NK, labels_N)
-        scores["majority_accuracy"] = float((labels_N == frequent).mean())
+        told = telling(np.concatenate(found), np.concatenate(targets), manifest.labels)
+        scores = task.label_metrics(told.probabilities_NK, told.right) | _majority(training, told.right)
         metrics |= {f"{split}.{name}": value for name, value in scores.items()}
-        hits = (probabilities_NK.argmax(1) == labels_N).astype(float).tolist()
-        names = [manifest.labels[label] for label in labels_N.tolist()]
-        slices = by_label(names, hits)
+        values = told.values[told.measure]
+        slices = by_label(told.names, values)
         if manifest.image is None:
-            slices = by_length(np.concatenate(lengths).tolist(), hits, "tokens") + slices
+            slices = by_length(np.concatenate(lengths).tolist(), values, "tokens") + slices
         if recipe.data.owner:
-            slices += by_owner(records.owners_R.tolist(), hits)
-        wrong = most_wrong(probabilities_NK, labels_N)
+            slices += by_owner(records.owners_R.tolist(), values)
+        wrong = told.worst()
         shown = _shown(records.at(wrong)[0], store, manifest, split) if manifest.image is None else []
-        details[split] = task.label_details(probabilities_NK, labels_N, manifest.labels) | {
-            "measure": "accuracy",
+        details[split] = task.label_details(told.probabilities_NK, told.right, manifest.labels) | {
+            "measure": told.measure,
             "slices": slices,
             "worst": [
-                told_wrong(text, probabilities_NK[number], int(labels_N[number]), manifest.labels)
+                told.error(number, text)
                 for text, number in zip(shown, wrong.tolist(), strict=False)  # no image is shown
             ],
         }
     return metrics, details
 
 
-def most_wrong(
-    probabilities_NK: NDArray[np.floating[Any]], labels_N: NDArray[np.integer[Any]]
-) -> NDArray[np.int64]:
-    """The records whose right label was thought least likely, of those that were told wrong, at most `SHOWN`."""
-    sure_N = np.take_along_axis(probabilities_NK, labels_N[:, None], 1)[:, 0]
-    order = np.argsort(sure_N, kind="stable")
-    wrong_N = probabilities_NK.argmax(1) != labels_N
-    worst: NDArray[np.int64] = order[wrong_N[order]][:SHOWN]
-    return worst
-
-
-def told_wrong(
-    text: str, probabilities_K: NDArray[np.floating[Any]], right: int, labels: Sequence[str]
-) -> dict[str, Any]:
-    """A wrong label as JSON can hold it: {prompt, answer, right, score}, the score the probability of the right one."""
-    said = labels[int(probabilities_K.argmax())]
-    score = float(probabilities_K[right])
-    return {"prompt": text, "answer": said, "right": labels[right], "score": score}
+def _majority(training: Rows | Images, right: NDArray[np.integer[Any]]) -> dict[str, float]:
+    """The score of always saying what most training records have: the most frequent label, or each label that more than half of
+    them have."""
+    counts_K = np.array(training.counts)
+    if right.ndim == 1:
+        return {"majority_accuracy": float((right == counts_K.argmax()).mean())}
+    found = decisions(np.broadcast_to(counts_K / training.count, right.shape), right).metrics()
+    return {f"majority_{name}": found[name] for name in ("exact_labels", "micro_f1")}
 
 
 def label_samples(
@@ -103,14 +92,9 @@ def label_samples(
     records = _records(recipe, store, manifest, split)
     inputs, targets_B1 = records.batch(0, min(SAMPLES, records.count), recipe.seed)
     labeller = Labeller(model, choose_precision(recipe.train.precision, detect()))
-    samples = []
-    for text, target, probabilities_K in zip(
-        _shown(inputs, store, manifest, split), targets_B1[:, 0], labeller.probabilities(inputs), strict=True
-    ):
-        best = int(probabilities_K.argmax())
-        said = f" → {manifest.labels[best]} ({probabilities_K[best]:.2f}); label: {manifest.labels[target]}"
-        samples.append({"prompt": text, "text": said})
-    return samples
+    told = telling(labeller.probabilities(inputs), targets_B1[:, 0], manifest.labels)
+    shown = _shown(inputs, store, manifest, split)
+    return [{"prompt": text, "text": told.sample(number)} for number, text in enumerate(shown)]
 
 
 def _records(recipe: Recipe, store: Store, manifest: Manifest, split: str) -> Rows | Images:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import PromptRows, Tokenizer
+from ..data import Manifest, PromptRows, Tokenizer
 from ..data.batches import at_step
 from ..data.prompts import LEARNED, OWN, pieces_of
 from ..data.shards import Tokens
@@ -19,7 +19,11 @@ from ..tasks.languages import words
 from ..tasks.prompted import Case
 from .slices import by_length, by_owner
 
+# Of some answers: their scores, what stands behind them as JSON can hold it, and each: {prompt, answer, right, score}.
+Judged = tuple[dict[str, float], dict[str, Any], list[dict[str, Any]]]
+
 MOST_TOKENS = 256  # of an answer
+SAMPLES = 3
 SHOWN, SHOWN_CHARS = 5, 600  # of the worst answers, and characters of each text that is shown
 
 
@@ -70,7 +74,7 @@ def judged(
     task: Prompted,
     training: Sequence[Case],
     owners: Sequence[Hashable] = (),
-) -> tuple[dict[str, float], dict[str, Any], list[dict[str, Any]]]:
+) -> Judged:
     """Answers, scored.
 
     Args:
@@ -79,9 +83,6 @@ def judged(
         task: says how answers are scored.
         training: what baselines may look at.
         owners: of each case; left out where nobody knows them.
-
-    Returns:
-        (scores, what stands behind them as JSON can hold it, and each answer: {prompt, answer, right, score}).
     """
     scores = {"answers": float(len(cases))} | task.scores(cases, answers)
     for name, guesses in task.baselines(cases, training).items():
@@ -97,6 +98,30 @@ def judged(
     values = [each["score"] for each in told]
     slices = by_length(lengths, values) + by_owner(owners, values)
     return scores, {"measure": task.measure, "worst": worst, "slices": slices}, told
+
+
+def by_split(
+    manifest: Manifest, score: Callable[[str], Judged]
+) -> tuple[dict[str, float], dict[str, Any], list[dict[str, Any]]]:
+    """Answers to each held-out split that has rows.
+
+    Args:
+        manifest: what was prepared.
+        score: of a split, by its name.
+
+    Returns:
+        ({"SPLIT.METRIC": value}, {split: what stands behind them}, samples).
+    """
+    metrics: dict[str, float] = {}
+    details: dict[str, Any] = {}
+    samples: list[dict[str, Any]] = []
+    for split in ("validation", "test"):
+        if split not in manifest.splits or not manifest.splits[split].rows:
+            continue
+        scores, details[split], told = score(split)
+        metrics |= {f"{split}.{name}": value for name, value in scores.items()}
+        samples = samples or [sample_of(each) for each in told[:SAMPLES]]
+    return metrics, details, samples
 
 
 def sample_of(told: dict[str, Any]) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from ..recipe import Recipe
 from ..tasks import Prompted
 from ..tasks.prompted import Case
 from ..vault import Store
-from .predictions import answered, drawn, judged, sample_of, stored_cases
+from .predictions import Judged, answered, by_split, drawn, judged, stored_cases
 
-SAMPLES = 3
 # Prompts of a split that are answered: more take longer and tell little more; of a large model fewer, down to LEAST_ANSWERED.
 ANSWERED, LEAST_ANSWERED = 200, 20
 OPERATIONS = 4e12  # that answering may take
@@ -24,29 +23,20 @@ REMEMBERED = 20_000  # training rows that a baseline looks at
 def score_answers(
     recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork | CompiledModel, progress: Progress
 ) -> tuple[dict[str, float], dict[str, Any], list[dict[str, Any]]]:
-    """The model's answers to prompts of each held-out split.
-
-    Returns:
-        ({"SPLIT.METRIC": value}, {split: what stands behind them}, samples).
-    """
+    """The model's answers to prompts of each held-out split, as of `by_split`."""
     predictor = opened(recipe, store, model, progress)
     training = cases_of(recipe, store, manifest, "train", REMEMBERED)
-    metrics: dict[str, float] = {}
-    details: dict[str, Any] = {}
-    samples: list[dict[str, Any]] = []
-    for split in ("validation", "test"):
-        if split not in manifest.splits or not manifest.splits[split].rows:
-            continue
+
+    def score(split: str) -> Judged:
         most = prompts_to_answer(model.config.parameters, manifest.splits[split])
         rows = _rows(recipe, store, manifest, split)
         numbers = drawn(rows.count, most, recipe.seed)
         cases = stored_cases(rows, load_tokenizer(store), numbers)
         answers = answered(cases, predictor, split, progress)
         owners = rows.owners_N[numbers].tolist() if recipe.data.owner else ()
-        scores, details[split], told = judged(cases, answers, predictor.task, training, owners)
-        metrics |= {f"{split}.{name}": value for name, value in scores.items()}
-        samples = samples or [sample_of(each) for each in told[:SAMPLES]]
-    return metrics, details, samples
+        return judged(cases, answers, predictor.task, training, owners)
+
+    return by_split(manifest, score)
 
 
 def prompts_to_answer(parameters: int, split: Split) -> int:

@@ -25,9 +25,9 @@ from ..tasks.languages import words
 from ..tasks.measures import interval, with_interval
 from ..tasks.prompted import case_of
 from ..vault import Store
-from .labels import most_wrong, told_wrong
 from .predictions import SHOWN, SHOWN_CHARS, answered, judged
 from .slices import by_label, by_length, by_owner
+from .telling import telling
 
 
 class Record(NamedTuple):
@@ -99,7 +99,7 @@ class Scorer:
             name: of their file.
 
         Raises:
-            DataError: a record has a label that the model does not know, or no text to look in.
+            DataError: a record has labels that the model cannot tell, or no text to look in.
         """
         if isinstance(self._task, Prompted):
             return self._of_answers(self._task, records, name)
@@ -128,31 +128,22 @@ class Scorer:
 
     def _of_labels(self, records: Sequence[Record]) -> Scored:
         labeller = Labeller(self._model, self._precision)
-        labels, rights = list(labeller.labels), [each.example.label or "" for each in records]
-        if unknown := sorted(set(rights) - set(labels)):
-            raise DataError(
-                "data.unknown-label",
-                f'The label "{unknown[0][:40]}" is none of: {", ".join(labels[:12])}.',
-                where="--data",
-                mend="Name the column of the labels with --column label=NAME, or mend the file.",
-            )
+        labels, rights = list(labeller.labels), [_labels_of(each.example) for each in records]
+        _check_known(labels, rights, labeller.multi_label)
         texts = [each.example.text for each in records]
         with self._progress.stage("classify", len(texts), "texts") as stage:
-            told = []
+            found = []
             for each in labeller.label(texts, self._tokenizer):
-                told.append([each[label] for label in labels])
+                found.append([each[label] for label in labels])
                 stage.advance()
-        probabilities_NK = np.array(told)
-        right_N = np.array([labels.index(label) for label in rights])
-        hits = (probabilities_NK.argmax(1) == right_N).astype(float).tolist()
-        worst = [
-            told_wrong(texts[place][:SHOWN_CHARS], probabilities_NK[place], int(right_N[place]), labels)
-            for place in most_wrong(probabilities_NK, right_N).tolist()
-        ]
-        slices = by_length([len(words(text)) for text in texts], hits) + by_label(rights, hits)
-        slices += by_owner(_owners(records), hits)
-        details = {"measure": "accuracy", "slices": slices, "worst": worst}
-        return Scored(self._task.label_metrics(probabilities_NK, right_N), details, {"accuracy": hits})
+        has_NK = np.array([[label in own for label in labels] for own in rights], np.int64)
+        told = telling(np.array(found), has_NK if labeller.multi_label else has_NK.argmax(1), labels)
+        values = told.values[told.measure]
+        worst = [told.error(place, texts[place][:SHOWN_CHARS]) for place in told.worst().tolist()]
+        slices = by_length([len(words(text)) for text in texts], values) + by_label(told.names, values)
+        slices += by_owner(_owners(records), values)
+        details = {"measure": told.measure, "slices": slices, "worst": worst}
+        return Scored(self._task.label_metrics(told.probabilities_NK, told.right), details, told.values)
 
     def _of_texts(self, records: Sequence[Record]) -> Scored:
         """By the loss on each text, in pieces as long as the context."""
@@ -181,6 +172,21 @@ class Scorer:
         slices = by_length([len(words(text)) for text in texts], bits) + by_owner(_owners(records), bits)
         details = {"measure": "bits_per_byte", "slices": slices, "worst": worst}
         return Scored(scores, details, {"bits_per_byte": bits})
+
+
+def _labels_of(example: Example) -> tuple[str, ...]:
+    return example.label if isinstance(example.label, tuple) else (example.label or "",)
+
+
+def _check_known(labels: Sequence[str], rights: Sequence[Sequence[str]], multi_label: bool) -> None:
+    """Refuses records whose labels the model cannot tell."""
+    what, mend = "", "Name the column of the labels with --column label=NAME, or mend the file."
+    if unknown := sorted({name for own in rights for name in own} - set(labels)):
+        what = f'The label "{unknown[0][:40]}" is none of: {", ".join(labels[:12])}.'
+    elif not multi_label and any(len(own) != 1 for own in rights):
+        what = "A record has several labels, or none, and the model tells one."
+    if what:
+        raise DataError("data.unknown-label", what, where="--data", mend=mend)
 
 
 def _owners(records: Sequence[Record]) -> list[str]:

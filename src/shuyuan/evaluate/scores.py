@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -67,7 +69,8 @@ def evaluate(
         if variant in metrics and (variant != ORIGINAL or store.exists(SAMPLES_FILE)):
             continue
         model = load_network(store, variant_folder(variant))
-        found = _score(recipe, store, manifest, model, progress, variant)
+        write = partial(_writer, recipe, store, variant, progress)
+        found = _score(recipe, store, manifest, model, write, progress, variant == ORIGINAL)
         metrics[variant], details[variant], samples = found
         said = guesses(recipe, store, manifest, model) if len(variants) > 1 else None
         if variant == ORIGINAL:
@@ -100,15 +103,23 @@ def _beside_the_teacher(
     except ShuyuanError as error:
         progress.say("evaluate.no-teacher", f"The teacher is not scored beside the student: {error.what}")
         return {}
-    metrics, _, _ = _score(recipe, store, manifest, teacher, progress, is_original=False)
+    metrics, _, _ = _score(recipe, store, manifest, teacher, lambda: teacher, progress, False)
     return {TEACHER: metrics}
 
 
 def _score(
-    recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork, progress: Progress, variant: str
+    recipe: Recipe,
+    store: Store,
+    manifest: Manifest,
+    model: AnyNetwork,
+    writer: Callable[[], AnyNetwork | CompiledModel],
+    progress: Progress,
+    is_original: bool,
 ) -> tuple[dict[str, float], dict[str, Any], list[dict[str, Any]]]:
-    """({"SPLIT.METRIC": value}, what stands behind them, samples) of one variant; how it writes is looked at in the original alone."""
-    is_original = variant == ORIGINAL
+    """({"SPLIT.METRIC": value}, what stands behind them, samples) of one variant; how it writes is looked at in the original alone.
+
+    `writer` gives the model as it is asked for text.
+    """
     if manifest.labels:
         metrics, details = score_labels(recipe, store, manifest, model, progress)
         samples = label_samples(recipe, store, manifest, model) if is_original else []
@@ -117,13 +128,11 @@ def _score(
         return score_spans(recipe, store, manifest, model, progress)
     metrics = _score_tokens(recipe, store, manifest, model, progress, beside=is_original)
     if manifest.prompted:
-        writer = _writer(recipe, store, variant, progress)
-        found, details, samples = score_answers(recipe, store, manifest, writer, progress)
+        found, details, samples = score_answers(recipe, store, manifest, writer(), progress)
         return metrics | found, details, samples
     if not is_original:
         return metrics, {}, []
-    writer = _writer(recipe, store, variant, progress)
-    found, samples = _samples(recipe, store, manifest, writer, progress)
+    found, samples = _samples(recipe, store, manifest, writer(), progress)
     return metrics | found, {}, samples
 
 

@@ -39,11 +39,13 @@ def by_length(lengths: Sequence[int], values: Sequence[float], unit: str = "word
     ]
 
 
-def by_label(labels: Sequence[str], values: Sequence[float]) -> list[dict[str, Any]]:
-    """The same by the records' labels, the most frequent first; without `from`, `to` and `unit`."""
+def by_label(labels: Sequence[Sequence[str]], values: Sequence[float]) -> list[dict[str, Any]]:
+    """The same by the records' labels, the most frequent first, a record in the slice of each that it has; without `from`, `to` and
+    `unit`."""
+    counts = Counter(label for own in labels for label in own)
     return [
-        _slice("label", label, [place for place, each in enumerate(labels) if each == label], values)
-        for label, _ in Counter(labels).most_common(MOST_LABELS)
+        _slice("label", label, [place for place, own in enumerate(labels) if label in own], values)
+        for label, _ in counts.most_common(MOST_LABELS)
     ]
 
 

@@ -17,9 +17,8 @@ from ..tasks.prompted import Case
 from ..tasks.question_answering import nowhere
 from ..vault import Store
 from .losses import mean_loss
-from .predictions import drawn, judged, sample_of
+from .predictions import Judged, by_split, drawn, judged
 
-SAMPLES = 3
 ANSWERED = 1000  # questions of a split; more take longer and tell little more
 AT_ONCE = 32
 
@@ -27,23 +26,15 @@ AT_ONCE = 32
 def score_spans(
     recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork, progress: Progress
 ) -> tuple[dict[str, float], dict[str, Any], list[dict[str, Any]]]:
-    """The loss on each held-out split, and the model's answers to its questions.
-
-    Returns:
-        ({"SPLIT.METRIC": value}, {split: what stands behind them}, samples).
-    """
+    """The loss on each held-out split, and the model's answers to its questions; as of `by_split`."""
     at_once = recipe.train.micro_batch
     assert isinstance(at_once, int)  # resolved; what training had room for, this has too
     precision = choose_precision(recipe.train.precision, detect())
     task, tokenizer = load_task(recipe, store), load_tokenizer(store)
     assert isinstance(task, QuestionAnswering)
     spanner = Spanner(model, tokenizer, precision)
-    metrics: dict[str, float] = {}
-    details: dict[str, Any] = {}
-    samples: list[dict[str, Any]] = []
-    for split in ("validation", "test"):
-        if split not in manifest.splits or not manifest.splits[split].rows:
-            continue
+
+    def score(split: str) -> Judged:
         rows = open_split(store, manifest, split, recipe.model.context)
         assert isinstance(rows, SpanRows)
         loss = mean_loss(model, rows, at_once, precision, progress, split)
@@ -52,10 +43,10 @@ def score_spans(
         answers = _answers(asked, spanner, tokenizer, split, progress)
         cases = [_case(each, tokenizer) for each in asked]
         owners = rows.owners_R[numbers].tolist() if recipe.data.owner else ()
-        scores, details[split], told = judged(cases, answers, task, [], owners)
-        metrics |= {f"{split}.{name}": value for name, value in {"loss": loss, **scores}.items()}
-        samples = samples or [sample_of(each) for each in told[:SAMPLES]]
-    return metrics, details, samples
+        scores, details, told = judged(cases, answers, task, [], owners)
+        return {"loss": loss, **scores}, details, told
+
+    return by_split(manifest, score)
 
 
 def _case(asked: Asked, tokenizer: Tokenizer) -> Case:

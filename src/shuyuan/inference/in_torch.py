@@ -60,10 +60,12 @@ class InTorch:
 
     @torch.inference_mode()
     def probabilities(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-        """The probability of each class (B, K)."""
+        """The probability of each class (B, K), or of each label by itself."""
         with self._precision.autocast():
             logits_BK = self._model(self._put(tokens_BT))
-        probabilities_BK: NDArray[np.float64] = logits_BK.double().softmax(1).cpu().numpy()
+        logits_BK = logits_BK.double()
+        found_BK = logits_BK.sigmoid() if self._model.config.multi_label else logits_BK.softmax(1)
+        probabilities_BK: NDArray[np.float64] = found_BK.cpu().numpy()
         return probabilities_BK
 
     @torch.inference_mode()

@@ -22,7 +22,11 @@ BATCH = 64
 
 
 class Labeller:
-    """Tells the class of texts or images.
+    """Tells the class of texts or images, or which labels they have.
+
+    Attributes:
+        labels: their names.
+        multi_label: whether each is told by itself, so that there may be any number of them.
 
     Args:
         model: a network with labels, for the ones or the others.
@@ -40,11 +44,12 @@ class Labeller:
                 mend='Use `shuyuan generate`, or train with task = "classification".',
             )
         self.labels = model.config.labels
+        self.multi_label: bool = model.config.multi_label
         self._context = model.context
         self._computed = computed(model, precision)
 
     def probabilities(self, inputs: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-        """Probabilities of the classes (B, K) of rows (B, T) that are filled up with -1, or of images (B, C, H, W), uint8."""
+        """Probabilities of the classes, or of each label, (B, K) of rows (B, T) that are filled up with -1, or of images (B, C, H, W), uint8."""
         return self._computed.probabilities(inputs)
 
     def label(self, texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[dict[str, float]]:

@@ -13,6 +13,7 @@ from ..tasks.base import Output
 
 ARCHITECTURE = "Qwen3ForCausalLM"
 CLASSIFIER = "Qwen3ForSequenceClassification"
+MULTI_LABEL = "multi_label_classification"  # as transformers calls it
 HEAD, LABEL_HEAD = "lm_head.weight", "score.weight"
 # Far above any model that this path can hold: a config that asks for more is a lie or a mistake, and is refused
 # before anything is allocated for it.
@@ -46,6 +47,7 @@ class TransformerConfig:
         norm_eps: added to the mean square in every RMSNorm.
         end_id: token that closes every record and opens generation; None where a folder names none.
         labels: names of the classes that the head tells apart; without any, the head predicts tokens.
+        multi_label: whether each of them is told by itself, so that a text may have any number.
     """
 
     vocab_size: int
@@ -61,6 +63,7 @@ class TransformerConfig:
     norm_eps: float = 1e-6
     end_id: int | None = None
     labels: tuple[str, ...] = ()
+    multi_label: bool = False
 
     @classmethod
     def from_recipe(
@@ -70,12 +73,16 @@ class TransformerConfig:
         shape = model.shape()
         return cls(
             vocab_size=vocab_size,
+            layers=shape["layers"],
+            width=shape["width"],
+            heads=shape["heads"],
+            kv_heads=shape["kv_heads"],
             head_dim=shape["width"] // shape["heads"],
+            hidden=shape["hidden"],
             context=model.context,
             tied=model.tied is not False and not labels,
             end_id=end_id,
             labels=tuple(labels),
-            **shape,
         )
 
     @property
@@ -159,12 +166,7 @@ class TransformerConfig:
         if not self.labels:
             return {"pad_token_id": None}  # transformers would stop training the padding token's embedding
         # A batch needs something to fill rows up with, and transformers reads the class at the last token that is not it.
-        by_id = {str(number): name for number, name in enumerate(self.labels)}
-        return {
-            "pad_token_id": self.end_id,
-            "id2label": by_id,
-            "label2id": {name: number for number, name in enumerate(self.labels)},
-        }
+        return {"pad_token_id": self.end_id, **label_table(self.labels), **problem_type(self.multi_label)}
 
     @classmethod
     def from_hub(cls, table: Mapping[str, Any], *, where: str = "config.json") -> TransformerConfig:
@@ -206,6 +208,7 @@ class TransformerConfig:
             norm_eps=_number(table, "rms_norm_eps", where, default=1e-6),
             end_id=end_id_in(table, vocab_size, where),
             labels=labels,
+            multi_label=bool(labels) and tells_each(table),
         )
 
 
@@ -214,6 +217,24 @@ def is_native(table: Mapping[str, Any]) -> bool:
     kind = table.get("architectures") or [table.get("model_type")]
     known = kind in ([ARCHITECTURE], [CLASSIFIER], ["qwen3"])
     return known and table.get("model_type", "qwen3") == "qwen3"
+
+
+def label_table(labels: Sequence[str]) -> dict[str, Any]:
+    """The names of a classifier's classes, as a `config.json` has them."""
+    return {
+        "id2label": {str(number): name for number, name in enumerate(labels)},
+        "label2id": {name: number for number, name in enumerate(labels)},
+    }
+
+
+def problem_type(multi_label: bool) -> dict[str, str]:
+    """What tells transformers that each label is told by itself; nothing of other heads."""
+    return {"problem_type": MULTI_LABEL} if multi_label else {}
+
+
+def tells_each(table: Mapping[str, Any]) -> bool:
+    """Whether a `config.json` says that each label is told by itself."""
+    return table.get("problem_type") == MULTI_LABEL
 
 
 def label_names(table: Mapping[str, Any], where: str) -> tuple[str, ...]:
@@ -274,6 +295,11 @@ def whole_number(
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
         raise bad_config(key, value, f"it must be a whole number from 1 to {most}", where)
     return value
+
+
+def whole_numbers(table: Mapping[str, Any], where: str, **most: int) -> dict[str, int]:
+    """Sizes in a `config.json` by their keys, each at most so large."""
+    return {key: whole_number(table, key, where, most=limit) for key, limit in most.items()}
 
 
 def _number(table: Mapping[str, Any], key: str, where: str, *, default: float) -> float:

@@ -135,6 +135,21 @@ def cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
     return losses_N
 
 
+def label_losses(logits_BK: Tensor, targets: Tensor) -> Tensor:
+    """What telling labels costs of each row (B, 1), in nats, float32; zero where the target is -100.
+
+    Args:
+        logits_BK: of the labels.
+        targets: the class (B, 1), for its cross entropy; or ones and zeros (B, 1, K), for the sum of a binary cross entropy for each
+            label.
+    """
+    if targets.ndim == 2:
+        return cross_entropy(logits_BK, targets.flatten()).view(targets.shape)
+    has_BK = targets[:, 0].clamp(min=0).float()
+    losses_BK = F.binary_cross_entropy_with_logits(logits_BK.float(), has_BK, reduction="none")
+    return losses_BK.sum(1, keepdim=True) * (targets[..., 0] >= 0)
+
+
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits_NV: Tensor, targets_N: Tensor) -> Tensor:

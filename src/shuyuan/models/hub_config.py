@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ShuyuanError
 from ..tasks.base import Output
-from .config import MOST_LAYERS, TransformerConfig, end_id_in, label_names, whole_number
+from .config import MOST_LAYERS, TransformerConfig, end_id_in, label_names, tells_each, whole_number
 
 Shape = tuple[int, ...]
 # How architectures spell the same thing, the likeliest first.
@@ -112,6 +112,7 @@ class HubConfig(TransformerConfig):
             context=whole_number(named, "max_position_embeddings", where, default=2048),
             end_id=end_id_in(table, vocab_size, where),
             labels=label_names(table, where) if is_classifier else (),
+            multi_label=is_classifier and tells_each(table),
             table=table,
             spans=points,
         )

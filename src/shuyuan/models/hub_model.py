@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from ..data.bodies import is_encoder
 from ..errors import ShuyuanError, missing_extra
-from .config import in_block
-from .functions import cross_entropy
+from .config import in_block, problem_type
+from .functions import cross_entropy, label_losses
 from .hub_config import HubConfig
 
 
@@ -81,7 +81,10 @@ class HubModel(nn.Module):
         return self.losses(tokens_BT, targets).sum()
 
     def losses(self, tokens_BT: Tensor, targets: Tensor) -> Tensor:
-        """The cross entropy, in nats, of each target, (B, T), (B, 1) or (B, 2): float32, zero where the target is -100."""
+        """The cross entropy, in nats, of each target, (B, T) or (B, 2): float32, zero where the target is -100. Of labels as
+        `label_losses`."""
+        if self.config.labels:
+            return label_losses(self(tokens_BT), targets)
         return cross_entropy(self(tokens_BT).flatten(0, -2), targets.flatten()).view(targets.shape)
 
     def to_hub(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -91,6 +94,7 @@ class HubModel(nn.Module):
             **body.config.to_dict(),
             "architectures": [type(self.body).__name__],
             "dtype": "float32",
+            **problem_type(self.config.multi_label),
         }
         table.pop("_name_or_path", None)
         return table, dict(self.body.named_parameters())

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from ..data import ImageFacts
 from ..errors import ShuyuanError
 from ..recipe import Model
 from ..tasks.base import Output
-from .config import bad_config, label_names, whole_number
+from .config import bad_config, label_names, label_table, whole_number, whole_numbers
 
 IMAGE_TYPE = "shuyuan-cnn"  # `model_type` of its config.json
 # name: (channels of each stage, residual convolutions a stage, width of the hidden layer)
@@ -69,6 +69,7 @@ class ImageConfig:
         hidden: width of the hidden layer of the textbook network; 0 for a residual network, which has none.
     """
 
+    multi_label: ClassVar[bool] = False
     height: int
     width: int
     channels: int
@@ -205,8 +206,7 @@ class ImageConfig:
             "hidden": self.hidden,
             "image_mean": 0.5,
             "image_std": 0.5,
-            "id2label": {str(number): name for number, name in enumerate(self.labels)},
-            "label2id": {name: number for number, name in enumerate(self.labels)},
+            **label_table(self.labels),
         }
 
     @classmethod
@@ -230,9 +230,7 @@ class ImageConfig:
         if not hidden and any(width % min(GROUPS, width) for width in found):
             raise bad_config("widths", widths, f"each must be a multiple of {GROUPS}, or less", where)
         return cls(
-            height=whole_number(table, "height", where, most=MOST_SIDE),
-            width=whole_number(table, "width", where, most=MOST_SIDE),
-            channels=whole_number(table, "channels", where, most=MOST_CHANNELS),
+            **whole_numbers(table, where, height=MOST_SIDE, width=MOST_SIDE, channels=MOST_CHANNELS),
             labels=label_names(table, where),
             widths=found,
             residual=residual,

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from .functions import cross_entropy
+from .functions import label_losses
 
 Made = TypeVar("Made", bound="Labelled")
 
@@ -37,13 +37,13 @@ class Labelled(nn.Module):
         context: int = self.config.context
         return context
 
-    def loss(self, inputs: Tensor, targets_B1: Tensor) -> Tensor:
-        """The sum of the cross entropies, in nats, of all rows whose target is not -100."""
-        return self.losses(inputs, targets_B1).sum()
+    def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """The sum of the losses of all rows."""
+        return self.losses(inputs, targets).sum()
 
-    def losses(self, inputs: Tensor, targets_B1: Tensor) -> Tensor:
-        """The cross entropy, in nats, of each row: float32 (B, 1), zero where the target is -100."""
-        return cross_entropy(self(inputs), targets_B1.flatten()).view(targets_B1.shape)
+    def losses(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each row (B, 1), as of `label_losses`."""
+        return label_losses(self(inputs), targets)
 
     def to_hub(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The content of config.json, and the weights by name."""

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..recipe import MOST_LONGEST, NGRAM_SIZES, Model
-from .config import TransformerConfig, end_id_in, label_names, whole_number
+from .config import (
+    LARGEST,
+    TransformerConfig,
+    end_id_in,
+    label_names,
+    label_table,
+    problem_type,
+    tells_each,
+    whole_numbers,
+)
 
 NGRAM_TYPE = "shuyuan-ngrams"  # `model_type` of its config.json, which no other program knows
 NARROWEST, WIDEST = 8, 64
@@ -92,8 +101,8 @@ class NgramConfig(TransformerConfig):
             "longest": self.longest,
             "max_position_embeddings": self.context,
             "eos_token_id": self.end_id,
-            "id2label": {str(number): name for number, name in enumerate(self.labels)},
-            "label2id": {name: number for number, name in enumerate(self.labels)},
+            **label_table(self.labels),
+            **problem_type(self.multi_label),
         }
 
     @classmethod
@@ -103,13 +112,13 @@ class NgramConfig(TransformerConfig):
         Raises:
             ShuyuanError: a size is missing or absurd.
         """
-        vocab_size = whole_number(table, "vocab_size", where)
+        stored = {"vocab_size": LARGEST, "hidden_size": 2**16, "max_position_embeddings": 2**20}
+        sizes = whole_numbers(table, where, **stored, rows=2**30, longest=MOST_LONGEST)
         return cls.of(
-            vocab_size=vocab_size,
-            width=whole_number(table, "hidden_size", where, most=2**16),
-            context=whole_number(table, "max_position_embeddings", where, most=2**20),
-            end_id=end_id_in(table, vocab_size, where),
+            width=sizes.pop("hidden_size"),
+            context=sizes.pop("max_position_embeddings"),
+            end_id=end_id_in(table, sizes["vocab_size"], where),
             labels=label_names(table, where),
-            rows=whole_number(table, "rows", where, most=2**30),
-            longest=whole_number(table, "longest", where, most=MOST_LONGEST),
+            multi_label=tells_each(table),
+            **sizes,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ..errors import ShuyuanError
 from ..recipe import Model
@@ -104,6 +104,7 @@ class RnnConfig:
         given: whether layers and weights come from a file, and not from the recipe's shape.
     """
 
+    multi_label: ClassVar[bool] = False
     vocab_size: int
     stack: tuple[Layer, ...]
     context: int

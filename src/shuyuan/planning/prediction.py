@@ -18,6 +18,7 @@ from ..train.resolve import (
     Costs,
     config_of,
     divisors,
+    enough_said,
     enough_steps,
     fill_in,
     mechanism_of,
@@ -167,6 +168,9 @@ def plan(
     if elsewhere is not None and not isinstance(config, RnnConfig):
         costs = costs_together(costs, config, elsewhere, layout, *_physical(share))
     steps, seconds = _steps_and_seconds(recipe, manifest, costs, rates.measured)
+    timed = recipe.train.steps is None and Budget.parse(recipe.train.budget).unit == "seconds"
+    if timed and steps == enough_steps(recipe, manifest):
+        notes.append(enough_said(steps, recipe.train.budget))
     tokens = steps * _batch_tokens(recipe)
     memory = _memory(share, manifest, hardware, elsewhere, layout)
     fits = not hardware.memory_bytes or memory.peak.high <= hardware.memory_bytes

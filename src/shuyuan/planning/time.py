@@ -41,9 +41,10 @@ NOISE_SECONDS = 12e-9
 # On a GPU: attention leaves out what the mask hides, at a somewhat lower rate; each byte kept is written, read, and has a
 # gradient of its own; and calling torch for a block takes so long (the plain step of private_step.py on an H200).
 GPU_ATTENTION, GPU_PASSES, GPU_BLOCK_SECONDS = 0.7, 3, 2.5e-3
-# Of a classifier of n-grams: seconds for each of a row, made, looked up, learned from, on a CPU's core; how much longer the rows of
-# a batch are than the mean, since all are filled up to the longest; the same in private training, sums by unit included.
-GRAM_SECONDS, LONGEST_OF_BATCH, PRIVATE_GRAM = 0.2e-6, 2, 10
+# Of a classifier of n-grams: seconds for each of a row, made, looked up, learned from, on a CPU's core; how many tokens are
+# computed for each real one, since parts are as wide as their widest row and filled up to few heights (1.8 to 2.0 on four sets,
+# docs/lab-notes.md); the same in private training, sums by unit included.
+GRAM_SECONDS, COMPUTED_A_TOKEN, PRIVATE_GRAM = 0.2e-6, 2, 10
 UPDATE_PASSES = 2  # of weights, gradients and optimizer, in an update
 BLOCK_SECONDS, MUON_MATRIX_SECONDS = 1.3e-3, 0.25e-3  # calling torch, however small the arrays
 
@@ -68,7 +69,7 @@ def predicted_costs(
         return recurrent_costs(recipe, config, manifest, rates)
     if isinstance(config, NgramConfig) and recipe.privacy is None:
         split = manifest.splits["train"]
-        typical = LONGEST_OF_BATCH * split.tokens // max(1, split.records)
+        typical = COMPUTED_A_TOKEN * split.tokens // max(1, split.records)
         config = replace(config, context=min(config.context, max(1, typical)))
     train = recipe.train
     batch_size, micro_batch = train.batch_size, train.micro_batch

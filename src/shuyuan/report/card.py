@@ -254,7 +254,7 @@ def _smaller(recipe: Recipe, variant: Variant, there: str | None) -> str:
 
 def _limits(recipe: Recipe, output: Output) -> str:
     what = (
-        f"It tells the labels of its training records apart, and gives one of them to any {_record(recipe)}, also to one that "
+        f"It tells the labels of its training records apart, and gives some of them, or one, to any {_record(recipe)}, also to one that "
         "fits none. Nobody checks what it says."
         if output == "labels"
         else "It points to a place in the text that it is given, or says that the answer is not there, also where it is wrong. Nobody checks "

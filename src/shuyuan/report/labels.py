@@ -16,6 +16,7 @@ from .svg import Styles
 
 MOST_ROWS = 50  # labels in the table; of more, those that are told worst
 CONFUSIONS = 5
+MEASURES = {"accuracy": "Accuracy", "record_f1": "F1 of a record"}
 _SPLITS = ("validation", "test")
 
 
@@ -29,7 +30,8 @@ class LabelSplit:
         rows: label, records, precision, recall and F1, as text.
         note: what the table leaves out, or nothing.
         confusions: sentences, the most frequent confusion first.
-        slices: of the accuracy, how many records, the share and its interval, as text; without those by label.
+        measure: what slices tell of.
+        slices: of it, how many records, the mean and its interval, as text; without those by label, where it is the recall above.
         worst: {prompt, answer, right, score} of the worst errors, as text.
     """
 
@@ -38,6 +40,7 @@ class LabelSplit:
     rows: list[list[str]]
     note: str
     confusions: list[str]
+    measure: str
     slices: list[list[str]]
     worst: list[dict[str, str]]
 
@@ -64,10 +67,11 @@ def _split(name: str, table: Mapping[str, Any], styles: Styles) -> LabelSplit:
         + [wording.percent(each[key]) for key in ("precision", "recall", "f1")]
         for each in shown
     ]
+    measure = str(table.get("measure", "accuracy"))
     slices = [
         [described(each), wording.count(each["records"]), wording.percent(each["mean"]), _range(each)]
         for each in table.get("slices", [])  # runs of before have none
-        if each["by"] != "label"  # the recall above
+        if each["by"] != "label" or measure != "accuracy"
     ]
     worst = [
         {key: str(each[key]) for key in ("prompt", "answer", "right")}
@@ -75,7 +79,9 @@ def _split(name: str, table: Mapping[str, Any], styles: Styles) -> LabelSplit:
         for each in table.get("worst", [])
     ]
     shown_pictures = [Markup(each) for each in pictures if each]
-    return LabelSplit(name, shown_pictures, rows, note, _confusions(matrix, labels), slices, worst)
+    return LabelSplit(
+        name, shown_pictures, rows, note, _confusions(matrix, labels), MEASURES[measure], slices, worst
+    )
 
 
 def _range(each: Mapping[str, Any]) -> str:

@@ -20,6 +20,13 @@ _METRICS = {
     "macro_precision": ("Precision", "mean over the labels", wording.percent),
     "macro_recall": ("Recall", "mean over the labels", wording.percent),
     "macro_f1": ("F1", "mean over the labels", wording.percent),
+    "exact_labels": ("All labels right", "and no others told", wording.percent),
+    "micro_precision": ("Precision", "over all decisions", wording.percent),
+    "micro_recall": ("Recall", "over all decisions", wording.percent),
+    "micro_f1": ("F1 of all decisions", "of all labels together", wording.percent),
+    "hamming_loss": ("Wrong decisions", "one for each label of each record", wording.percent),
+    "majority_exact_labels": ("All labels right, saying what most have", "the baseline", wording.percent),
+    "majority_micro_f1": ("F1 of all decisions, saying what most have", "the baseline", wording.percent),
     "calibration_error": ("Calibration error", "confidence against accuracy", wording.percent),
     "agreement": ("Agreement with the original", "the likeliest token or label is the same", wording.percent),
     "majority_accuracy": ("Accuracy of the most frequent label", "the baseline", wording.percent),
@@ -87,6 +94,12 @@ def _quality(facts: Facts) -> str:
             f" It tells the label of {wording.percent(accuracy)} of the held-out validation records; always saying the most "
             f"frequent one would be right for {wording.percent(majority)}."
         )
+    f1, exact = (facts.score.get(f"validation.{name}") for name in ("micro_f1", "exact_labels"))
+    if f1 is not None and exact is not None:
+        return (
+            f" Of the labels of the held-out validation records it tells F1 {wording.percent(f1)}, and for {wording.percent(exact)} of "
+            "the records all of them and no others."
+        )
     sentence = f" On held-out validation text its loss is {wording.nats(loss)} nats a {target(facts)}"
     if not wording.is_number(bigram):
         return sentence + "."
@@ -121,7 +134,10 @@ def headline(facts: Facts) -> list[Figure]:
     peak = done["peak_bytes"] or facts.measured.get("peak_bytes")
     loss, bigram = validation_loss(facts), facts.score.get("validation.bigram_loss")
     accuracy, majority = _accuracies(facts)
+    f1, exact = (facts.score.get(f"validation.{name}") for name in ("micro_f1", "exact_labels"))
     figures = [
+        (f1, Figure("F1 of all decisions", wording.percent(f1), f"validation, {MEASURED}")),
+        (exact, Figure("All labels right", wording.percent(exact), f"validation, {MEASURED}")),
         (accuracy, Figure("Accuracy", wording.percent(accuracy), f"validation, {MEASURED}")),
         (majority, Figure("Most frequent label", wording.percent(majority), f"the baseline, {MEASURED}")),
         (loss, Figure("Validation loss", wording.nats(loss), f"nats a {target(facts)}, {MEASURED}")),

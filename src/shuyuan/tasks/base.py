@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .template import Template
 
 
+Label = str | tuple[str, ...]  # of a record: one, or all that it has, sorted
+
 # What a model's head gives: the next token at every place, one label, or the places where an answer begins and ends.
 Output = Literal["tokens", "labels", "spans"]
 
@@ -51,11 +53,12 @@ class Example:
 
     Attributes:
         pieces: its text.
-        label: for tasks that output labels: the right one, "" where the record has none; None for all other tasks.
+        label: for tasks that output labels: the right one, "" where the record has none, or all of them where it may have any
+            number; None for all other tasks.
     """
 
     pieces: tuple[Piece, ...]
-    label: str | None = None
+    label: Label | None = None
 
     @property
     def text(self) -> str:
@@ -70,11 +73,15 @@ class Setting:
         languages: of the two sides of a translation; None: told from each text.
         template: how the messages of a chat are written; None: the built-in one.
         output: which of the task's outputs the model has a head for; None: the first.
+        multi_label: whether a record may have any number of labels; None: where its label is a list.
+        label_separator: what stands between them in a text; None: a text is one label.
     """
 
     languages: tuple[str, str] | None = None
     template: Template | None = None
     output: Output | None = None
+    multi_label: bool | None = None
+    label_separator: str | None = None
 
 
 class Task(ABC):
@@ -149,15 +156,16 @@ class Task(ABC):
         raise NotImplementedError(f"{self.name} outputs {self.output}")
 
     def label_metrics(
-        self, probabilities_NK: NDArray[np.floating[Any]], labels_N: NDArray[np.integer[Any]]
+        self, probabilities_NK: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]
     ) -> dict[str, float]:
-        """Scores of a split from the probability of each of K labels for each of N records, and the right labels."""
+        """Scores of a split from the probability of each of K labels for each of N records, and the right labels: the class of each
+        record, or (N, K) ones and zeros where a record may have any number."""
         raise NotImplementedError(f"{self.name} outputs {self.output}")
 
     def label_details(
         self,
         probabilities_NK: NDArray[np.floating[Any]],
-        labels_N: NDArray[np.integer[Any]],
+        labels: NDArray[np.integer[Any]],
         names: Sequence[str],
     ) -> dict[str, Any]:
         """What stands behind these scores, label by label, as JSON can hold it; `names` are the labels in order."""
@@ -175,7 +183,8 @@ def text_field(row: Mapping[str, Any], column: str, where: str) -> str:
             "data.no-column",
             f"There is no column `{column}`.",
             where=where,
-            mend=f"Name one of these in the recipe's [data] table: {', '.join(map(str, row)) or 'none found'}.",
+            mend=f"Name one of these in the recipe's [data] table: {', '.join(map(str, row)) or 'none found'}. Of a table without a "
+            'header, columns are counted: "1", "2", …',
         )
     value = row[column]
     if not isinstance(value, str):

@@ -1,7 +1,8 @@
-"""Classification: tell which label a text or an image has."""
+"""Classification: tell which label a text or an image has, or which labels."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,35 +10,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .base import TASKS, Example, Piece, Task, text_field
+from .base import TASKS, Example, Label, Piece, Setting, Task, text_field
 from .confusion import outcome
+from .multi_label import decisions
 
 LABEL_CHARS = 200  # a longer label is a text in the wrong column
 LARGEST = 10**15  # numbers up to here are written without an exponent
 
 
 class Classification(Task):
-    """A text or an image in, one label of several out."""
+    """A text or an image in, one label of several out, or any number of them.
+
+    Args:
+        setting: whether a record may have any number of labels, and how they are written.
+    """
 
     name = "classification"
     command = ("classify", "")
     outputs = ("labels",)
     target = "record"
 
+    def __init__(self, setting: Setting | None = None) -> None:
+        self._setting = setting or Setting()
+
+    def configured(self, setting: Setting) -> Classification:
+        return type(self)(setting)
+
     def columns(self, fields: Mapping[str, str]) -> list[str]:
         return [fields["text"], fields["label"]]
 
     def example(self, row: Mapping[str, Any], fields: Mapping[str, str], where: str) -> Example:
         text = Piece(text_field(row, fields["text"], where), learn=False)
-        return Example((text,), label_field(row, fields["label"], where))
+        return Example((text,), label_field(row, fields["label"], where, self._setting))
 
     def label_metrics(
-        self, probabilities_NK: NDArray[np.floating[Any]], labels_N: NDArray[np.integer[Any]]
+        self, probabilities_NK: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]
     ) -> dict[str, float]:
-        """Mean cross entropy in nats; the share of records whose likeliest label is the right one, with its interval; the mean
-        over labels of precision, recall and F1, the last with its interval; the expected calibration error."""
-        right_N = np.take_along_axis(probabilities_NK, labels_N[:, None], 1)[:, 0].astype(np.float64)
-        found = outcome(probabilities_NK, labels_N)
+        """Of one label a record: mean cross entropy in nats; the share of records whose likeliest label is the right one, with its
+        interval; the mean over labels of precision, recall and F1, the last with its interval; the expected calibration error.
+        Of any number: those of `multi_label.Decisions`."""
+        if labels.ndim == 2:
+            return decisions(probabilities_NK, labels).metrics()
+        right_N = np.take_along_axis(probabilities_NK, labels[:, None], 1)[:, 0].astype(np.float64)
+        found = outcome(probabilities_NK, labels)
         low, high = found.interval()
         f1_low, f1_high = found.macro_f1_interval()
         return {
@@ -56,18 +71,23 @@ class Classification(Task):
     def label_details(
         self,
         probabilities_NK: NDArray[np.floating[Any]],
-        labels_N: NDArray[np.integer[Any]],
+        labels: NDArray[np.integer[Any]],
         names: Sequence[str],
     ) -> dict[str, Any]:
-        return outcome(probabilities_NK, labels_N).to_json(names)
+        found = (decisions if labels.ndim == 2 else outcome)(probabilities_NK, labels)
+        return found.to_json(names)
 
 
-def label_field(row: Mapping[str, Any], column: str, where: str) -> str:
+def label_field(row: Mapping[str, Any], column: str, where: str, setting: Setting | None = None) -> Label:
     """The label in a column as text: 1 and 1.0 are "1", yes and no of a table are "true" and "false", nothing is "".
 
+    A list, also one that is written as JSON, is all labels of the record, sorted; so is what the setting's separator divides, of
+    which nothing is a record without labels.
+
     Raises:
-        DataError: there is no such column, or it holds something that is no label.
+        DataError: there is no such column, it holds something that is no label, or several where a record has one.
     """
+    setting = setting or Setting(multi_label=False)
     if column not in row:
         raise DataError(
             "data.no-column",
@@ -76,10 +96,46 @@ def label_field(row: Mapping[str, Any], column: str, where: str) -> str:
             mend="Labels need a table (.csv, .tsv, .jsonl, .json, .parquet); name its column as `data.label`. "
             f"Found: {', '.join(map(str, row)) or 'none'}.",
         )
-    value = row[column]
-    if (
+    several = _several(row[column], setting)
+    if several is None:
+        label = _label(row[column], column, where)
+        return (label,) if setting.multi_label and label else label
+    if setting.multi_label is False:
+        raise DataError(
+            "data.several-labels",
+            f"The column `{column}` holds a list, and this run takes one label a record.",
+            where=where,
+            mend="Write data.multi_label = true, which the families transformer and ngrams and models of transformers have; or give each "
+            "record one label.",
+        )
+    labels = (_label(value, column, where) for value in several)
+    return tuple(sorted({label for label in labels if label}))
+
+
+def _several(value: Any, setting: Setting) -> list[Any] | None:
+    """The labels in a value that may hold several; None in one that holds one, or nothing."""
+    if isinstance(value, list | tuple):
+        return list(value)
+    if setting.label_separator is not None:
+        parts = [] if _nothing(value) else str(value).split(setting.label_separator)
+        return [part.strip() for part in parts]
+    if isinstance(value, str) and setting.multi_label is not False and value.strip().startswith("["):
+        try:
+            found = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+        return found if isinstance(found, list) else None
+    return None
+
+
+def _nothing(value: Any) -> bool:
+    return (
         value is None or value != value or (isinstance(value, str) and not value.strip())
-    ):  # only NaN is not itself
+    )  # NaN is not itself
+
+
+def _label(value: Any, column: str, where: str) -> str:
+    if _nothing(value):
         return ""
     if isinstance(value, bool):
         return str(value).lower()

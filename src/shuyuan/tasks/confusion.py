@@ -88,15 +88,15 @@ class Outcome:
 
     def precision(self) -> Floats:
         """Of the records that were given a label, the share that has it."""
-        return _shares(self._hits(), self._predicted())
+        return shares(self._hits(), self._predicted())
 
     def recall(self) -> Floats:
         """Of the records that have a label, the share that was given it."""
-        return _shares(self._hits(), self.records())
+        return shares(self._hits(), self.records())
 
     def f1(self) -> Floats:
         """The harmonic mean of the two."""
-        return _shares(2 * self._hits(), self._predicted() + self.records())
+        return shares(2 * self._hits(), self._predicted() + self.records())
 
     def macro(self, value_K: Floats) -> float:
         """The mean over the labels that stand in the split or were given to a record of it."""
@@ -108,36 +108,12 @@ class Outcome:
         return np.bincount(pairs, minlength=self.classes**2).reshape(self.classes, self.classes)
 
     def bins(self) -> list[dict[str, Any]]:
-        """The records by how sure the model was: {low, high, records, confidence, accuracy} of each bin (low, high] of `BINS`.
-
-        `confidence` and `accuracy` are means over its records, None where it has none.
-        """
-        edges = np.linspace(0, 1, BINS + 1)
-        bin_N = np.clip(np.searchsorted(edges, self.sure_N, side="left") - 1, 0, BINS - 1)
-        told = []
-        for number, (low, high) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
-            here_N = bin_N == number
-            means = (
-                (float(self.sure_N[here_N].mean()), float(self.right[here_N].mean()))
-                if here_N.any()
-                else (None, None)
-            )
-            told.append(
-                {
-                    "low": low,
-                    "high": high,
-                    "records": int(here_N.sum()),
-                    "confidence": means[0],
-                    "accuracy": means[1],
-                }
-            )
-        return told
+        """The records by how sure the model was, as of `by_confidence`."""
+        return by_confidence(self.sure_N, self.right)
 
     def calibration_error(self) -> float:
         """The expected calibration error: how far confidence and accuracy lie apart, over the bins."""
-        filled = [each for each in self.bins() if each["records"]]
-        apart = sum(each["records"] * abs(each["confidence"] - each["accuracy"]) for each in filled)
-        return float(apart / len(self.labels_N))
+        return apart(self.bins())
 
     def to_json(self, names: Sequence[str]) -> dict[str, Any]:
         """Everything of it: {classes: [{label, records, precision, recall, f1}], confusion, calibration}.
@@ -171,6 +147,38 @@ def outcome(probabilities_NK: NDArray[np.floating[Any]], labels_N: NDArray[np.in
     return Outcome(probabilities_NK.argmax(1), labels_N, probabilities_NK.max(1), probabilities_NK.shape[1])
 
 
+def by_confidence(sure_N: NDArray[np.floating[Any]], right_N: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Predictions by their probability: {low, high, records, confidence, accuracy} of each bin (low, high] of `BINS`.
+
+    `confidence` and `accuracy` are means over its records, None where it has none.
+    """
+    edges = np.linspace(0, 1, BINS + 1)
+    bin_N = np.clip(np.searchsorted(edges, sure_N, side="left") - 1, 0, BINS - 1)
+    told = []
+    for number, (low, high) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
+        here_N = bin_N == number
+        means = (
+            (float(sure_N[here_N].mean()), float(right_N[here_N].mean())) if here_N.any() else (None, None)
+        )
+        told.append(
+            {
+                "low": low,
+                "high": high,
+                "records": int(here_N.sum()),
+                "confidence": means[0],
+                "accuracy": means[1],
+            }
+        )
+    return told
+
+
+def apart(bins: list[dict[str, Any]]) -> float:
+    """How far confidence and accuracy lie apart, over some bins."""
+    filled = [each for each in bins if each["records"]]
+    total = sum(each["records"] * abs(each["confidence"] - each["accuracy"]) for each in filled)
+    return float(total / sum(each["records"] for each in filled))
+
+
 def _macro_f1(drawn_RP: Counts, pairs_2P: Counts, classes_K: Counts) -> Floats:
     """The mean F1 of some resamples, given as counts of the pairs of right and predicted class, over the classes that they have."""
     hits_RK, had_RK, given_RK = (
@@ -192,6 +200,6 @@ def _by_class(counts_RP: Counts, class_P: Counts, classes_K: Counts) -> Counts:
     return sums_RK
 
 
-def _shares(part_K: Counts, whole_K: Counts) -> Floats:
+def shares(part_K: Counts, whole_K: Counts) -> Floats:
     shares_K: Floats = part_K / np.maximum(whole_K, 1)
     return shares_K

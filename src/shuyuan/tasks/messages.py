@@ -12,6 +12,12 @@ from ..errors import DataError
 ROLES = ("system", "user", "assistant")
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
 CONVERSATIONS = "conversations"  # ShareGPT's column
+PAIRS = (
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("instruction", "response"),
+    ("question", "answer"),
+)
 ALPACA = ("instruction", "output")  # and `input`, which may be empty
 
 
@@ -26,7 +32,7 @@ def messages_in(row: Mapping[str, Any], column: str, where: str) -> list[Message
     """The messages of a row, up to the last reply.
 
     Args:
-        row: with a column of messages, ShareGPT's `conversations`, or Alpaca's `instruction`, `input` and `output`.
+        row: with a column of messages, ShareGPT's `conversations`, Alpaca's `instruction`, `input` and `output`, or one of PAIRS.
         column: the column of messages.
         where: file and line, for errors.
 
@@ -40,9 +46,13 @@ def messages_in(row: Mapping[str, Any], column: str, where: str) -> list[Message
         return checked(_listed(row[CONVERSATIONS], CONVERSATIONS, where), where)
     if all(name in row for name in ALPACA):
         return checked(_of_alpaca(row), where)
+    for asked, replied in PAIRS:
+        if asked in row and replied in row:
+            said = [{"role": "user", "content": row[asked]}, {"role": "assistant", "content": row[replied]}]
+            return checked(said, where)
     raise DataError(
         "data.no-messages",
-        f"There is no column `{column}`, and none of ShareGPT's or Alpaca's.",
+        f"There is no column `{column}`, and none of ShareGPT's or Alpaca's, nor prompt and completion.",
         where=where,
         mend=f"Name one of these as `data.messages`: {', '.join(map(str, row)) or 'none found'}.",
     )

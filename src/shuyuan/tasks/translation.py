@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import ShuyuanError
@@ -38,6 +38,13 @@ class Translation(Prompted):
 
     def configured(self, setting: Setting) -> Translation:
         return Translation(setting.languages)
+
+    def records(
+        self, row: Mapping[str, Any], fields: Mapping[str, str], where: str
+    ) -> Iterator[tuple[Mapping[str, Any], str]]:
+        """The row itself, or what stands in the hub's `translation: {en, zh}`."""
+        nested = row.get("translation")
+        yield {**row, **nested} if isinstance(nested, dict) else row, where
 
     def example(self, row: Mapping[str, Any], fields: Mapping[str, str], where: str) -> Example:
         return self.examples(row, fields, where)[0]

@@ -16,7 +16,8 @@ OVERFLOW = "the fp16 loss scale was too high"  # part of how loss scaling works,
 class Batch:
     """Sequences for one step: token ids and the next ones, both int64 (B, T); -100 where nothing is to be learned.
 
-    Of images, the inputs are their pixels, uint8 (B, C, H, W), and the targets (B, 1); of questions and texts (B, 2, T), and (B, 2). In private training also the unit of
+    Of any number of labels the targets are ones and zeros (B, 1, K), or all -100, and a row has one target. Of images, the inputs are
+    their pixels, uint8 (B, C, H, W), and the targets (B, 1); of questions and texts (B, 2, T), and (B, 2). In private training also the unit of
     each row (B,), in rising order; there may be no row at all.
     """
 
@@ -24,6 +25,11 @@ class Batch:
     inputs_BT: NDArray[np.integer[Any]]
     targets_BT: NDArray[np.int64]
     unit_B: NDArray[np.int64] | None = None
+
+
+def learned(targets: Any) -> Any:
+    """Which targets of each row (B, T) are learned, in whatever framework: all labels of a record are one target."""
+    return (targets if targets.ndim == 2 else targets[..., 0]) >= 0
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Any, Protocol, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..data import Manifest
 from ..hardware import Hardware
 from ..privacy import Mechanism
@@ -49,6 +52,14 @@ class Framework(Protocol):
         self, model: Any, train: Train, hardware: Hardware, mechanism: Mechanism, secret: bytes
     ) -> Backend:
         """Trains the model with clipped and noised sums of its units' gradients."""
+        ...
+
+    def logits(self, model: Any, inputs: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+        """What a classifier says of some rows or images (B, K), outside of training."""
+        ...
+
+    def divide_logits(self, model: Any, number: float) -> None:
+        """Has a classifier say so many times less of everything, by its head."""
         ...
 
     def save(

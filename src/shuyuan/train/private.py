@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import hardware as machines
 from ..privacy import Clipper, Mechanism, Noise, Units
 from ..recipe import Train
-from .backend import Batch, Figures
+from .backend import Batch, Figures, learned
 from .torch_backend import TorchBackend
 from .unit_batches import physical
 
@@ -69,7 +69,7 @@ class PrivateBackend(TorchBackend):
         with self._precision.autocast():
             losses_BT = self._losses(inputs_BT, targets_BT)
         # A unit's loss is the mean over its own targets: a denominator of the whole batch would tie units together.
-        learned_B = (targets_BT >= 0).sum(1)
+        learned_B = learned(targets_BT).sum(1)
         learned_U = torch.zeros(units.count, dtype=torch.int64, device=self.device)
         learned_U.index_add_(0, self._put(part.unit_B), learned_B)
         losses_B = losses_BT.sum(1) / learned_U[self._put(part.unit_B)].clamp(min=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal
 
@@ -59,10 +59,12 @@ LORA_RATE, PRIVATE_LORA_RATE = 5e-4, 3e-3  # privately, steps are few and their 
 IMAGE_RATES = {"muon": 1e-2, "adamw": 3e-3, "sgd": 0.1}
 PRIVATE_IMAGE_RATES = {"muon": 1e-3, "adamw": 3e-3, "sgd": 0.25}
 IMAGE_TUNING_SHARE = 0.1
-# Of the family ngrams at width 64, and the power of width; a tenth of what has learned before. A time budget ends early where it has
-# passed over its records so often, in at least so many steps: it learns nothing more of them.
+# Of the family ngrams at width 64, and the power of width; a tenth of what has learned before.
 NGRAM_RATES, NGRAM_TUNING = {"adamw": (5e-3, 0.5), "sgd": (1.0, 0.0)}, 10
-NGRAM_BATCH, NGRAM_EPOCHS, NGRAM_STEPS = 64, 4, 600
+NGRAM_BATCH = 64
+# A time budget ends early where it has passed over its texts so often, in at least so many steps: beyond, it learns them by heart,
+# and held-out ones are thought ever less likely; of bytes, which are few and all seen often, somewhat later (docs/lab-notes.md).
+ENOUGH_EPOCHS, ENOUGH_BYTE_EPOCHS, ENOUGH_STEPS, ENOUGH_NGRAM_STEPS = 4, 6, 50, 600
 PRIVATE_TOKENS = {"cpu": 4096, "cuda": 32_768}  # of a physical batch
 # A step shrinks a weight by rate times decay: at SGD's rates, 0.1 would undo in forty steps what was learned.
 WEIGHT_DECAYS = {"muon": 0.1, "adamw": 0.1, "sgd": 5e-4}
@@ -100,11 +102,7 @@ def resolve(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: Pr
         costs = calibrate(recipe, manifest, hardware, progress)
         steps = steps_within(budget.amount, recipe.train, costs, enough := enough_steps(recipe, manifest))
         if steps == enough:
-            progress.say(
-                "train.enough",
-                f"{steps:,} steps are enough for these records, and take less than {recipe.train.budget}; a budget in epochs or "
-                "steps is done to its end.",
-            )
+            progress.say("train.enough", enough_said(steps, recipe.train.budget))
     else:
         steps = steps_of(budget, recipe, manifest)
     if steps < FEW_STEPS:
@@ -161,7 +159,8 @@ def config_of(recipe: Recipe, manifest: Manifest) -> TransformerConfig | ImageCo
     if manifest.image is not None:
         return image_config_for(recipe.model, manifest.image, manifest.labels)
     spans = manifest.output == "spans"
-    return config_for(recipe.model, manifest.vocab_size, manifest.marks.end_id, manifest.labels, spans)
+    config = config_for(recipe.model, manifest.vocab_size, manifest.marks.end_id, manifest.labels, spans)
+    return config if isinstance(config, RnnConfig) else replace(config, multi_label=manifest.multi_label)
 
 
 def predicts_last(recipe: Recipe, manifest: Manifest) -> bool:
@@ -457,14 +456,15 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def made_up(recipe: Recipe, manifest: Manifest, size: int, random: np.random.Generator) -> Batch:
     """A batch of random tokens or pixels, each row of a unit of its own."""
-    targets_B1 = random.integers(0, max(1, len(manifest.labels)), (size, 1))
+    shape = (size, 1, len(manifest.labels)) if manifest.multi_label else (size, 1)
+    labels = random.integers(0, 2 if manifest.multi_label else max(1, len(manifest.labels)), shape)
     if manifest.image is not None:
         pixels_BCHW = random.integers(0, 256, (size, *manifest.image.shape), np.uint8)
-        return Batch(0, pixels_BCHW, targets_B1, np.arange(size))
+        return Batch(0, pixels_BCHW, labels, np.arange(size))
     if manifest.output == "spans":
         return _made_up_pairs(recipe, manifest, size, random)
     tokens_BT = random.integers(0, manifest.vocab_size, (size, row_width(recipe, manifest) + 1))
-    targets_BT = targets_B1 if manifest.labels else tokens_BT[:, 1:].copy()
+    targets_BT = labels if manifest.labels else tokens_BT[:, 1:].copy()
     if predicts_last(recipe, manifest):
         targets_BT = targets_BT[:, -1:]
     elif manifest.prompted:  # an answer at the end of each row
@@ -521,10 +521,20 @@ def stage_seconds(steps: int, train: Train, costs: Costs) -> float:
 
 
 def enough_steps(recipe: Recipe, manifest: Manifest) -> int:
-    """The most steps that a time budget becomes."""
-    if recipe.model.family != "ngrams":
+    """The most steps that a time budget becomes: a pure function of how many records there are. Images, which are changed at every
+    step, and private records, which noise keeps from being learned by heart, are never enough."""
+    family = recipe.model.family
+    if recipe.images or (recipe.privacy is not None and family != "ngrams"):
         return MOST_STEPS
-    return max(NGRAM_STEPS, steps_of(Budget("epochs", NGRAM_EPOCHS), recipe, manifest))
+    if family == "ngrams":
+        return max(ENOUGH_NGRAM_STEPS, steps_of(Budget("epochs", ENOUGH_EPOCHS), recipe, manifest))
+    epochs = ENOUGH_BYTE_EPOCHS if manifest.marks.kind == "byte" else ENOUGH_EPOCHS
+    return max(ENOUGH_STEPS, steps_of(Budget("epochs", epochs), recipe, manifest))
+
+
+def enough_said(steps: int, budget: str) -> str:
+    """What people are told where a time budget ends early."""
+    return f"{steps:,} steps are enough for these records, and take less than {budget}; a budget in epochs or steps is done to its end."
 
 
 def steps_within(seconds: float, train: Train, costs: Costs, most: int = MOST_STEPS) -> int:

@@ -19,7 +19,7 @@ from ..errors import TrainError
 from ..models.digest import digest_of
 from ..models.lora import is_adapter
 from ..recipe import Train
-from .backend import OVERFLOW, Batch, Figures, StepByStep
+from .backend import OVERFLOW, Batch, Figures, StepByStep, learned
 from .distill import Distillation
 from .memory import peak_memory
 from .micro_batches import micro_batches
@@ -89,7 +89,7 @@ class TorchBackend(StepByStep):
         """
         self.model.train()
         self.model.zero_grad(set_to_none=True)
-        targets = max(1, int((batch.targets_BT >= 0).sum()))
+        targets = max(1, int(learned(batch.targets_BT).sum()))
         total = torch.zeros((), device=self.device)
         for part in micro_batches(batch, self._micro_batch):
             loss = self._loss_of(part, self._teacher.loss if self._teacher else self._loss)
@@ -113,7 +113,7 @@ class TorchBackend(StepByStep):
                 total += sum(
                     self._loss_of(part, self._loss).item() for part in micro_batches(batch, self._micro_batch)
                 )
-                targets += int((batch.targets_BT >= 0).sum())
+                targets += int(learned(batch.targets_BT).sum())
         return total / max(1, targets)
 
     def _loss_of(self, batch: Batch, loss_of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

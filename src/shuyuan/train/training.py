@@ -14,7 +14,9 @@ import numpy as np
 
 from ..data import (
     AnyBatch,
+    Images,
     Manifest,
+    Rows,
     last_of,
     load_manifest,
     load_task,
@@ -38,9 +40,9 @@ from .checkpoints import Checkpoints
 from .driver import Driver, State
 from .framework import framework_of
 from .memory import give_back
-from .resolve import mechanism_of, predicts_last, validation_windows
+from .resolve import VALIDATION_ROWS, mechanism_of, predicts_last, validation_windows
 from .secret import erase_secret, run_secret
-from .temperature import temper
+from .temperature import MOST, temper
 from .unit_batches import private_batches
 
 MODEL_FOLDER = "model"
@@ -158,9 +160,10 @@ def _train(
     result = _result(state)
     backend.close()
     done()
-    if recipe.model.family == "ngrams" and recipe.privacy is None and "validation" in manifest.splits:
+    if manifest.labels and recipe.privacy is None and "validation" in manifest.splits:
         held_out = open_split(store, manifest, "validation", recipe.model.context)
-        temper(model, held_out.in_order(_batch_size(recipe)))
+        assert isinstance(held_out, Rows | Images)  # no others have labels
+        temper(framework, model, held_out, MOST if recipe.model.family == "ngrams" else VALIDATION_ROWS)
     tokenizer = None if recipe.images else load_tokenizer(store)
     tokenizer_json = None if tokenizer is None else tokenizer.to_json()
     task = load_task(recipe, store)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..data import Manifest
 from ..hardware import Hardware
@@ -16,7 +20,7 @@ from .keras_backend import KerasBackend, repeatable
 from .keras_private import PrivateKerasBackend
 
 __all__ = [
-    "backend", "private_backend", "repeatable", "save", "scratch", "starting_model", "trainable", "versions", "weights_digest",
+    "backend", "divide_logits", "logits", "private_backend", "repeatable", "save", "scratch", "starting_model", "trainable", "versions", "weights_digest",
 ]  # fmt: skip
 
 
@@ -60,6 +64,19 @@ def private_backend(
 ) -> PrivateKerasBackend:
     """Trains the model with clipped and noised sums of its units' gradients."""
     return PrivateKerasBackend(model, train, mechanism, secret)
+
+
+def logits(model: RnnModel, inputs: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """What a classifier says of some rows (B, K), outside of training: logarithms of its probabilities are logits too."""
+    least = np.finfo(np.float64).tiny
+    found: NDArray[np.float64] = np.log(np.maximum(model.probabilities(inputs), least))
+    return found
+
+
+def divide_logits(model: RnnModel, number: float) -> None:
+    """Has a classifier say so many times less of everything, by its head, the last layer with weights."""
+    head = [layer for layer in model.plain.layers if layer.weights][-1]
+    head.set_weights([weight / number for weight in head.get_weights()])
 
 
 def save(

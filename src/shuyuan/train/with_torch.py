@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import metadata
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
 
 from ..data import Manifest
 from ..errors import TrainError
@@ -20,7 +27,7 @@ from .resolve import config_of
 from .torch_backend import TorchBackend
 
 __all__ = [
-    "backend", "private_backend", "repeatable", "save", "scratch", "starting_model", "trainable", "versions", "weights_digest",
+    "backend", "divide_logits", "logits", "private_backend", "repeatable", "save", "scratch", "starting_model", "trainable", "versions", "weights_digest",
 ]  # fmt: skip
 
 
@@ -53,6 +60,7 @@ def starting_model(recipe: Recipe, manifest: Manifest) -> Network:
     model = hub.load_folder(recipe.model.from_, manifest.labels, recipe.seed, manifest.output == "spans")
     if isinstance(model, ImageClassifier):
         return model
+    model.config = replace(model.config, multi_label=manifest.multi_label)
     if model.config.vocab_size < manifest.vocab_size:
         raise TrainError(
             "train.other-vocabulary",
@@ -82,6 +90,24 @@ def private_backend(
     if isinstance(model, NgramClassifier):
         model.dropped = 0.0
     return PrivateBackend(model, train, hardware, mechanism, secret)
+
+
+@torch.inference_mode()
+def logits(model: Network, inputs: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """What a classifier says of some rows or images (B, K), outside of training."""
+    model.eval()
+    device = next(model.parameters()).device
+    found: NDArray[np.float64] = model(torch.from_numpy(inputs).to(device)).double().cpu().numpy()
+    return found
+
+
+@torch.no_grad()
+def divide_logits(model: Network, number: float) -> None:
+    """Has a classifier say so many times less of everything, by its head: the last matrix that has a row for each label."""
+    matrices = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    head = [matrix for matrix in matrices if matrix.out_features == len(model.config.labels)][-1]
+    for weight in head.parameters():
+        weight.div_(number)
 
 
 def save(

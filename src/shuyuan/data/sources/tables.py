@@ -130,8 +130,15 @@ def _bad_json(where: str, error: Exception) -> DataError:
 
 
 def csv_rows(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped) -> Iterator[Row]:
-    """Comma-separated values with a header; quoted fields may hold commas, quotes and line ends (RFC 4180)."""
-    return _separated(path, wanted, meter, skipped, strict=True)
+    """Comma-separated values with a header; quoted fields may hold commas, quotes and line ends (RFC 4180). A first line without a
+    comma says by its semicolons or tabs that these stand in the place of commas, as where a comma is the decimal point."""
+    return _separated(path, wanted, meter, skipped, delimiter=_delimiter(path), strict=True)
+
+
+def _delimiter(path: Path) -> str:
+    with open_text(path) as stream:
+        first = stream.readline(RECORD_LIMIT)
+    return next((mark for mark in (",", ";", "\t") if mark in first), ",")
 
 
 def tsv_rows(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped) -> Iterator[Row]:
