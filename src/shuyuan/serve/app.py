@@ -1,0 +1,114 @@
+"""The server as an ASGI app: its parts, and how they begin and end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .. import __version__
+from . import admin, completions, models_api, problems, tasks_api
+from .auth import Key, Keys
+from .door import Doorkeeper
+from .limits import Gate, Tokens
+from .metrics import Metrics
+from .settings import Settings
+from .shelf import Shelf
+from .state import open_state
+from .usage import UsageLog
+from .visit import Visit
+
+
+class Server:
+    """What the routes share.
+
+    Args:
+        settings: how it is set up.
+        shelf: the models.
+
+    Attributes:
+        ready: whether requests are taken.
+    """
+
+    def __init__(self, settings: Settings, shelf: Shelf) -> None:
+        self.settings = settings
+        self.shelf = shelf
+        self.ready = False
+        self._state = open_state(settings.state)
+        self.keys = Keys(self._state)
+        self.usage = UsageLog(self._state)
+        self.gate = Gate(settings.limits)
+        self.tokens = Tokens(settings.limits.tokens_per_minute)
+        self.metrics = Metrics(shelf)
+
+    def note(self, visit: Visit, seconds: float, first: float | None) -> None:
+        """Writes the account of a request to a model."""
+        name = visit.model.name
+        self.usage.add(visit.key.name, name, visit.prompt_tokens, visit.completion_tokens)
+        self.metrics.decisions.labels(name, visit.decision).inc()
+        self.metrics.tokens.labels(name, "prompt").inc(visit.prompt_tokens)
+        self.metrics.tokens.labels(name, "completion").inc(visit.completion_tokens)
+        self.metrics.seconds.labels(name).observe(seconds)
+        if first is not None:
+            self.metrics.first.labels(name).observe(first)
+
+    def log(self, who: Key, event: str, **facts: Any) -> None:
+        """Writes to the audit log what an administrator did."""
+
+    async def close(self) -> None:
+        """Puts the models away and closes what is open."""
+        await self.shelf.close()
+        self._state.close()
+
+
+def make_app(settings: Settings, shelf: Callable[[], Shelf]) -> Doorkeeper:
+    """The app.
+
+    Args:
+        settings: how it is set up.
+        shelf: makes the shelf of models; called where the event loop runs.
+    """
+
+    @asynccontextmanager
+    async def living(app: FastAPI) -> AsyncIterator[None]:
+        server = app.state.server = Server(settings, shelf())
+        app.openapi()  # made once, and not while somebody waits
+        server.ready = True
+        try:
+            yield
+        finally:
+            server.ready = False
+            await server.close()
+
+    app = FastAPI(
+        title="Shuyuan",
+        version=__version__,
+        lifespan=living,
+        openapi_url=None,  # it is a route like others, with a role
+        docs_url=None,
+        redoc_url=None,
+    )
+    for part in (models_api, completions, tasks_api, admin):
+        app.router.routes.extend(part.router.routes)
+    problems.install(app)
+    app.add_middleware(_Counted)
+    return Doorkeeper(app, settings)
+
+
+class _Counted:
+    """Counts responses by route and status."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "none")
+                scope["app"].state.server.metrics.responses.labels(route, str(message["status"])).inc()
+            await send(message)
+
+        await self._app(scope, receive, sent if scope["type"] == "http" else send)

@@ -1,0 +1,64 @@
+"""/v1/models, and whether the server is well."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
+from starlette.responses import JSONResponse
+
+from ..errors import ServeError
+from .completions import ERRORS
+from .door import Guarded
+from .schemas import LONGEST_NAME, Health, ModelFacts, ModelList
+from .shelf import Model, no_model
+
+router = APIRouter(route_class=Guarded)
+
+
+@router.get("/v1/models", responses=ERRORS)
+async def models(request: Request) -> ModelList:
+    """The models that the key may ask."""
+    key = request.state.key
+    there = request.app.state.server.shelf.models.values()
+    return ModelList(data=[_facts(model) for model in there if key.may_ask(model.name)])
+
+
+@router.get("/v1/models/{model}", responses=ERRORS)
+async def model(model: Annotated[str, Path(max_length=LONGEST_NAME)], request: Request) -> ModelFacts:
+    """One of them."""
+    if not request.state.key.may_ask(model):
+        raise no_model(model)
+    return _facts(request.app.state.server.shelf.find(model))
+
+
+@router.get("/healthz")
+async def healthz() -> Health:
+    """The process is alive."""
+    return Health()
+
+
+@router.get("/readyz", responses={503: {"description": "It starts, or is being stopped."}})
+async def readyz(request: Request) -> Health:
+    """Requests are taken."""
+    if not request.app.state.server.ready:
+        raise ServeError(
+            "serve.not-ready", "The server starts, or is being stopped.", status=503, mend="Wait for it."
+        )
+    return Health()
+
+
+@router.get("/openapi.json", include_in_schema=False)
+async def openapi(request: Request) -> JSONResponse:
+    """What every route takes and gives."""
+    return JSONResponse(request.app.openapi())
+
+
+def _facts(model: Model) -> ModelFacts:
+    return ModelFacts(
+        id=model.name,
+        created=model.created,
+        owned_by="shuyuan",
+        task=model.task,
+        loaded=model.worker is not None,
+    )

@@ -1,0 +1,199 @@
+"""The process that serves: sockets, TLS, slow clients, signals, and the first key."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from ..errors import ServeError
+from ..progress import Progress
+from .app import make_app
+from .auth import Keys
+from .settings import Settings
+from .shelf import Shelf, models_in
+from .state import open_state
+
+HEADER_BYTES = 32 * 1024
+IDLE_SECONDS = 5
+FIRST_KEY = "first-admin"
+FIRST_DAYS = 1
+_log = logging.getLogger(__name__)
+
+
+def serve(
+    runs: Sequence[Path],
+    settings: Settings,
+    key: str | None = None,
+    progress: Progress | None = None,
+    started: Callable[[str], None] = lambda address: None,
+) -> None:
+    """Serves runs until the process is told to stop; running answers are finished first.
+
+    Args:
+        runs: folders.
+        settings: where and how.
+        key: where the vaults' key is, instead of where the recipes say.
+        progress: is told what people must know.
+        started: is told the address.
+
+    Raises:
+        ServeError: the server cannot be started as asked.
+        RunError: a run has no model yet.
+        VaultError: a run does not open.
+    """
+    progress = progress or Progress()
+    _check(settings)
+    models = models_in(runs, key, settings.limits)
+    Shelf(models, settings.memory_bytes)  # what can never be loaded is refused now
+    _first_key(settings, progress)
+    app = make_app(settings, lambda: Shelf(models, settings.memory_bytes))
+    _run(Listener(app, settings, started))
+
+
+class Listener(uvicorn.Server):
+    """uvicorn as it is set up here. Of its signals, the first asks it to finish and the second to stop.
+
+    Args:
+        app: what answers.
+        settings: where and how.
+        started: is told the address.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, started: Callable[[str], None]) -> None:
+        config = uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            http=_protocol(settings),
+            ws="none",
+            loop="asyncio",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=IDLE_SECONDS,
+            timeout_graceful_shutdown=settings.drain_seconds,
+            h11_max_incomplete_event_size=HEADER_BYTES,
+            ssl_certfile=settings.certificate,
+            ssl_keyfile=settings.private_key,
+        )
+        super().__init__(config)
+        self._settings = settings
+        self._started = started
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+    async def startup(self, sockets: list[Any] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            (socket, *_) = self.servers[0].sockets
+            host, port = socket.getsockname()[:2]
+            scheme = "https" if self._settings.certificate else "http"
+            self._started(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+
+
+def _run(server: Listener) -> None:
+    try:
+        asyncio.run(server.serve())
+    except SystemExit:  # how uvicorn says that it could not start
+        raise ServeError(
+            "serve.cannot-listen",
+            "The server cannot listen there.",
+            where=f"{server.config.host}:{server.config.port}",
+            mend="Choose another --port or --host, and see that certificate and key belong together.",
+        ) from None
+
+
+def _check(settings: Settings) -> None:
+    if (settings.certificate is None) != (settings.private_key is None):
+        raise ServeError(
+            "serve.half-tls",
+            "TLS takes a certificate and its private key.",
+            mend="Give --tls-cert and --tls-key.",
+        )
+    for file in (settings.certificate, settings.private_key):
+        if file is not None and not file.is_file():
+            raise ServeError(
+                "serve.no-tls-file", "There is no such file.", where=str(file), mend="Name one in PEM format."
+            )
+
+
+def _first_key(settings: Settings, progress: Progress) -> None:
+    """Makes a key where there is none, so that the server is never open by accident."""
+    if settings.insecure_open:
+        progress.say("serve.open", "No key is asked for: whoever reaches this server can ask its models.")
+        return
+    with contextlib.closing(open_state(settings.state)) as state:
+        keys = Keys(state)
+        if keys.all():
+            return
+        now = time.time()
+        _, text = keys.add(FIRST_KEY, "admin", now + FIRST_DAYS * 86400)
+    progress.say(
+        "serve.first-key",
+        f"There was no key yet. This one administers for a day, and is shown once:\n  {text}\n"
+        "Make others with: shuyuan users add NAME --role admin",
+    )
+
+
+def _protocol(settings: Settings) -> type[H11Protocol]:
+    """HTTP/1.1 that waits for nobody's headers, and closes on those who send a body that nobody reads."""
+    limits = settings.limits
+
+    class Patient(H11Protocol):
+        waiting: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            if len(self.connections) > limits.connections:
+                transport.abort()
+                return
+            self._wait_for_headers()
+
+        def data_received(self, data: bytes) -> None:
+            if self.waiting is None and self.conn.their_state is h11.IDLE:
+                self._wait_for_headers()
+            super().data_received(data)
+            if self.conn.their_state is not h11.IDLE:
+                self._stop_waiting()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_waiting()
+            super().connection_lost(exc)
+
+        def on_response_complete(self) -> None:
+            unread = self.conn.their_state is h11.SEND_BODY
+            super().on_response_complete()
+            if unread:
+                self.loop.call_later(1.0, self.transport.close)  # the answer may still be on its way
+
+        def _wait_for_headers(self) -> None:
+            self.waiting = self.loop.call_later(limits.header_seconds, self.transport.abort)
+
+        def _stop_waiting(self) -> None:
+            if self.waiting is not None:
+                self.waiting.cancel()
+                self.waiting = None
+
+    return Patient

@@ -1,0 +1,181 @@
+"""One request to a model, from its admission to its account."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from fastapi import Request
+
+from ..errors import RunError, ServeError, ShuyuanError
+from .auth import Key, no_entry
+from .schemas import Usage
+from .shelf import Model, no_model
+from .worker import Text, Worker
+
+if TYPE_CHECKING:
+    from ..loaded import LoadedRun
+    from .app import Server
+
+LONGEST_TOKEN = (
+    64  # characters; a text with more of them for each token that the model sees is too long unread
+)
+CHECK_SECONDS = 1.0  # between two looks whether a key is still good, while its answer is written
+
+
+class Visit:
+    """What a request takes of a model, and what is known of it in the end.
+
+    Attributes:
+        worker: the model, loaded.
+        prompt_tokens, completion_tokens: so far.
+        decision: what became of it, for the audit log.
+    """
+
+    def __init__(self, server: Server, key: Key, model: Model, route: str) -> None:
+        self.server, self.key, self.model, self.route = server, key, model, route
+        self.worker: Worker
+        self.prompt_tokens = self.completion_tokens = 0
+        self.decision = "answered"
+        self.began = time.monotonic()
+        self._first: float | None = None
+        self._reserved = 0
+
+    @property
+    def limits(self) -> Any:
+        """As of the server's settings."""
+        return self.server.settings.limits
+
+    @property
+    def usage(self) -> Usage:
+        """The counts, as OpenAI's API tells them."""
+        return Usage(
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            total_tokens=self.prompt_tokens + self.completion_tokens,
+        )
+
+    def reserve(self, tokens: int) -> None:
+        """Takes from the key's bucket what a part of the request may cost at most.
+
+        Raises:
+            ServeError: there is not that much.
+        """
+        self.server.tokens.take(self.key, tokens)
+        self._reserved += tokens
+
+    def places(self, count: int) -> AbstractAsyncContextManager[int]:
+        """Holds places at the model, as many as the key may have at most."""
+        return self.model.line.place(self.key, count)
+
+    async def texts(
+        self, prompts: Sequence[tuple[Any, dict[str, Any]]]
+    ) -> AsyncGenerator[tuple[int, Text, Any], None]:
+        """As of `Worker.texts`, counted; it ends when the key is revoked."""
+        looked = time.monotonic()
+        counted: dict[int, Text] = {}
+        pieces = self.worker.texts(
+            [(prompt, {**settings, "tenant": self.key.id}) for prompt, settings in prompts]
+        )
+        try:
+            async with aclosing(pieces):
+                async for number, text, piece in pieces:
+                    counted[number] = text
+                    now = time.monotonic()
+                    if self._first is None:
+                        self._first = now
+                    if now - looked > CHECK_SECONDS:
+                        looked = now
+                        if self.key.id and not self.server.keys.holds(self.key):
+                            raise no_entry()
+                    yield number, text, piece
+        finally:
+            self.completion_tokens += sum(text.request.completion_tokens for text in counted.values())
+
+    def settle(self) -> None:
+        """Gives back what was not needed, and writes the account."""
+        used = self.prompt_tokens + self.completion_tokens
+        self.server.tokens.give_back(self.key, max(0, self._reserved - used))
+        self.server.note(
+            self, time.monotonic() - self.began, None if self._first is None else self._first - self.began
+        )
+
+
+@asynccontextmanager
+async def visit(server: Server, request: Request, name: str) -> AsyncIterator[Visit]:
+    """Lets a request to a model: its model is loaded as long as this lasts, and all is accounted for at the end.
+
+    Raises:
+        ServeError: there is no such model for the key.
+    """
+    key: Key = request.state.key
+    model = server.shelf.find(name)
+    if not key.may_ask(name):
+        raise no_model(name)
+    here = Visit(server, key, model, request.scope["route"].path)
+    try:
+        async with server.shelf.worker(model) as here.worker:
+            yield here
+    except ShuyuanError as error:
+        here.decision = error.code
+        raise
+    except (asyncio.CancelledError, GeneratorExit):
+        here.decision = "gone"
+        raise
+    finally:
+        here.settle()
+
+
+def continuing(loaded: LoadedRun) -> LoadedRun:
+    """A run, if its model continues text.
+
+    Raises:
+        RunError: it does not.
+    """
+    if loaded.task.output != "tokens":
+        raise loaded.other_task("text")
+    return loaded
+
+
+def check_length(characters: int, context: int) -> None:
+    """Refuses what is too long before it is cut into tokens, which takes time.
+
+    Raises:
+        RunError: it is.
+    """
+    if characters > LONGEST_TOKEN * context:
+        raise too_long(context)
+
+
+def too_long(context: int) -> RunError:
+    """The refusal of a text that the model cannot see at once."""
+    return RunError(
+        "serve.too-long",
+        f"The model sees {context} tokens at once, and this is longer.",
+        mend="Shorten it.",
+    )
+
+
+def seeds(asked: int | None, count: int) -> list[int]:
+    """A seed for each answer; without one that was asked for, chance decides."""
+    first = secrets.randbits(63) if asked is None else asked
+    return [(first + number) % 2**63 for number in range(count)]
+
+
+def refuse_too_many(count: int, most: int) -> None:
+    """Refuses more answers than one request may have.
+
+    Raises:
+        ServeError: it asks for more.
+    """
+    if count > most:
+        raise ServeError(
+            "serve.too-many-answers",
+            f"{count} answers are asked for, and one request has {most} at most.",
+            where="n",
+            mend="Ask in several requests.",
+        )
