@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,22 @@ class Door:
             answer = connection.getresponse()
             return Response(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
 
+    def connect(self) -> socket.socket:
+        """A bare connection."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
+
+    def raw(self, *parts: bytes) -> bytes:
+        """What comes back for bytes as they are, until the server closes or says no more for two seconds."""
+        with self.connect() as connection:
+            with suppress(OSError):
+                for part in parts:
+                    connection.sendall(part)
+            return read_all(connection)
+
+    def alive(self) -> bool:
+        """Whether it still answers."""
+        return self.ask("GET", "/healthz").status == 200
+
     def routes(self) -> list[APIRoute]:
         """Every route that the app really has."""
         return [route for route in self.app.routes if isinstance(route, APIRoute)]
@@ -97,6 +114,16 @@ class Door:
         while not true():
             assert time.monotonic() < end, "it did not come about"
             time.sleep(0.01)
+
+
+def read_all(connection: socket.socket, seconds: float = 2.0) -> bytes:
+    """All that comes until the other side closes or is silent for so long."""
+    connection.settimeout(seconds)
+    got = b""
+    with suppress(OSError):
+        while part := connection.recv(65536):
+            got += part
+    return got
 
 
 class _Quiet(Listener):

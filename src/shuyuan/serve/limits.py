@@ -151,26 +151,28 @@ class Line:
         if len(self._waiting[longest]) <= len(self._waiting.get(name, ())) + 1:
             raise too_many("places", 1.0)
         _, last = self._waiting[longest].pop()
-        last.set_exception(too_many("places", 1.0))
+        if not last.done():  # else who waited there is about to go
+            last.set_exception(too_many("places", 1.0))
 
     def _admit(self) -> None:
         """Gives free places to whoever's turn it is. One who needs more than are free is waited for, and not passed by."""
-        for name in list(self._waiting):
-            queue = self._waiting[name]
-            count, turn = queue[0]
-            if self._active[name] + count > self._share:
-                continue
-            if count > self.free:
-                return
-            queue.popleft()
+        while (name := self._next()) is not None:
+            count, turn = self._waiting[name].popleft()
             self._waiting.move_to_end(name)
-            if not queue:
+            if not self._waiting[name]:
                 del self._waiting[name]
-            self.free -= count
-            self._active[name] += count
-            turn.set_result(None)
-            self._admit()
-            return
+            if not turn.done():  # else who waited there is about to go
+                self.free -= count
+                self._active[name] += count
+                turn.set_result(None)
+
+    def _next(self) -> str | None:
+        """The key whose turn it is, if there are the places that it needs."""
+        for name, queue in self._waiting.items():
+            count, _ = queue[0]
+            if self._active[name] + count <= self._share:
+                return name if count <= self.free else None
+        return None
 
     def _leave(self, name: str, count: int) -> None:
         self.free += count

@@ -79,7 +79,7 @@ class Visit:
         looked = time.monotonic()
         counted: dict[int, Text] = {}
         pieces = self.worker.texts(
-            [(prompt, {**settings, "tenant": self.key.id}) for prompt, settings in prompts]
+            [(prompt, {**settings, "tenant": self.key.id or None}) for prompt, settings in prompts]
         )
         try:
             async with aclosing(pieces):
