@@ -60,8 +60,15 @@ class Door:
         runs: the fake runs, by model, that were loaded.
     """
 
-    def __init__(self, port: int, app: FastAPI, runs: dict[str, fake.Run], state: Path) -> None:
-        self.port, self.app, self.runs, self.state = port, app, runs, state
+    def __init__(
+        self,
+        port: int,
+        app: FastAPI,
+        runs: dict[str, fake.Run],
+        state: Path,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.port, self.app, self.runs, self.state, self.loop = port, app, runs, state, loop
         self.server: Server = app.state.server
         self.address = f"http://127.0.0.1:{port}"
 
@@ -166,7 +173,7 @@ def running(
         time.sleep(0.005)
     port = listener.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Door(port, app.inner, runs, state)
+        yield Door(port, app.inner, runs, state, loop)
     finally:
         listener.should_exit = True
         thread.join(40)

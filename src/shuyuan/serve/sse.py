@@ -29,27 +29,26 @@ class Events(StreamingResponse):
     """
 
     def __init__(self, events: AsyncGenerator[str, None], held: AsyncExitStack, here: Visit) -> None:
-        super().__init__(_framed(events, here), media_type=EVENTS)
+        super().__init__(self._framed(), media_type=EVENTS)
         self._events = events
         self._held = held
         self._here = here
+        self._whole = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        whole = False
         try:
             await super().__call__(scope, receive, send)
-            whole = True
         finally:
-            if not whole:
+            if not self._whole:
                 self._here.decision = "gone"
             await self._events.aclose()
             await self._held.aclose()
 
-
-async def _framed(events: AsyncGenerator[str, None], here: Visit) -> AsyncGenerator[str, None]:
-    try:
-        async for event in events:
-            yield f"data: {event}\n\n"
-    except ShuyuanError as error:
-        here.decision = error.code
-        yield f"data: {json.dumps(problems.table_of(error))}\n\n"
+    async def _framed(self) -> AsyncGenerator[str, None]:
+        try:
+            async for event in self._events:
+                yield f"data: {event}\n\n"
+        except ShuyuanError as error:
+            self._here.decision = error.code
+            yield f"data: {json.dumps(problems.table_of(error))}\n\n"
+        self._whole = True
