@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from shuyuan.errors import ServeError
 from shuyuan.serve import Keys, open_state
+from shuyuan.serve.audit_log import entries_of, verify
 from shuyuan.serve.server import serve
 from shuyuan.serve.settings import Settings
 from shuyuan.serve.usage import UsageLog
@@ -147,6 +148,11 @@ def test_a_kill_under_load_leaves_all_whole(tmp_path: Path) -> None:
         (line,) = UsageLog(state).all()
         assert line["requests"] >= counted
         assert line["completion_tokens"] == line["requests"] * 10
+    assert verify(tmp_path)["ok"]
+    entries = list(entries_of(tmp_path))
+    # What was answered stands in the log, and a line may be there whose count in the state the kill prevented.
+    assert sum(each["event"] == "request" for each in entries) >= counted
+    assert [each["key"] for each in entries if each["event"] == "key.add"] == ["li"]
     with child(tmp_path) as again:
         assert again.ask("GET", "/admin/keys", key)[0] == 200
 

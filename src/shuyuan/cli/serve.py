@@ -39,6 +39,16 @@ def serve(
         str, typer.Option(metavar="ADDRESS", help="Where requests are counted, as of the library limits.")
     ] = "memory://",
     drain: Annotated[int, typer.Option(metavar="SECONDS", help="For answers when told to stop.")] = 30,
+    guard: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The guard's rules, TOML; see docs/serving.md.")
+    ] = None,
+    audit_key: Annotated[
+        str | None,
+        typer.Option(metavar="PLACE", help="Where the audit log's key is [default: a file in the state]."),
+    ] = None,
+    audit_content: Annotated[
+        bool, typer.Option("--audit-content", help="Keep what is asked and answered in the sealed audit log.")
+    ] = False,
     insecure_open: Annotated[
         bool, typer.Option("--insecure-open", help="Ask for no keys: whoever reaches the server may use it.")
     ] = False,
@@ -68,6 +78,9 @@ def serve(
             drain_seconds=drain,
             certificate=tls_cert,
             private_key=tls_key,
+            audit_key=audit_key,
+            audit_content=audit_content,
+            guard=guard,
             limits=Limits(
                 requests_per_minute=requests,
                 tokens_per_minute=tokens,

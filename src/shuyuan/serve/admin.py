@@ -6,9 +6,10 @@ import time
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
+from .audit_log import RECENT
 from .auth import expiry
 from .completions import ERRORS
 from .door import Guarded
@@ -34,7 +35,7 @@ async def new_key(asked: NewKey, request: Request) -> KeyMade:
     """Makes a key; its text is told here and never again."""
     server = request.app.state.server
     key, text = server.keys.add(asked.name, asked.role, expiry(asked.expires, time.time()), asked.models)
-    server.log(request.state.key, "key.add", key=key.name, role=key.role)
+    await server.log(request.state.key, "key.add", key=key.name, role=key.role)
     return KeyMade(**key.as_dict(), key=text)
 
 
@@ -43,7 +44,7 @@ async def revoke(name: Annotated[str, Path(max_length=64)], request: Request) ->
     """Makes a key useless at once."""
     server = request.app.state.server
     server.keys.revoke(name)
-    server.log(request.state.key, "key.revoke", key=name)
+    await server.log(request.state.key, "key.revoke", key=name)
     return Revoked(revoked=name)
 
 
@@ -57,3 +58,12 @@ async def usage(request: Request) -> UsageList:
 async def limits(request: Request) -> dict[str, Any]:
     """What one key may take, and one connection."""
     return {"limits": {**asdict(request.app.state.server.settings.limits), "storage": "set"}}
+
+
+@router.get("/admin/audit", responses=ERRORS)
+async def audit(
+    request: Request, last: Annotated[int, Query(ge=1, le=RECENT)] = 100
+) -> dict[str, list[dict[str, Any]]]:
+    """The last entries of the audit log, the newest first."""
+    recent = request.app.state.server.audit.recent
+    return {"entries": list(recent)[: -last - 1 : -1]}

@@ -11,8 +11,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
 from . import admin, completions, models_api, problems, tasks_api
+from .audit_log import AuditLog
 from .auth import Key, Keys
 from .door import Doorkeeper
+from .guard import load_guard
 from .limits import Gate, Tokens
 from .metrics import Metrics
 from .settings import Settings
@@ -38,8 +40,10 @@ class Server:
         self.shelf = shelf
         self.ready = False
         self._state = open_state(settings.state)
+        self.audit = AuditLog(settings.state, settings.audit_key)
         self.keys = Keys(self._state)
         self.usage = UsageLog(self._state)
+        self.guard = load_guard(settings.guard)
         self.gate = Gate(settings.limits)
         self.tokens = Tokens(settings.limits.tokens_per_minute)
         self.metrics = Metrics(shelf)
@@ -47,6 +51,7 @@ class Server:
     def note(self, visit: Visit, seconds: float, first: float | None) -> None:
         """Writes the account of a request to a model."""
         name = visit.model.name
+        self.audit.add(visit.as_entry())
         self.usage.add(visit.key.name, name, visit.prompt_tokens, visit.completion_tokens)
         self.metrics.decisions.labels(name, visit.decision).inc()
         self.metrics.tokens.labels(name, "prompt").inc(visit.prompt_tokens)
@@ -55,12 +60,15 @@ class Server:
         if first is not None:
             self.metrics.first.labels(name).observe(first)
 
-    def log(self, who: Key, event: str, **facts: Any) -> None:
-        """Writes to the audit log what an administrator did."""
+    async def log(self, who: Key, event: str, **facts: Any) -> None:
+        """Writes to the audit log what an administrator did; it is on disk when this returns."""
+        self.audit.add({"event": event, "who": who.name, **facts})
+        await self.audit.settled()
 
     async def close(self) -> None:
         """Puts the models away and closes what is open."""
         await self.shelf.close()
+        self.audit.close()
         self._state.close()
 
 

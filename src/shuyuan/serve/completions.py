@@ -70,6 +70,15 @@ class Taken:
     finish: Any = None
 
 
+@dataclass
+class Out:
+    """A piece of an answer that may go out."""
+
+    text: str
+    tokens: list[Any]
+    finish: Any
+
+
 @router.post(
     "/v1/chat/completions",
     response_model=ChatCompletion,
@@ -86,7 +95,7 @@ async def chat_completions(asked: ChatRequest, request: Request) -> Any:
         )
     logprobs = (asked.top_logprobs or 0) if asked.logprobs else None
     most = asked.max_completion_tokens or asked.max_tokens
-    return await _answer(asked, request, partial(_chat_plan, asked), most, logprobs, _ChatForm(asked))
+    return await _answer(asked, request, _chat_plan, most, logprobs, _ChatForm(asked))
 
 
 @router.post(
@@ -97,13 +106,13 @@ async def chat_completions(asked: ChatRequest, request: Request) -> Any:
 async def completions(asked: CompletionRequest, request: Request) -> Any:
     """Texts, continued."""
     most = asked.max_tokens or DEFAULT_TOKENS
-    return await _answer(asked, request, partial(_text_plan, asked), most, asked.logprobs, _TextForm(asked))
+    return await _answer(asked, request, _text_plan, most, asked.logprobs, _TextForm(asked))
 
 
 async def _answer(
-    asked: Sampled,
+    asked: ChatRequest | CompletionRequest,
     request: Request,
-    plan: Callable[[int, LoadedRun], Plan],
+    plan: Callable[[Any, Sequence[str], int, LoadedRun], Plan],
     most: int | None,
     logprobs: int | None,
     form: _ChatForm | _TextForm,
@@ -113,7 +122,24 @@ async def _answer(
     most = min(most or limits.longest_output, limits.longest_output)
     async with AsyncExitStack() as stack:
         here = await stack.enter_async_context(visit(server, request, asked.model))
-        planned = await here.worker.do(partial(plan, most))
+        here.keep(asked=asked.model_dump(exclude_unset=True))
+        if logprobs is not None and server.guard.guards_output:
+            raise ServeError(
+                "serve.no-logprobs",
+                "Answers are guarded here, and their tokens are not told.",
+                where="logprobs",
+                mend="Leave logprobs out.",
+            )
+        given = asked.texts
+        texts = await here.take(given) if given else []
+        if not given and server.guard.guards_input:
+            raise ServeError(
+                "serve.no-tokens",
+                "Inputs are guarded here, and tokens are no text.",
+                where="prompt",
+                mend="Send text.",
+            )
+        planned = await here.worker.do(partial(plan, asked, texts, most))
         each = asked.n or 1
         prompts = [prompt for prompt in planned.prompts for _ in range(each)]
         rooms = [min(most, room) for room in planned.rooms for _ in range(each)]
@@ -133,17 +159,41 @@ async def _answer(
             (prompt, {**common, "max_tokens": room, "seed": seed})
             for prompt, room, seed in zip(prompts, rooms, drawn, strict=True)
         ]
-        pieces = await stack.enter_async_context(aclosing(_together(here, asks)))
+        pieces = await stack.enter_async_context(aclosing(_guarded(here, asks)))
         if not asked.stream:
             taken = [Taken("", []) for _ in asks]
             async for number, piece in pieces:
                 taken[number].text += piece.text
                 taken[number].tokens += piece.tokens
                 taken[number].finish = piece.finish
+            here.keep(answered=[each.text for each in taken])
             return form.whole(here, taken)
         first = await anext(pieces)  # what is wrong shows before the response begins
         events = _events(form, here, pieces, first, asked)
         return Events(events, stack.pop_all(), here)
+
+
+async def _guarded(here: Visit, asks: Sequence[Any]) -> AsyncGenerator[tuple[int, Any], None]:
+    """The pieces of all answers as the guard lets them out; one that a rule ends is ended by `content_filter`."""
+    guard = here.server.guard
+    held = [guard.answer(here.guarded) for _ in asks]
+    judged: list[list[str]] = [[] for _ in asks]
+    async with aclosing(_together(here, asks)) as pieces:
+        async for number, piece in pieces:
+            if held[number].cut:
+                continue
+            text = held[number].add(piece.text, last=piece.finish is not None)
+            finish = "content_filter" if held[number].cut else piece.finish
+            if guard.rules.judge is not None:
+                judged[number].append(text)
+                if finish is None:
+                    continue
+                text = "".join(judged[number])
+                await here.judge("output", text)
+            if text or piece.tokens or finish is not None:
+                yield number, Out(text, piece.tokens, finish)
+            if all(each.cut for each in held):
+                return
 
 
 async def _together(here: Visit, asks: Sequence[Any]) -> AsyncGenerator[tuple[int, Any], None]:
@@ -176,27 +226,23 @@ async def _events(
     yield "[DONE]"
 
 
-def _chat_plan(asked: ChatRequest, most: int, loaded: LoadedRun) -> Plan:
+def _chat_plan(asked: ChatRequest, texts: Sequence[str], most: int, loaded: LoadedRun) -> Plan:
     chat = continuing(loaded).part(Chat)
-    check_length(sum(len(message.text) for message in asked.messages), loaded.context)
+    check_length(sum(map(len, texts)), loaded.context)
     roles = {"developer": "system"}
     messages = [
-        {"role": roles.get(message.role, message.role), "content": message.text} for message in asked.messages
+        {"role": roles.get(message.role, message.role), "content": text}
+        for message, text in zip(asked.messages, texts, strict=True)
     ]
     ids = loaded.predictor.tokens(chat.prompt(messages), most)
     return Plan([ids], [max(1, loaded.context - len(ids) + 1)], loaded.predictor.end_id)
 
 
-def _text_plan(asked: CompletionRequest, most: int, loaded: LoadedRun) -> Plan:
+def _text_plan(asked: CompletionRequest, texts: Sequence[str], most: int, loaded: LoadedRun) -> Plan:
     continuing(loaded)
-    prompts = [_ids(prompt, loaded) for prompt in _prompts(asked.prompt)]
+    prompts = [_ids(prompt, loaded) for prompt in texts or asked.rows]
     rooms = [loaded.context - len(ids) + 1 for ids in prompts]
     return Plan(prompts, rooms)
-
-
-def _prompts(given: Any) -> list[str | list[int]]:
-    """The prompts in one of the four forms that OpenAI has."""
-    return [given] if isinstance(given, str) or isinstance(given[0], int) else list(given)
 
 
 def _ids(prompt: str | list[int], loaded: LoadedRun) -> list[int]:

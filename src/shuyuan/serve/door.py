@@ -18,6 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from ..errors import ServeError
 from . import problems
 from .auth import Key, no_entry
+from .guard import told
 from .routes import OPEN, ROUTES
 from .settings import Settings
 
@@ -140,7 +141,9 @@ class Guarded(APIRoute):
             read = _Read(request.scope, request.receive)
             if request.method == "POST":
                 read.holds(await read_body(request, server.settings))
-            return await _while_there(inner(read), request.receive)
+            response = await _while_there(inner(read), request.receive)
+            response.headers.update(told(getattr(request.state, "guarded", None) or {}))
+            return response
 
         return handle
 

@@ -30,4 +30,5 @@ ROUTES: Final[dict[tuple[str, str], frozenset[Role]]] = {
     ("DELETE", "/admin/keys/{name}"): ADMINS,
     ("GET", "/admin/usage"): READERS,
     ("GET", "/admin/limits"): READERS,
+    ("GET", "/admin/audit"): READERS,
 }

@@ -103,6 +103,11 @@ class ChatRequest(Sampled):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
 
+    @property
+    def texts(self) -> list[str]:
+        """What the messages say."""
+        return [message.text for message in self.messages]
+
 
 Ids = Annotated[list[Annotated[int, Field(ge=0, le=2**31 - 1)]], Field(min_length=1)]
 
@@ -120,6 +125,19 @@ class CompletionRequest(Sampled):
     echo: Literal[False] | None = None
     suffix: None = None
     best_of: None = None
+
+    @property
+    def texts(self) -> list[str]:
+        """The prompts, where they are text."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        return [each for each in self.prompt if isinstance(each, str)]
+
+    @property
+    def rows(self) -> list[list[int]]:
+        """The prompts, where they are tokens."""
+        given: Any = self.prompt
+        return [given] if isinstance(given[0], int) else given
 
 
 # ---- what OpenAI's API gives back ----------------------------------------------------------------------------------

@@ -20,8 +20,9 @@ from ..errors import ServeError
 from ..progress import Progress
 from .app import make_app
 from .auth import Keys
+from .guard import load_guard
 from .settings import Settings
-from .shelf import Shelf, models_in
+from .shelf import Model, Shelf, models_in
 from .state import open_state
 
 HEADER_BYTES = 32 * 1024
@@ -56,6 +57,7 @@ def serve(
     _check(settings)
     models = models_in(runs, key, settings.limits)
     Shelf(models, settings.memory_bytes)  # what can never be loaded is refused now
+    _check_judge(settings, models)
     _first_key(settings, progress)
     app = make_app(settings, lambda: Shelf(models, settings.memory_bytes))
     _run(Listener(app, settings, started))
@@ -137,6 +139,18 @@ def _check(settings: Settings) -> None:
             raise ServeError(
                 "serve.no-tls-file", "There is no such file.", where=str(file), mend="Name one in PEM format."
             )
+
+
+def _check_judge(settings: Settings, models: Sequence[Model]) -> None:
+    judge = load_guard(settings.guard).rules.judge
+    tasks = {model.name: model.task for model in models}
+    if judge is not None and tasks.get(judge.model) not in ("classification", "sentiment"):
+        raise ServeError(
+            "serve.no-judge",
+            f"The guard's judge {judge.model[:64]} is no model of this server that tells labels.",
+            where=str(settings.guard),
+            mend="Serve a run with labels beside the others, and name it.",
+        )
 
 
 def _first_key(settings: Settings, progress: Progress) -> None:

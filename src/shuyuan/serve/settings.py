@@ -54,6 +54,9 @@ class Settings:
         memory_bytes: that loaded models may take together; None: no bound.
         drain_seconds: that running answers have when the server is told to stop.
         certificate, private_key: PEM files, for TLS.
+        audit_key: where the key of the audit log is; None: in the state.
+        audit_content: whether the log holds what is asked and answered too.
+        guard: the guard's rules, a TOML file.
         limits: as of `Limits`.
     """
 
@@ -66,4 +69,7 @@ class Settings:
     drain_seconds: int = 30
     certificate: Path | None = None
     private_key: Path | None = None
+    audit_key: str | None = None
+    audit_content: bool = False
+    guard: Path | None = None
     limits: Limits = field(default_factory=Limits)

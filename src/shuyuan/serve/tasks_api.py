@@ -49,6 +49,8 @@ async def translate(asked: TranslateRequest, request: Request) -> Translations:
     """Texts in the other language."""
     texts = _texts(asked.text)
     async with visit(request.app.state.server, request, asked.model) as here:
+        here.keep(asked=asked.model_dump(exclude_unset=True))
+        taken = await here.take(texts)
 
         async def one(text: str) -> Any:
             if asked.beams > 1:
@@ -57,7 +59,7 @@ async def translate(asked: TranslateRequest, request: Request) -> Translations:
                 here, lambda run, fits: run.part(Translation).asking(text, fits, asked.to), asked.max_tokens
             )
 
-        told = await _each(here, texts, one)
+        told = [await here.give(each) for each in await _each(here, taken, one)]
         pairs = [Translated(text=text, translation=other) for text, other in zip(texts, told, strict=True)]
         return Translations(to=asked.to, translations=pairs, usage=here.usage)
 
@@ -67,6 +69,8 @@ async def summarize(asked: SummarizeRequest, request: Request) -> Summaries:
     """What matters of texts."""
     texts = _texts(asked.text)
     async with visit(request.app.state.server, request, asked.model) as here:
+        here.keep(asked=asked.model_dump(exclude_unset=True))
+        taken = await here.take(texts)
 
         async def one(text: str) -> Any:
             if asked.beams > 1:
@@ -75,7 +79,7 @@ async def summarize(asked: SummarizeRequest, request: Request) -> Summaries:
                 here, lambda run, fits: run.part(Summarization).asking(text, fits), asked.max_tokens
             )
 
-        told = await _each(here, texts, one)
+        told = [await here.give(each) for each in await _each(here, taken, one)]
         pairs = [Summary(text=text, summary=other) for text, other in zip(texts, told, strict=True)]
         return Summaries(summaries=pairs, usage=here.usage)
 
@@ -86,6 +90,11 @@ async def answer(asked: AnswerRequest, request: Request) -> Answers:
     questions, context = _texts(asked.question), asked.context
     _texts([*questions, context or ""])
     async with visit(request.app.state.server, request, asked.model) as here:
+        here.keep(asked=asked.model_dump(exclude_unset=True))
+        questions = await here.take(questions)
+        if context is not None:
+            here.server.guard.look(context, here.guarded)
+            (context,) = await here.take([context])
         points = await here.worker.do(lambda run: run.part(QuestionAnswering).output == "spans")
 
         async def one(question: str) -> Any:
@@ -101,8 +110,10 @@ async def answer(asked: AnswerRequest, request: Request) -> Answers:
 
         told = await _each(here, questions, one)
         answers = [
-            AnswerTold(question=question, answer=each.text, found=each.found, start=each.start)
-            for question, each in zip(questions, told, strict=True)
+            AnswerTold(
+                question=question, answer=await here.give(each.text), found=each.found, start=each.start
+            )
+            for question, each in zip(_texts(asked.question), told, strict=True)
         ]
         return Answers(answers=answers, usage=here.usage)
 
@@ -119,6 +130,9 @@ async def classify(asked: ClassifyRequest, request: Request) -> Classified:
         )
     records = _texts(asked.text) if asked.text is not None else _list(asked.image)
     async with visit(request.app.state.server, request, asked.model) as here:
+        here.keep(asked=asked.model_dump(exclude_unset=True))
+        if asked.text is not None:
+            records = await here.take(records)
         here.reserve(len(records))
         told: list[dict[str, float]] = []
         async with here.places(1):

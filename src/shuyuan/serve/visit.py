@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from fastapi import Request
 
 from ..errors import RunError, ServeError, ShuyuanError
 from .auth import Key, no_entry
+from .guard import refused
 from .schemas import Usage
 from .shelf import Model, no_model
 from .worker import Text, Worker
@@ -41,6 +43,8 @@ class Visit:
         self.worker: Worker
         self.prompt_tokens = self.completion_tokens = 0
         self.decision = "answered"
+        self.guarded: Counter[str] = Counter()  # what the guard did, by its name
+        self.content: dict[str, Any] = {}
         self.began = time.monotonic()
         self._first: float | None = None
         self._reserved = 0
@@ -96,6 +100,66 @@ class Visit:
         finally:
             self.completion_tokens += sum(text.request.completion_tokens for text in counted.values())
 
+    def keep(self, **content: Any) -> None:
+        """Notes what was asked or answered, if the operator asked for it to be in the audit log."""
+        if self.server.settings.audit_content:
+            self.content |= content
+
+    def as_entry(self) -> dict[str, Any]:
+        """As it stands in the audit log."""
+        entry = {
+            "event": "request",
+            "who": self.key.name,
+            "key": self.key.id,
+            "model": self.model.name,
+            "route": self.route,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "decision": self.decision,
+        }
+        if self.guarded:
+            entry["guard"] = dict(self.guarded)
+        return entry | ({"content": self.content} if self.content else {})
+
+    async def take(self, texts: Sequence[str]) -> list[str]:
+        """Inputs as the guard lets them to the model.
+
+        Raises:
+            ServeError: a rule refuses one.
+        """
+        guard = self.server.guard
+        taken = await asyncio.to_thread(lambda: [guard.take(text, self.guarded) for text in texts])
+        await self.judge("input", "\n".join(taken))
+        return taken
+
+    async def judge(self, side: str, text: str) -> None:
+        """Asks the guard's classifier, if there is one.
+
+        Raises:
+            ServeError: it refuses the text.
+        """
+        judge = self.server.guard.rules.judge
+        if judge is None:
+            return
+        async with self.server.shelf.worker(self.server.shelf.find(judge.model)) as worker:
+            (said,) = await worker.do(lambda run: list(run.classify([text])))
+        if said.get(judge.label, 0.0) >= judge.threshold:
+            self.guarded[f"{side}.judged"] += 1
+            raise refused(f"{side}.judged")
+
+    async def give(self, text: str) -> str:
+        """A whole answer as the guard lets it out.
+
+        Raises:
+            ServeError: a rule refuses it.
+        """
+        held = self.server.guard.answer(self.guarded)
+        given = held.add(text, last=True)
+        if held.cut:
+            raise refused("output")
+        await self.judge("output", given)
+        return given
+
     def settle(self) -> None:
         """Gives back what was not needed, and writes the account."""
         used = self.prompt_tokens + self.completion_tokens
@@ -117,6 +181,7 @@ async def visit(server: Server, request: Request, name: str) -> AsyncIterator[Vi
     if not key.may_ask(name):
         raise no_model(name)
     here = Visit(server, key, model, request.scope["route"].path)
+    request.state.guarded = here.guarded
     try:
         async with server.shelf.worker(model) as here.worker:
             yield here
@@ -128,6 +193,7 @@ async def visit(server: Server, request: Request, name: str) -> AsyncIterator[Vi
         raise
     finally:
         here.settle()
+    await server.audit.settled()  # an answer is given when its line is on disk; a streamed one before
 
 
 def continuing(loaded: LoadedRun) -> LoadedRun:
