@@ -67,8 +67,10 @@ class Door:
         runs: dict[str, fake.Run],
         state: Path,
         loop: asyncio.AbstractEventLoop,
+        listener: Listener,
     ) -> None:
-        self.port, self.app, self.runs, self.state, self.loop = port, app, runs, state, loop
+        self.port, self.app, self.runs, self.state = port, app, runs, state
+        self.loop, self.listener = loop, listener
         self.server: Server = app.state.server
         self.address = f"http://127.0.0.1:{port}"
 
@@ -173,7 +175,7 @@ def running(
         time.sleep(0.005)
     port = listener.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Door(port, app.inner, runs, state, loop)
+        yield Door(port, app.inner, runs, state, loop, listener)
     finally:
         listener.should_exit = True
         thread.join(40)

@@ -8,19 +8,19 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import h11
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..errors import ServeError
 from ..progress import Progress
 from .app import make_app
 from .auth import Keys
 from .guard import load_guard
+from .patient import Patient
 from .settings import Settings
 from .shelf import Model, Shelf, models_in
 from .state import open_state
@@ -77,7 +77,7 @@ class Listener(uvicorn.Server):
             app,
             host=settings.host,
             port=settings.port,
-            http=_protocol(settings),
+            http=partial(Patient, limits=settings.limits),  # type: ignore[arg-type]  # it is called, no more
             ws="none",
             loop="asyncio",
             lifespan="on",
@@ -169,45 +169,3 @@ def _first_key(settings: Settings, progress: Progress) -> None:
         f"There was no key yet. This one administers for a day, and is shown once:\n  {text}\n"
         "Make others with: shuyuan users add NAME --role admin",
     )
-
-
-def _protocol(settings: Settings) -> type[H11Protocol]:
-    """HTTP/1.1 that waits for nobody's headers, and closes on those who send a body that nobody reads."""
-    limits = settings.limits
-
-    class Patient(H11Protocol):
-        waiting: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            if len(self.connections) > limits.connections:
-                transport.abort()
-                return
-            self._wait_for_headers()
-
-        def data_received(self, data: bytes) -> None:
-            if self.waiting is None and self.conn.their_state is h11.IDLE:
-                self._wait_for_headers()
-            super().data_received(data)
-            if self.conn.their_state is not h11.IDLE:
-                self._stop_waiting()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_waiting()
-            super().connection_lost(exc)
-
-        def on_response_complete(self) -> None:
-            unread = self.conn.their_state is h11.SEND_BODY
-            super().on_response_complete()
-            if unread:
-                self.loop.call_later(1.0, self.transport.close)  # the answer may still be on its way
-
-        def _wait_for_headers(self) -> None:
-            self.waiting = self.loop.call_later(limits.header_seconds, self.transport.abort)
-
-        def _stop_waiting(self) -> None:
-            if self.waiting is not None:
-                self.waiting.cancel()
-                self.waiting = None
-
-    return Patient
