@@ -13,6 +13,7 @@ from .audit_log import RECENT
 from .auth import expiry
 from .completions import ERRORS
 from .door import Guarded
+from .problems import Problems
 from .schemas import KeyFacts, KeyList, KeyMade, NewKey, Revoked, UsageLine, UsageList
 
 router = APIRouter(route_class=Guarded)
@@ -30,7 +31,7 @@ async def keys(request: Request) -> KeyList:
     return KeyList(keys=[KeyFacts(**key.as_dict()) for key in request.app.state.server.keys.all()])
 
 
-@router.post("/admin/keys", responses=ERRORS)
+@router.post("/admin/keys", responses={**ERRORS, 409: {"model": Problems}})
 async def new_key(asked: NewKey, request: Request) -> KeyMade:
     """Makes a key; its text is told here and never again."""
     server = request.app.state.server

@@ -13,6 +13,7 @@ from .. import __version__
 from . import admin, completions, models_api, problems, tasks_api
 from .audit_log import AuditLog
 from .auth import Key, Keys
+from .document import document
 from .door import Doorkeeper
 from .guard import load_guard
 from .limits import Gate, Tokens
@@ -83,7 +84,7 @@ def make_app(settings: Settings, shelf: Callable[[], Shelf]) -> Doorkeeper:
     @asynccontextmanager
     async def living(app: FastAPI) -> AsyncIterator[None]:
         server = app.state.server = Server(settings, shelf())
-        app.openapi()  # made once, and not while somebody waits
+        app.openapi_schema = document(app)  # made once, and not while somebody waits
         server.ready = True
         try:
             yield

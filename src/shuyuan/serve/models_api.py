@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
-from starlette.responses import JSONResponse
 
 from ..errors import ServeError
 from .completions import ERRORS
 from .door import Guarded
+from .problems import Problems
 from .schemas import LONGEST_NAME, Health, ModelFacts, ModelList
 from .shelf import Model, no_model
 
@@ -38,7 +38,7 @@ async def healthz() -> Health:
     return Health()
 
 
-@router.get("/readyz", responses={503: {"description": "It starts, or is being stopped."}})
+@router.get("/readyz", responses={503: {"model": Problems}})
 async def readyz(request: Request) -> Health:
     """Requests are taken."""
     if not request.app.state.server.ready:
@@ -48,10 +48,11 @@ async def readyz(request: Request) -> Health:
     return Health()
 
 
-@router.get("/openapi.json", include_in_schema=False)
-async def openapi(request: Request) -> JSONResponse:
+@router.get("/openapi.json", responses=ERRORS)
+async def openapi(request: Request) -> dict[str, Any]:
     """What every route takes and gives."""
-    return JSONResponse(request.app.openapi())
+    table: dict[str, Any] = request.app.openapi_schema
+    return table
 
 
 def _facts(model: Model) -> ModelFacts:
