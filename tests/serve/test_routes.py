@@ -43,7 +43,8 @@ def test_who_may_not_come_in(door: Door, method: str, path: str) -> None:
     roles, place = ROUTES[method, path], re.sub(r"\{.*?\}", "demo", path)
     body = b"{" if method == "POST" else None
     if roles == OPEN:
-        assert door.ask(method, place).status < 400
+        answer = door.ask(method, place, body)
+        assert answer.status == 200 if method == "GET" else answer.code == "serve.no-json"
         return
     tag = f"{method}{path}".replace("/", ".").replace("{", "").replace("}", "")
     expired = door.key(f"expired{tag}", "admin", expires=time.time() - 1)

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
-from . import admin, completions, models_api, problems, tasks_api
+from . import admin, completions, models_api, problems, sessions, tasks_api
 from .audit_log import AuditLog
 from .auth import Key, Keys
 from .document import document
@@ -18,6 +18,7 @@ from .door import Doorkeeper
 from .guard import load_guard
 from .limits import Gate, Tokens
 from .metrics import Metrics
+from .sessions import Sessions, check_token
 from .settings import Settings
 from .shelf import Shelf
 from .state import open_state
@@ -43,11 +44,23 @@ class Server:
         self._state = open_state(settings.state)
         self.audit = AuditLog(settings.state, settings.audit_key)
         self.keys = Keys(self._state)
+        self.sessions = Sessions(self._state, self.keys)
         self.usage = UsageLog(self._state)
         self.guard = load_guard(settings.guard)
         self.gate = Gate(settings.limits)
         self.tokens = Tokens(settings.limits.tokens_per_minute)
         self.metrics = Metrics(shelf)
+
+    def logged_in(self, request: Request, cookie: str) -> Key:
+        """Whose session a request comes with.
+
+        Raises:
+            ServeError: nobody's; or it changes something, and comes from no page of ours.
+        """
+        key = self.sessions.check(cookie)
+        if request.method != "GET":
+            check_token(cookie, request.headers.get("x-csrf-token", ""))
+        return key
 
     def note(self, visit: Visit, seconds: float, first: float | None) -> None:
         """Writes the account of a request to a model."""
@@ -100,7 +113,7 @@ def make_app(settings: Settings, shelf: Callable[[], Shelf]) -> Doorkeeper:
         docs_url=None,
         redoc_url=None,
     )
-    for part in (models_api, completions, tasks_api, admin):
+    for part in (models_api, sessions, completions, tasks_api, admin):
         app.router.routes.extend(part.router.routes)
     problems.install(app)
     app.add_middleware(_Counted)

@@ -87,12 +87,12 @@ class Keys:
         if not _NAME.fullmatch(name):
             raise ServeError(
                 "serve.bad-name",
-                f"`{name[:64]!r}` is no name for a key.",
+                f"{name[:64]!r} is no name for a key.",
                 mend="Take up to 64 letters, digits, _ . @ and -.",
             )
         if role not in ROLES:
             raise ServeError(
-                "serve.bad-role", f"`{role[:40]!r}` is no role.", mend=f"Take one of: {', '.join(ROLES)}."
+                "serve.bad-role", f"{role[:40]!r} is no role.", mend=f"Take one of: {', '.join(ROLES)}."
             )
         identity = secrets.token_hex(8)
         text = f"sk-{identity}-{secrets.token_urlsafe(32)}"
@@ -146,10 +146,14 @@ class Keys:
             raise no_entry()
         return _key(row)
 
+    def find(self, identity: str) -> Key | None:
+        """The key of that id, if it is good."""
+        row = self._row("id", identity)
+        return None if row is None or not self._valid(_key(row)) else _key(row)
+
     def holds(self, key: Key) -> bool:
         """Whether a key that was checked before is still good."""
-        row = self._row("id", key.id)
-        return row is not None and self._valid(_key(row))
+        return self.find(key.id) is not None
 
     def _valid(self, key: Key) -> bool:
         return key.revoked is None and (key.expires is None or self._clock() < key.expires)

@@ -34,6 +34,8 @@ _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+COOKIE = "shuyuan_session"
+STRANGERS_BYTES = 4096  # of a body that comes without a key
 NOBODY = Key("open", "user")  # whoever comes in where no keys are asked for
 
 
@@ -140,7 +142,8 @@ class Guarded(APIRoute):
                 await server.gate.enter(key)
             read = _Read(request.scope, request.receive)
             if request.method == "POST":
-                read.holds(await read_body(request, server.settings))
+                limit = STRANGERS_BYTES if roles == OPEN else server.settings.limits.body_bytes
+                read.holds(await read_body(request, limit, server.settings.limits.body_seconds))
             response = await _while_there(inner(read), request.receive)
             response.headers.update(told(getattr(request.state, "guarded", None) or {}))
             return response
@@ -155,6 +158,9 @@ def caller(request: Request, server: Server) -> Key:
         ServeError: nobody's.
     """
     given = request.headers.getlist("authorization")
+    cookie = request.cookies.get(COOKIE)
+    if not given and cookie is not None:
+        return server.logged_in(request, cookie)
     if not given and server.settings.insecure_open:
         return NOBODY
     scheme, _, text = given[0].partition(" ") if len(given) == 1 else ("", "", "")
@@ -163,13 +169,17 @@ def caller(request: Request, server: Server) -> Key:
     return server.keys.check(text.strip())
 
 
-async def read_body(request: Request, settings: Settings) -> bytes:
+async def read_body(request: Request, limit: int, seconds: float) -> bytes:
     """The body, which is refused as soon as it is too long or too slow.
+
+    Args:
+        request: the request.
+        limit: bytes that it may have.
+        seconds: until it is there.
 
     Raises:
         ServeError: it is.
     """
-    limit, seconds = settings.limits.body_bytes, settings.limits.body_seconds
     if any(length > limit for length in _lengths(request)):
         raise _too_large(limit)
     body = bytearray()

@@ -389,6 +389,21 @@ class Classified(BaseModel):
 # ---- administration ------------------------------------------------------------------------------------------------
 
 
+class Login(BaseModel):
+    """A key, to be exchanged for a session."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    key: Annotated[str, StringConstraints(max_length=200)]
+
+
+class Session(BaseModel):
+    """Who is logged in, and the token that pages send beside the cookie."""
+
+    name: str
+    role: str
+    token: str | None
+
+
 class NewKey(BaseModel):
     """A key that is wanted."""
 

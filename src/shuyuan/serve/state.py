@@ -19,6 +19,7 @@ CREATE TABLE IF NOT EXISTS usage (
     name TEXT NOT NULL, day TEXT NOT NULL, model TEXT NOT NULL, requests INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL,
     completion_tokens INTEGER NOT NULL, PRIMARY KEY (name, day, model)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS sessions (digest BLOB PRIMARY KEY, key TEXT NOT NULL, expires REAL NOT NULL) STRICT;
 """
 
 
