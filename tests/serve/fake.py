@@ -51,6 +51,9 @@ class Engine:
         self.seen: list[Request] = []
         self.cancelled = 0
 
+    def reserve(self) -> None:
+        """There is nothing to set aside."""
+
     def submit(self, prompt: str | Sequence[int], **settings: Any) -> Request:
         if settings["max_tokens"] < 1:
             raise ShuyuanError("inference.bad-setting", "`max_tokens` is refused.", mend="At least 1.")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
@@ -22,7 +23,7 @@ from shuyuan.serve import Keys, open_state
 from shuyuan.serve.app import Server, make_app
 from shuyuan.serve.server import Listener
 from shuyuan.serve.settings import Limits, Settings
-from shuyuan.serve.shelf import Model, Shelf
+from shuyuan.serve.shelf import Model, Shelf, models_in
 from tests.serve import fake
 
 MANY = Limits(requests_per_minute=10**6, tokens_per_minute=10**9, header_seconds=60)
@@ -164,7 +165,32 @@ def running(
         runs[path.name] = fake.Run(next(each.task for each in there if each.path == path), seconds)
         return runs[path.name]
 
-    app = make_app(made, lambda: Shelf(there, memory, load))
+    with _listening(made, lambda: Shelf(there, memory, load), runs, state) as door:
+        yield door
+
+
+@contextmanager
+def serving(state: Path, *runs: Path, **settings: Any) -> Iterator[Door]:
+    """A server of real runs while this lasts."""
+    pytest.importorskip("shuyuan.inference.request")
+    made = Settings(host="127.0.0.1", port=0, state=state, limits=MANY, **settings)
+    models = models_in(runs, None, MANY)
+    with _listening(made, lambda: Shelf(models), {}, state) as door:
+        yield door
+
+
+def text_of_events(body: str) -> str:
+    """All text of a streamed completion."""
+    lines = [line.removeprefix("data: ") for line in body.split("\n\n") if line]
+    assert lines[-1] == "[DONE]"
+    return "".join(choice["text"] for line in lines[:-1] for choice in json.loads(line)["choices"])
+
+
+@contextmanager
+def _listening(
+    made: Settings, shelf: Callable[[], Shelf], runs: dict[str, fake.Run], state: Path
+) -> Iterator[Door]:
+    app = make_app(made, shelf)
     listener = _Quiet(app, made, lambda address: None)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=lambda: loop.run_until_complete(listener.serve()), daemon=True)

@@ -15,18 +15,11 @@ from typing import Any
 
 import pytest
 
-from tests.serve.running import Door, running
+from tests.serve.running import Door, running, text_of_events
 
 
 def body(prompt: str, **more: Any) -> dict[str, Any]:
     return {"model": "demo", "prompt": prompt, "temperature": 0, "max_tokens": 200, **more}
-
-
-def text_of(raw: bytes) -> str:
-    """All text of a stream."""
-    lines = [line.removeprefix("data: ") for line in raw.decode().split("\n\n") if line]
-    assert lines[-1] == "[DONE]"
-    return "".join(choice["text"] for line in lines[:-1] for choice in json.loads(line)["choices"])
 
 
 def test_fifty_users_and_their_canaries(tmp_path: Path) -> None:
@@ -39,7 +32,7 @@ def test_fifty_users_and_their_canaries(tmp_path: Path) -> None:
             key, canary = keys[number], canaries[number]
             if kind == 0:
                 asked = body(canary, stream=True)
-                return text_of(door.ask("POST", "/v1/completions", asked, key).body)
+                return text_of_events(door.ask("POST", "/v1/completions", asked, key).body.decode())
             if kind == 1:
                 return door.ask("POST", "/v1/completions", body(canary, n=3), key).body.decode()
             if kind == 2:

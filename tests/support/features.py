@@ -6,6 +6,8 @@ same and wants a refusal (test_support.py), so that the table can claim neither 
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from shuyuan.progress import Stop
 from shuyuan.tasks import task_named
 from tests.runs import Outcome
 from tests.runs import shuyuan as command
+from tests.serve.running import serving, text_of_events
 from tests.train.parts import StopAt
 
 from .families import FAMILIES, Family, texts
@@ -194,11 +197,27 @@ def exports(kind: str) -> Check:
     return check
 
 
-def has_verb(verb: str, *more: str) -> Check:
-    def check(family: Family, folder: Path) -> None:
-        did(verb, ready(family, folder), *more)
+def serves(family: Family, folder: Path) -> None:
+    with serving(folder / "state", ready(family, folder)) as door:
+        key = door.key()
+        if family.labels:
+            record = {"image": digit()} if family.images else {"text": "red fox"}
+            answer = door.ask("POST", "/v1/classify", {"model": "run", **record}, key)
+            assert sum(answer.json["labels"][0]["probabilities"].values()) == pytest.approx(1)
+            return
+        body = {"model": "run", "prompt": "the red fox", "temperature": 0, "max_tokens": 8}
+        whole = door.ask("POST", "/v1/completions", body, key).json["choices"][0]["text"]
+        streamed = door.ask("POST", "/v1/completions", {**body, "stream": True}, key).body.decode()
+        assert text_of_events(streamed) == whole
 
-    return check
+
+def digit() -> str:
+    """An image of the size of the built-in digits, as base64."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.new("L", (8, 8)).save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()
 
 
 def compresses(variant: str, **how: object) -> Check:
@@ -291,6 +310,6 @@ FEATURES = {
     "pruning": Feature("pruning, the smallest weights of each matrix", compresses("pruned-50", prune=0.5)),
     "int8": Feature("int8, weights alone", compresses("int8", quantize="int8")),
     "int4": Feature("int4, weights alone, embedding and head int8", compresses("int4", quantize="int4")),
-    "serve": Feature("serve", has_verb("serve"), NOT_YET),
+    "serve": Feature("serve", serves),
     "distributed": Feature("a recipe on several processes", trains_with(processes=2), NOT_YET),
 }

@@ -91,6 +91,8 @@ class Listener(uvicorn.Server):
             ssl_certfile=settings.certificate,
             ssl_keyfile=settings.private_key,
         )
+        # What it would log quotes what strangers send; the doorkeeper tells what must be known.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         super().__init__(config)
         self._settings = settings
         self._started = started

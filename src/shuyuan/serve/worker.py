@@ -143,6 +143,8 @@ class Worker:
     def _run(self) -> None:
         try:
             self._loaded = self._load()
+            if self._loaded.task.output == "tokens":
+                self._engine.reserve()  # slots for all, so that nobody waits for longer ones
         except Exception as error:
             self._end(error)
             self._tell(_settle, self.ready, None, error)
