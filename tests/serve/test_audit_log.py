@@ -67,6 +67,15 @@ def test_it_goes_on_in_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert not verify(copy)["ok"], name
 
 
+def test_the_end_of_a_file_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the newest file's end is signed; of the others the next file knows it."""
+    monkeypatch.setattr(audit_log, "ROTATE_BYTES", 300)
+    written(tmp_path, 9)
+    assert len(list((tmp_path / "audit").glob("*.log"))) > 2
+    cut_last_line(tmp_path / "audit" / "audit-00002.log")
+    assert not verify(tmp_path)["ok"]
+
+
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1

@@ -77,6 +77,12 @@ def test_bodies_that_are_no_request(door: Door, key: str, path: str, body: bytes
     assert refused(door, key, path, body) in ("serve.no-json", "serve.bad-request")
 
 
+@pytest.mark.parametrize("value", [b"NaN", b"Infinity", b"-Infinity"])
+def test_what_is_no_number_in_json(door: Door, key: str, value: bytes) -> None:
+    body = json.dumps({**TEXT, "temperature": 7.25}).encode().replace(b"7.25", value)
+    assert refused(door, key, "/v1/completions", body) == "serve.no-json"
+
+
 ABSURD: list[Any] = [
     None, True, -1, 0, 2**31, 2**63, 2**64, 10**400, -(10**30), 0.5, -0.0, 1e308, "", "1", "NaN", [], [[]], {}, {"a": 1},
     ["x"] * 100_000, "x" * 100_000, "\u0000", "{{7*7}}", "${jndi:ldap://x}", "(a+)+$", "../../etc/passwd", [None], [1e400],

@@ -51,6 +51,15 @@ def test_an_answer_is_masked_the_same_in_whatever_pieces_it_comes(
     assert done.total() == sum(out.count(f"[{kind}]") for kind in PERSONAL_DATA)
 
 
+@pytest.mark.parametrize("before", range(0, 60, 3))
+def test_a_word_that_went_out_says_what_a_number_is(before: int) -> None:
+    """Without the word before it, it is a number like any other."""
+    text = "x" * before + " my SSN is 123 45 6789 " + "and so on " * 40
+    out, done = through(Rules(output=Side(personal="mask")), *text)
+    assert "[national-id]" in out and "6789" not in out
+    assert done.total() == 1
+
+
 def test_answers_flow_while_they_are_guarded() -> None:
     held = Guard(Rules(output=Side(personal="mask"))).answer(Counter())
     assert sum(bool(held.add("word ")) for _ in range(200)) > 100

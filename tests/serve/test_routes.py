@@ -81,6 +81,12 @@ def test_a_key_lists_and_finds_the_models_that_it_is_granted(door: Door) -> None
     assert [each["id"] for each in door.ask("GET", "/v1/models", key=granted).json["data"]] == ["demo"]
     assert door.ask("GET", "/v1/models", key=not_granted).json["data"] == []
     assert door.ask("GET", "/v1/models/demo", key=granted).status == 200
+    body = {"model": "demo", "prompt": "x", "text": "x"}
+    for path in ("/v1/completions", "/v1/summarize"):
+        asked = {name: body[name] for name in ("model", "prompt" if "completions" in path else "text")}
+        assert door.ask("POST", path, asked, granted).status == 200
+        refused = door.ask("POST", path, asked, not_granted)
+        assert (refused.status, refused.code) == (404, "serve.no-model")
     there = door.ask("GET", "/v1/models/demo", key=not_granted)
     missing = door.ask("GET", "/v1/models/demo2", key=granted)
     assert (there.status, there.code) == (missing.status, missing.code) == (404, "serve.no-model")
