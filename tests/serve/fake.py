@@ -29,6 +29,7 @@ class Request:
     prompt_tokens: int
     completion_tokens: int = 0
     written: str = ""
+    tokens: list[int] = field(default_factory=list)
     given: int = 0
 
 
@@ -59,7 +60,7 @@ class Engine:
             raise ShuyuanError("inference.bad-setting", "`max_tokens` is refused.", mend="At least 1.")
         text = prompt if isinstance(prompt, str) else "".join(map(chr, prompt[1:]))
         drawn = "" if settings["temperature"] == 0 else f"{settings['seed']}|"
-        request = Request(f"{drawn}{text}", settings, len(prompt))
+        request = Request(f"{drawn}{text}", settings, len(prompt), tokens=[0] * len(prompt))
         self.queue.append(request)
         self.seen = [*self.seen[-1000:], request]
         return request
@@ -89,6 +90,7 @@ class Engine:
             raise RuntimeError("a model that breaks")
         request.written += token
         request.completion_tokens += 1
+        request.tokens.append(ord(token))
         told = (
             []
             if settings.get("logprobs") is None

@@ -58,6 +58,19 @@ def test_logprobs_of_a_real_model(sealed: Path, tmp_path: Path) -> None:
             )  # the likeliest is drawn
 
 
+def test_the_page_of_a_run(sealed: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, sealed) as door:
+        key = door.key("reader", "auditor")
+        first, second = door.ask("GET", "/admin/runs", key=key).json["runs"]
+        assert (first["model"], second["variant"], first["task"]) == ("tiny", "int8", "generation")
+        assert 0 < second["bytes"] < first["bytes"] and not first["loaded"]
+        page = door.ask("GET", "/admin/runs/tiny/report", key=key)
+        assert page.body == (sealed / "report.html").read_bytes()
+        assert page.headers["content-type"].startswith("text/html")
+        assert "script" not in page.headers["content-security-policy"]
+        assert door.ask("GET", "/admin/runs/nothing/report", key=key).code == "serve.no-model"
+
+
 @pytest.mark.slow
 def test_the_process(sealed: Path, tmp_path: Path) -> None:
     pytest.importorskip("shuyuan.inference.request")

@@ -42,6 +42,13 @@ def serve(
     guard: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The guard's rules, TOML; see docs/serving.md.")
     ] = None,
+    cut_verbatim: Annotated[
+        int | None,
+        typer.Option(
+            metavar="TOKENS",
+            help="End answers that repeat so much of a training record; not for private runs.",
+        ),
+    ] = None,
     audit_key: Annotated[
         str | None,
         typer.Option(metavar="PLACE", help="Where the audit log's key is [default: a file in the state]."),
@@ -81,6 +88,7 @@ def serve(
             audit_key=audit_key,
             audit_content=audit_content,
             guard=guard,
+            cut_verbatim=cut_verbatim,
             limits=Limits(
                 requests_per_minute=requests,
                 tokens_per_minute=tokens,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -9,13 +10,28 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
+from ..errors import ServeError
 from .audit_log import RECENT
 from .auth import expiry
 from .completions import ERRORS
 from .door import Guarded
 from .problems import Problems
-from .schemas import KeyFacts, KeyList, KeyMade, NewKey, Revoked, UsageLine, UsageList
+from .schemas import (
+    LONGEST_NAME,
+    KeyFacts,
+    KeyList,
+    KeyMade,
+    NewKey,
+    Revoked,
+    RunFacts,
+    RunList,
+    UsageLine,
+    UsageList,
+)
+from .shelf import REPORT, Model
 
+# A report is one page that holds all it shows; it runs nothing and asks for nothing.
+REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
 router = APIRouter(route_class=Guarded)
 
 
@@ -68,3 +84,38 @@ async def audit(
     """The last entries of the audit log, the newest first."""
     recent = request.app.state.server.audit.recent
     return {"entries": list(recent)[: -last - 1 : -1]}
+
+
+@router.get("/admin/runs", responses=ERRORS)
+async def runs(request: Request) -> RunList:
+    """The models that are served, and how busy they are."""
+    return RunList(runs=[_run(model) for model in request.app.state.server.shelf.models.values()])
+
+
+@router.get(
+    "/admin/runs/{model}/report",
+    responses={**ERRORS, 200: {"content": {"text/html": {}}}},
+    response_class=Response,
+)
+async def report(model: Annotated[str, Path(max_length=LONGEST_NAME)], request: Request) -> Response:
+    """The page of a run: of a private one the public page."""
+    found = request.app.state.server.shelf.find(model)
+    if not found.has_report:
+        raise ServeError(
+            "serve.no-report", "The run has no page.", status=404, mend="Write it with `shuyuan report RUN`."
+        )
+    page = await asyncio.to_thread((found.path / REPORT).read_bytes)
+    return Response(page, media_type="text/html", headers={"Content-Security-Policy": REPORT_POLICY})
+
+
+def _run(model: Model) -> RunFacts:
+    return RunFacts(
+        model=model.name,
+        variant=model.variant,
+        task=model.task,
+        bytes=model.bytes,
+        loaded=model.worker is not None,
+        active=model.line.places - model.line.free,
+        waiting=model.line.waiting,
+        report=model.has_report,
+    )

@@ -34,7 +34,7 @@ from .schemas import (
     TopLogprob,
 )
 from .sse import EVENTS, Events
-from .visit import Visit, check_length, continuing, refuse_too_many, seeds, too_long, visit
+from .visit import Piece, Visit, check_length, continuing, refuse_too_many, seeds, too_long, visit
 
 if TYPE_CHECKING:
     from ..loaded import LoadedRun
@@ -68,15 +68,6 @@ class Taken:
     text: str
     tokens: list[Any]
     finish: Any = None
-
-
-@dataclass
-class Out:
-    """A piece of an answer that may go out."""
-
-    text: str
-    tokens: list[Any]
-    finish: Any
 
 
 @router.post(
@@ -191,7 +182,7 @@ async def _guarded(here: Visit, asks: Sequence[Any]) -> AsyncGenerator[tuple[int
                 text = "".join(judged[number])
                 await here.judge("output", text)
             if text or piece.tokens or finish is not None:
-                yield number, Out(text, piece.tokens, finish)
+                yield number, Piece(text, piece.tokens, finish)
             if all(each.cut for each in held):
                 return
 

@@ -34,4 +34,6 @@ ROUTES: Final[dict[tuple[str, str], frozenset[Role]]] = {
     ("GET", "/admin/usage"): READERS,
     ("GET", "/admin/limits"): READERS,
     ("GET", "/admin/audit"): READERS,
+    ("GET", "/admin/runs"): READERS,
+    ("GET", "/admin/runs/{model}/report"): READERS,
 }

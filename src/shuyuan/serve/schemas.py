@@ -464,3 +464,22 @@ class Health(BaseModel):
     """Whether the server is well."""
 
     status: Literal["ok"] = "ok"
+
+
+class RunFacts(BaseModel):
+    """A model that is served, as whoever runs the server sees it."""
+
+    model: str
+    variant: str
+    task: str
+    bytes: int
+    loaded: bool
+    active: int
+    waiting: int
+    report: bool
+
+
+class RunList(BaseModel):
+    """All models that are served."""
+
+    runs: list[RunFacts]

@@ -24,6 +24,7 @@ from .patient import Patient
 from .settings import Settings
 from .shelf import Model, Shelf, models_in
 from .state import open_state
+from .verbatim import verbatim_of
 
 HEADER_BYTES = 32 * 1024
 IDLE_SECONDS = 5
@@ -57,6 +58,10 @@ def serve(
     _check(settings)
     models = models_in(runs, key, settings.limits)
     Shelf(models, settings.memory_bytes)  # what can never be loaded is refused now
+    if settings.cut_verbatim is not None:
+        known = {path: verbatim_of(path, key, settings.cut_verbatim) for path in runs}
+        for model in models:
+            model.verbatim = known[model.path]
     _check_judge(settings, models)
     _first_key(settings, progress)
     app = make_app(settings, lambda: Shelf(models, settings.memory_bytes))

@@ -57,6 +57,7 @@ class Settings:
         audit_key: where the key of the audit log is; None: in the state.
         audit_content: whether the log holds what is asked and answered too.
         guard: the guard's rules, a TOML file.
+        cut_verbatim: tokens of a span of a training record at which an answer that repeats it ends; None: none does.
         limits: as of `Limits`.
     """
 
@@ -72,4 +73,5 @@ class Settings:
     audit_key: str | None = None
     audit_content: bool = False
     guard: Path | None = None
+    cut_verbatim: int | None = None
     limits: Limits = field(default_factory=Limits)

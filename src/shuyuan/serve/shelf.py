@@ -18,9 +18,11 @@ from ..pipeline import look
 from ..runs import ORIGINAL, not_trained, variant_folder, variants_in
 from .limits import Line, too_many
 from .settings import Limits
+from .verbatim import Verbatim
 from .worker import Worker
 
 _log = logging.getLogger(__name__)
+REPORT = "report.html"  # the public page; the internal one stays where it is
 PLACES = 16  # texts that a model computes at once
 OVERHEAD = 1.25  # what a loaded model takes beside its weights: the tokenizer, and caches of some texts
 
@@ -36,7 +38,9 @@ class Model:
         created: when the run was made, seconds since 1970.
         bytes: that it takes in memory, about.
         line: who waits for it.
+        has_report: whether the run has a page to be shown.
         worker: while it is loaded.
+        verbatim: what its answers may not repeat.
     """
 
     name: str
@@ -47,7 +51,9 @@ class Model:
     created: int
     bytes: int
     line: Line
+    has_report: bool = False
     worker: Worker | None = None
+    verbatim: Verbatim | None = None
     users: int = 0
     used: float = 0.0
     loading: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -184,6 +190,7 @@ def models_in(runs: Sequence[Path], key: str | None, limits: Limits) -> list[Mod
                     created=int((path / "recipe.toml").stat().st_mtime),
                     bytes=int(weight * OVERHEAD),
                     line=Line(PLACES, limits),
+                    has_report=REPORT in names,
                 )
     return list(models.values())
 

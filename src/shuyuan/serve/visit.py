@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
@@ -29,6 +30,15 @@ LONGEST_TOKEN = (
 CHECK_SECONDS = 1.0  # between two looks whether a key is still good, while its answer is written
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A piece of an answer."""
+
+    text: str = ""
+    tokens: Sequence[Any] = ()
+    finish: str | None = None
+
+
 class Visit:
     """What a request takes of a model, and what is known of it in the end.
 
@@ -44,6 +54,7 @@ class Visit:
         self.prompt_tokens = self.completion_tokens = 0
         self.decision = "answered"
         self.guarded: Counter[str] = Counter()  # what the guard did, by its name
+        self.cut = 0  # answers that repeated a record
         self.content: dict[str, Any] = {}
         self.began = time.monotonic()
         self._first: float | None = None
@@ -82,6 +93,8 @@ class Visit:
         """As of `Worker.texts`, counted; it ends when the key is revoked."""
         looked = time.monotonic()
         counted: dict[int, Text] = {}
+        cut: set[int] = set()
+        known = self.model.verbatim
         pieces = self.worker.texts(
             [(prompt, {**settings, "tenant": self.key.id or None}) for prompt, settings in prompts]
         )
@@ -96,8 +109,17 @@ class Visit:
                         looked = now
                         if self.key.id and not self.server.keys.holds(self.key):
                             raise no_entry()
+                    if number in cut:
+                        continue
+                    if known is not None and known.repeats(text.next_tokens(known.span)):
+                        # Whoever asks must not see that it was cut: it ends as an answer does that is at its end.
+                        cut.add(number)
+                        piece = Piece(finish="stop")
                     yield number, text, piece
+                    if len(cut) == len(prompts):
+                        return
         finally:
+            self.cut += len(cut)
             self.completion_tokens += sum(text.request.completion_tokens for text in counted.values())
 
     def keep(self, **content: Any) -> None:
@@ -117,6 +139,8 @@ class Visit:
             "completion_tokens": self.completion_tokens,
             "decision": self.decision,
         }
+        if self.cut:
+            entry["verbatim"] = self.cut
         if self.guarded:
             entry["guard"] = dict(self.guarded)
         return entry | ({"content": self.content} if self.content else {})

@@ -34,6 +34,15 @@ class Text:
     def __init__(self, request: Any) -> None:
         self.request = request
         self.finished = False
+        self._taken = request.prompt_tokens
+
+    def next_tokens(self, most: int) -> list[int]:
+        """The last tokens of the answer as of its next piece; the engine may be further on already."""
+        self._taken += 1
+        tokens: list[int] = self.request.tokens[
+            max(self.request.prompt_tokens, self._taken - most) : self._taken
+        ]
+        return tokens
 
 
 class Worker:
