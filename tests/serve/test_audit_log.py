@@ -223,3 +223,24 @@ def test_content_stands_in_it_if_the_operator_asks(tmp_path: Path) -> None:
         door.ask("POST", "/v1/completions", body, door.key())
     (entry,) = [entry for entry in entries_of(tmp_path) if entry["event"] == "request"]
     assert entry["content"] == {"asked": body, "answered": ["A secret."]}
+
+
+def test_nothing_is_answered_that_is_not_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(tmp_path) as door:
+        key = door.key()
+        body = {"model": "demo", "prompt": "A secret.", "temperature": 0}
+        assert door.ask("POST", "/v1/completions", body, key).status == 200
+
+        def full(*_: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(door.server.audit, "_append", full)
+        lost = door.ask("POST", "/v1/completions", body, key)
+        assert (lost.status, lost.code) == (500, "serve.no-audit")
+        assert b"A secret." not in lost.body
+        for stream in (False, True):
+            assert (
+                door.ask("POST", "/v1/completions", {**body, "stream": stream}, key).code == "serve.no-audit"
+            )
+        assert door.ask("GET", "/readyz").status == 503
+        assert door.ask("GET", "/healthz").status == 200

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -199,3 +201,17 @@ def test_a_model_that_breaks_is_loaded_again(client: openai.OpenAI) -> None:
         client.completions.create(model="words", prompt="abc\x07", temperature=0)
     assert caught.value.code == "serve.model-failed"
     assert client.completions.create(model="words", prompt="abc", temperature=0).choices[0].text == "abc"
+
+
+def test_curl(door: Door) -> None:
+    """As docs/serving.md has it."""
+    curl = shutil.which("curl") or pytest.skip("there is no curl")
+    command = [curl, "-sS", "--max-time", "60", f"{door.address}/v1/chat/completions"]
+    command += ["-H", f"Authorization: Bearer {door.key('curl')}", "-H", "Content-Type: application/json"]
+    asked = '{"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "temperature": 0'
+    whole = subprocess.run([*command, "-d", asked + "}"], capture_output=True, text=True, check=True)
+    assert "Hello" in json.loads(whole.stdout)["choices"][0]["message"]["content"]
+    streamed = subprocess.run(
+        [*command, "-N", "-d", asked + ', "stream": true}'], capture_output=True, text=True, check=True
+    )
+    assert streamed.stdout.endswith("data: [DONE]\n\n")

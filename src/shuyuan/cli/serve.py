@@ -34,7 +34,7 @@ def serve(
     requests: Annotated[int, typer.Option(min=1, help="Requests of a key in a minute.")] = 120,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of a key in a minute.")] = 60_000,
     streams: Annotated[int, typer.Option(min=1, help="Texts of a key that are computed at once.")] = 4,
-    queue: Annotated[int, typer.Option(min=1, help="Texts that wait for a model.")] = 64,
+    queue: Annotated[int, typer.Option(min=1, help="Requests that wait for a model.")] = 64,
     limits_storage: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Where requests are counted, as of the library limits.")
     ] = "memory://",

@@ -96,6 +96,15 @@ class AuditLog:
         """Writes an entry soon; times are added here."""
         self._waiting.put(({"time": round(time.time(), 3), **entry}, None))
 
+    def check(self) -> None:
+        """Refuses to go on once an entry could not be written: nothing is answered that is not noted.
+
+        Raises:
+            ServeError: it could not.
+        """
+        if self.failed:
+            raise _unwritten()
+
     async def settled(self) -> None:
         """Returns when all that was added until now is on disk.
 
@@ -340,16 +349,17 @@ def _numbers(folder: Path) -> list[int]:
 
 
 def _settle(done: asyncio.Future[None], failed: bool) -> None:
-    if done.done():
-        return
-    if failed:
-        done.set_exception(
-            ServeError(
-                "serve.no-audit",
-                "The audit log cannot be written.",
-                status=500,
-                mend="Whoever runs the server can see why.",
-            )
-        )
-    else:
-        done.set_result(None)
+    if not done.done():
+        if failed:
+            done.set_exception(_unwritten())
+        else:
+            done.set_result(None)
+
+
+def _unwritten() -> ServeError:
+    return ServeError(
+        "serve.no-audit",
+        "The audit log cannot be written, and nothing is answered that does not stand in it.",
+        status=500,
+        mend="Whoever runs the server can see why; it is to be started again then.",
+    )

@@ -41,9 +41,13 @@ async def healthz() -> Health:
 @router.get("/readyz", responses={503: {"model": Problems}})
 async def readyz(request: Request) -> Health:
     """Requests are taken."""
-    if not request.app.state.server.ready:
+    server = request.app.state.server
+    if not server.ready or server.audit.failed:
         raise ServeError(
-            "serve.not-ready", "The server starts, or is being stopped.", status=503, mend="Wait for it."
+            "serve.not-ready",
+            "The server starts, is being stopped, or cannot write its log.",
+            status=503,
+            mend="Wait for it.",
         )
     return Health()
 

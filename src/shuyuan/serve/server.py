@@ -28,6 +28,7 @@ from .verbatim import verbatim_of
 
 HEADER_BYTES = 32 * 1024
 IDLE_SECONDS = 5
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 FIRST_KEY = "first-admin"
 FIRST_DAYS = 1
 _log = logging.getLogger(__name__)
@@ -64,6 +65,8 @@ def serve(
             model.verbatim = known[model.path]
     _check_judge(settings, models)
     _first_key(settings, progress)
+    if settings.certificate is None and settings.host not in LOOPBACK:
+        progress.say("serve.no-tls", "Without TLS keys and texts cross the network in the clear.")
     app = make_app(settings, lambda: Shelf(models, settings.memory_bytes))
     _run(Listener(app, settings, started))
 

@@ -16,7 +16,7 @@ class Limits:
         requests_per_minute: of one key.
         tokens_per_minute: of one key, prompts and answers; what is saved up is worth one minute at most.
         streams: texts of one key that are computed at once.
-        queue: texts of all keys that wait for a model.
+        queue: requests of all keys that wait for a model.
         queue_seconds: that one waits at most.
         body_bytes, body_seconds: of a request; it is refused while it comes in.
         header_seconds: until a request's headers are there.

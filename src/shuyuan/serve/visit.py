@@ -204,6 +204,7 @@ async def visit(server: Server, request: Request, name: str) -> AsyncIterator[Vi
     model = server.shelf.find(name)
     if not key.may_ask(name):
         raise no_model(name)
+    server.audit.check()
     here = Visit(server, key, model, request.scope["route"].path)
     request.state.guarded = here.guarded
     try:
