@@ -12,6 +12,7 @@ from typing import Any
 
 from shuyuan.errors import ShuyuanError
 from shuyuan.loaded import LoadedRun
+from shuyuan.retrieval import Span
 from shuyuan.serve.limits import Line
 from shuyuan.serve.settings import Limits
 from shuyuan.serve.shelf import PLACES, Model
@@ -143,6 +144,10 @@ class Run:
 
     def summarize(self, text: str, **_: Any) -> str:
         return text[:10]
+
+    def reader(self, **_: Any) -> Any:
+        """Takes the first four characters of the first passage for the answer."""
+        return lambda question, contexts: Span(0, 0, 4, 1.0)
 
     def classify(self, records: Sequence[Any]) -> Iterator[dict[str, float]]:
         for record in records:

@@ -19,8 +19,10 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from shuyuan.retrieval import is_index
 from shuyuan.serve import Keys, open_state
 from shuyuan.serve.app import Server, make_app
+from shuyuan.serve.indexes import LoadedIndex
 from shuyuan.serve.server import Listener
 from shuyuan.serve.settings import Limits, Settings
 from shuyuan.serve.shelf import Model, Shelf, models_in
@@ -162,6 +164,8 @@ def running(
     def load(path: Path, *_: Any) -> Any:
         if path.name == "broken":
             raise RuntimeError("its weights are gone")
+        if is_index(path):
+            return LoadedIndex(path, None)
         runs[path.name] = fake.Run(next(each.task for each in there if each.path == path), seconds)
         return runs[path.name]
 

@@ -66,7 +66,7 @@ def test_answer(door: Door, key: str) -> None:
     body = {"model": "demo", "question": ["Who?", "What?"], "context": "Nobody."}
     told = door.ask("POST", "/v1/answer", body, key).json
     assert [each["question"] for each in told["answers"]] == ["Who?", "What?"]
-    assert told["answers"][0].keys() == {"question", "answer", "found", "start"}
+    assert told["answers"][0].keys() >= {"question", "answer", "found", "start"}
     assert door.ask("POST", "/v1/answer", {"model": "demo", "question": "Who?"}, key).status == 200
 
 

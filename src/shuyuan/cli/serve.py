@@ -14,7 +14,7 @@ GIB = 2**30
 
 def serve(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN…", help="Run folders; their names are the models'.")
+        list[Path], typer.Argument(metavar="RUN|INDEX…", help="Folders; their names are the models'.")
     ],
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 is every one.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8000,

@@ -313,10 +313,12 @@ class SummarizeRequest(Searched):
 
 
 class AnswerRequest(Asked):
-    """Questions, all about one text or about none."""
+    """Questions, all about one text, an index, or nothing. An index as the model answers by itself."""
 
     question: Texts
     context: str | None = None
+    index: Name | None = None
+    top: Annotated[int, Field(ge=1, le=20)] = 5
     max_tokens: Count = 100
 
 
@@ -356,13 +358,33 @@ class Summaries(BaseModel):
     usage: Usage
 
 
+class Passage(BaseModel):
+    """A place in a document of an index."""
+
+    document: str
+    line: int
+    start: int
+    end: int
+    score: float
+    text: str
+    answer: str | None = None
+
+
 class AnswerTold(BaseModel):
-    """A question and its answer: where it stands in the context, and whether it is there at all."""
+    """A question and its answer: where it stands, and whether it is there at all.
+
+    Of an index, the passages that fit and the one that answers; of one with known answers, how sure it is, and whether a person
+    should be asked.
+    """
 
     question: str
-    answer: str
+    answer: str | None
     found: bool
-    start: int | None
+    start: int | None = None
+    source: Passage | None = None
+    passages: list[Passage] = []
+    confidence: float | None = None
+    hand_over: bool | None = None
 
 
 class Answers(BaseModel):

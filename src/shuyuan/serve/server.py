@@ -20,6 +20,7 @@ from ..progress import Progress
 from .app import make_app
 from .auth import Keys
 from .guard import load_guard
+from .indexes import TASK
 from .patient import Patient
 from .settings import Settings
 from .shelf import Model, Shelf, models_in
@@ -60,9 +61,9 @@ def serve(
     models = models_in(runs, key, settings.limits)
     Shelf(models, settings.memory_bytes)  # what can never be loaded is refused now
     if settings.cut_verbatim is not None:
-        known = {path: verbatim_of(path, key, settings.cut_verbatim) for path in runs}
         for model in models:
-            model.verbatim = known[model.path]
+            if model.task != TASK:
+                model.verbatim = verbatim_of(model.path, key, settings.cut_verbatim)
     _check_judge(settings, models)
     _first_key(settings, progress)
     if settings.certificate is None and settings.host not in LOOPBACK:

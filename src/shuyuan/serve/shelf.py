@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ServeError
-from ..loaded import LoadedRun
 from ..pipeline import look
+from ..retrieval import Index, is_index
 from ..runs import ORIGINAL, not_trained, variant_folder, variants_in
+from .indexes import TASK, load
 from .limits import Line, too_many
 from .settings import Limits
 from .verbatim import Verbatim
@@ -72,7 +73,7 @@ class Shelf:
         self,
         models: Sequence[Model],
         memory_bytes: int | None = None,
-        load: Callable[..., LoadedRun] = LoadedRun,
+        load: Callable[..., Any] = load,
     ) -> None:
         self.models = {model.name: model for model in models}
         self._memory_bytes = memory_bytes
@@ -152,7 +153,7 @@ class Shelf:
 
 
 def models_in(runs: Sequence[Path], key: str | None, limits: Limits) -> list[Model]:
-    """Every model of some runs; a run's folder names it.
+    """Every model of some runs, and indexes beside them; a folder's name is theirs.
 
     Args:
         runs: the folders.
@@ -166,33 +167,47 @@ def models_in(runs: Sequence[Path], key: str | None, limits: Limits) -> list[Mod
     """
     models: dict[str, Model] = {}
     for path in runs:
-        with look(path, key) as job:
-            names = job.store.names()
-            variants = variants_in(names)
-            if not variants:
-                raise not_trained(path)
-            for variant in variants:
-                name = path.resolve().name + ("" if variant == ORIGINAL else f":{variant}")
-                if name in models:
-                    raise ServeError(
-                        "serve.same-name",
-                        f"Two runs are called {name}.",
-                        where=str(path),
-                        mend="Rename the folder of one of them.",
-                    )
-                weight = _bytes(job.store, variant_folder(variant) + "/", names)
-                models[name] = Model(
-                    name=name,
-                    path=path,
-                    key=key,
-                    variant=variant,
-                    task=job.recipe.task,
-                    created=int((path / "recipe.toml").stat().st_mtime),
-                    bytes=int(weight * OVERHEAD),
-                    line=Line(PLACES, limits),
-                    has_report=REPORT in names,
+        for model in [_index(path, key, limits)] if is_index(path) else _variants(path, key, limits):
+            if model.name in models:
+                raise ServeError(
+                    "serve.same-name",
+                    f"Two folders are called {model.name}.",
+                    where=str(path),
+                    mend="Rename one of them.",
                 )
+            models[model.name] = model
     return list(models.values())
+
+
+def _variants(path: Path, key: str | None, limits: Limits) -> list[Model]:
+    with look(path, key) as job:
+        names = job.store.names()
+        variants = variants_in(names)
+        if not variants:
+            raise not_trained(path)
+        return [
+            Model(
+                name=path.resolve().name + ("" if variant == ORIGINAL else f":{variant}"),
+                path=path,
+                key=key,
+                variant=variant,
+                task=job.recipe.task,
+                created=int((path / "recipe.toml").stat().st_mtime),
+                bytes=int(_bytes(job.store, variant_folder(variant) + "/", names) * OVERHEAD),
+                line=Line(PLACES, limits),
+                has_report=REPORT in names,
+            )
+            for variant in variants
+        ]
+
+
+def _index(path: Path, key: str | None, limits: Limits) -> Model:
+    Index(path, key)  # whether it opens
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    created = int(path.stat().st_mtime)
+    return Model(
+        path.resolve().name, path, key, ORIGINAL, TASK, created, int(size * OVERHEAD), Line(PLACES, limits)
+    )
 
 
 def _bytes(store: Any, folder: str, names: Sequence[str]) -> int:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import APIRouter, Request
 
+from .. import retrieval
 from ..data.pixels import decoded
 from ..errors import DataError, RunError, ServeError
 from ..tasks import QuestionAnswering, Summarization, Translation
 from .completions import ERRORS
 from .door import Guarded
+from .indexes import TASK, LoadedIndex
 from .schemas import (
     AnswerRequest,
     Answers,
@@ -24,6 +26,7 @@ from .schemas import (
     Classified,
     ClassifyRequest,
     Labels,
+    Passage,
     Summaries,
     SummarizeRequest,
     Summary,
@@ -31,8 +34,9 @@ from .schemas import (
     Translations,
 )
 from .schemas import Translation as Translated
+from .shelf import no_model
 from .visit import Visit, continuing, visit
-from .worker import whole
+from .worker import Worker, whole
 
 if TYPE_CHECKING:
     from ..loaded import LoadedRun
@@ -86,36 +90,102 @@ async def summarize(asked: SummarizeRequest, request: Request) -> Summaries:
 
 @router.post("/v1/answer", responses=ERRORS)
 async def answer(asked: AnswerRequest, request: Request) -> Answers:
-    """Answers to questions, from a text or by heart."""
-    questions, context = _texts(asked.question), asked.context
-    _texts([*questions, context or ""])
-    async with visit(request.app.state.server, request, asked.model) as here:
+    """Answers to questions, from a text, from an index or by heart."""
+    _texts([*_texts(asked.question), asked.context or ""])
+    server = request.app.state.server
+    async with visit(server, request, asked.model) as here:
         here.keep(asked=asked.model_dump(exclude_unset=True))
-        questions = await here.take(questions)
-        if context is not None:
-            here.server.guard.look(context, here.guarded)
-            (context,) = await here.take([context])
-        points = await here.worker.do(lambda run: run.part(QuestionAnswering).output == "spans")
+        questions = await here.take(_texts(asked.question))
+        alone = here.model.task == TASK
+        if sum((alone, asked.index is not None, asked.context is not None)) > 1:
+            raise _two_contexts()
+        if alone:
+            told = await _each(here, questions, partial(_from_index, here, here.worker, asked))
+        elif asked.index is not None:
+            if not here.key.may_ask(asked.index):
+                raise no_model(asked.index)
+            async with server.shelf.worker(server.shelf.find(asked.index)) as books:
+                told = await _each(here, questions, partial(_from_index, here, books, asked))
+        else:
+            told = await _from_text(here, questions, asked)
+        shown = zip(_texts(asked.question), told, strict=True)
+        answers = [each.model_copy(update={"question": question}) for question, each in shown]
+        return Answers(answers=answers, usage=here.usage)
 
-        async def one(question: str) -> Any:
-            if points:
-                return await here.worker.do(
-                    lambda run: run.answer(question, context, max_tokens=asked.max_tokens)
-                )
-            return await _asked(
+
+async def _from_text(here: Visit, questions: Sequence[str], asked: AnswerRequest) -> list[AnswerTold]:
+    context = asked.context
+    if context is not None:
+        here.server.guard.look(context, here.guarded)
+        (context,) = await here.take([context])
+    points = await here.worker.do(lambda run: run.part(QuestionAnswering).output == "spans")
+
+    async def one(question: str) -> AnswerTold:
+        if points:
+            found = await here.worker.do(
+                lambda run: run.answer(question, context, max_tokens=asked.max_tokens)
+            )
+        else:
+            found = await _asked(
                 here,
                 lambda run, fits: run.part(QuestionAnswering).asking(question, fits, context),
                 asked.max_tokens,
             )
+        text = await here.give(found.text)
+        return AnswerTold(question=question, answer=text, found=found.found, start=found.start)
 
-        told = await _each(here, questions, one)
-        answers = [
-            AnswerTold(
-                question=question, answer=await here.give(each.text), found=each.found, start=each.start
-            )
-            for question, each in zip(_texts(asked.question), told, strict=True)
-        ]
-        return Answers(answers=answers, usage=here.usage)
+    return await _each(here, questions, one)
+
+
+async def _from_index(here: Visit, books: Worker, asked: AnswerRequest, question: str) -> AnswerTold:
+    """What an index answers; where the model is a run, it reads the passages."""
+    index = await books.do(_index_of)
+    passages = await asyncio.to_thread(index.search, question, asked.top)
+    for passage in passages:
+        here.server.guard.look(passage.text, here.guarded)
+    if books is here.worker:
+        told = await asyncio.to_thread(retrieval.answer, question, index, None, asked.top)
+    else:
+        await here.worker.do(lambda run: run.part(QuestionAnswering))  # before anything of it is read
+        read = await here.worker.do(lambda run: sum(len(run.encode(passage.text)) for passage in passages))
+        here.reserve(read + asked.max_tokens * asked.top)
+        told = await here.worker.do(
+            lambda run: retrieval.answer(question, index, run.reader(max_tokens=asked.max_tokens), asked.top)
+        )
+        here.prompt_tokens += read
+    shown = [await _passage(here, passage) for passage in told.passages]
+    return AnswerTold(
+        question=question,
+        answer=None if told.answer is None else await here.give(told.answer),
+        found=told.answer is not None,
+        source=None if told.source is None else await _passage(here, told.source),
+        passages=shown,
+        confidence=told.confidence,
+        hand_over=told.hand_over,
+    )
+
+
+def _index_of(loaded: Any) -> retrieval.Index:
+    if not isinstance(loaded, LoadedIndex):
+        raise RunError(
+            "serve.no-index", "This is no index.", mend="Name one as `index`; /v1/models lists them."
+        )
+    return loaded.index
+
+
+async def _passage(here: Visit, found: retrieval.Found) -> Passage:
+    table = found.as_dict()
+    given = {name: await here.give(table[name]) for name in ("text", "answer") if table.get(name) is not None}
+    return Passage(**table | given)
+
+
+def _two_contexts() -> ServeError:
+    return ServeError(
+        "serve.bad-request",
+        "The answer is to come from one place alone, a context or an index.",
+        where="index",
+        mend="Send one of them.",
+    )
 
 
 @router.post("/v1/classify", responses=ERRORS)
