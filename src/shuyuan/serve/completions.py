@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
@@ -15,23 +13,14 @@ from fastapi import APIRouter, Request
 from ..errors import ServeError
 from ..tasks import Chat
 from .door import Guarded
+from .forms import ChatForm, Taken, TextForm
 from .problems import Problems
 from .schemas import (
-    ChatChoice,
-    ChatChunk,
     ChatCompletion,
-    ChatLogprobs,
     ChatRequest,
-    ChunkChoice,
     Completion,
     CompletionRequest,
-    Delta,
-    Reply,
     Sampled,
-    TextChoice,
-    TextLogprobs,
-    TokenLogprob,
-    TopLogprob,
 )
 from .sse import EVENTS, Events
 from .visit import Piece, Visit, check_length, continuing, refuse_too_many, seeds, too_long, visit
@@ -61,15 +50,6 @@ class Plan:
     end_id: int | None = None
 
 
-@dataclass
-class Taken:
-    """What a choice holds so far."""
-
-    text: str
-    tokens: list[Any]
-    finish: Any = None
-
-
 @router.post(
     "/v1/chat/completions",
     response_model=ChatCompletion,
@@ -86,7 +66,7 @@ async def chat_completions(asked: ChatRequest, request: Request) -> Any:
         )
     logprobs = (asked.top_logprobs or 0) if asked.logprobs else None
     most = asked.max_completion_tokens or asked.max_tokens
-    return await _answer(asked, request, _chat_plan, most, logprobs, _ChatForm(asked))
+    return await _answer(asked, request, _chat_plan, most, logprobs, ChatForm(asked))
 
 
 @router.post(
@@ -97,7 +77,7 @@ async def chat_completions(asked: ChatRequest, request: Request) -> Any:
 async def completions(asked: CompletionRequest, request: Request) -> Any:
     """Texts, continued."""
     most = asked.max_tokens or DEFAULT_TOKENS
-    return await _answer(asked, request, _text_plan, most, asked.logprobs, _TextForm(asked))
+    return await _answer(asked, request, _text_plan, most, asked.logprobs, TextForm(asked))
 
 
 async def _answer(
@@ -106,7 +86,7 @@ async def _answer(
     plan: Callable[[Any, Sequence[str], int, LoadedRun], Plan],
     most: int | None,
     logprobs: int | None,
-    form: _ChatForm | _TextForm,
+    form: ChatForm | TextForm,
 ) -> Any:
     server = request.app.state.server
     limits = server.settings.limits
@@ -200,10 +180,9 @@ async def _together(here: Visit, asks: Sequence[Any]) -> AsyncGenerator[tuple[in
 
 
 async def _events(
-    form: _ChatForm | _TextForm, here: Visit, pieces: AsyncIterator[Any], first: Any, asked: Sampled
+    form: ChatForm | TextForm, here: Visit, pieces: AsyncIterator[Any], first: Any, asked: Sampled
 ) -> AsyncGenerator[str, None]:
     """The chunks of a streamed response, as JSON."""
-    with_usage = asked.stream_options is not None and asked.stream_options.include_usage
     for opening in form.opening():
         yield opening
     number, piece = first
@@ -212,7 +191,7 @@ async def _events(
     async for number, piece in pieces:
         for chunk in form.chunks(number, piece):
             yield chunk
-    if with_usage:
+    if asked.tells_usage:
         yield form.last(here)
     yield "[DONE]"
 
@@ -250,120 +229,3 @@ def _ids(prompt: str | list[int], loaded: LoadedRun) -> list[int]:
     if len(prompt) > loaded.context:
         raise too_long(loaded.context)
     return prompt
-
-
-class _ChatForm:
-    """Replies as chat completions."""
-
-    def __init__(self, asked: ChatRequest) -> None:
-        self._head = {
-            "id": f"chatcmpl-{secrets.token_hex(12)}",
-            "created": int(time.time()),
-            "model": asked.model,
-        }
-        self._count = asked.n or 1
-        self._logprobs = bool(asked.logprobs)
-
-    def whole(self, here: Visit, taken: Sequence[Taken]) -> ChatCompletion:
-        choices = [
-            ChatChoice(
-                index=number,
-                message=Reply(content=each.text),
-                logprobs=self._told(each.tokens),
-                finish_reason=each.finish,
-            )
-            for number, each in enumerate(taken)
-        ]
-        return ChatCompletion(**self._head, choices=choices, usage=here.usage)
-
-    def opening(self) -> list[str]:
-        return [self._chunk(number, Delta(role="assistant", content="")) for number in range(self._count)]
-
-    def chunks(self, number: int, piece: Any) -> list[str]:
-        chunks = []
-        if piece.text or (self._logprobs and piece.tokens):
-            chunks.append(self._chunk(number, Delta(content=piece.text), self._told(piece.tokens)))
-        if piece.finish is not None:
-            chunks.append(self._chunk(number, Delta(), finish=piece.finish))
-        return chunks
-
-    def last(self, here: Visit) -> str:
-        return ChatChunk(**self._head, choices=[], usage=here.usage).model_dump_json()
-
-    def _chunk(
-        self, number: int, delta: Delta, logprobs: ChatLogprobs | None = None, finish: Any = None
-    ) -> str:
-        choice = ChunkChoice(index=number, delta=delta, logprobs=logprobs, finish_reason=finish)
-        return ChatChunk(**self._head, choices=[choice]).model_dump_json()
-
-    def _told(self, tokens: Sequence[Any]) -> ChatLogprobs | None:
-        if not self._logprobs:
-            return None
-        told = [
-            TokenLogprob(
-                **_token(text, logprob), top_logprobs=[TopLogprob(**_token(*other)) for other in top]
-            )
-            for text, logprob, top in tokens
-        ]
-        return ChatLogprobs(content=told)
-
-
-class _TextForm:
-    """Continuations as completions."""
-
-    def __init__(self, asked: CompletionRequest) -> None:
-        self._head = {
-            "id": f"cmpl-{secrets.token_hex(12)}",
-            "created": int(time.time()),
-            "model": asked.model,
-        }
-        self._logprobs = asked.logprobs
-        self._offsets: dict[int, int] = {}
-
-    def whole(self, here: Visit, taken: Sequence[Taken]) -> Completion:
-        choices = [
-            TextChoice(
-                index=number,
-                text=each.text,
-                logprobs=self._told(number, each.tokens),
-                finish_reason=each.finish,
-            )
-            for number, each in enumerate(taken)
-        ]
-        return Completion(**self._head, choices=choices, usage=here.usage)
-
-    def opening(self) -> list[str]:
-        return []
-
-    def chunks(self, number: int, piece: Any) -> list[str]:
-        if not piece.text and piece.finish is None and not (piece.tokens and self._logprobs is not None):
-            return []
-        choice = TextChoice(
-            index=number,
-            text=piece.text,
-            logprobs=self._told(number, piece.tokens),
-            finish_reason=piece.finish,
-        )
-        return [Completion(**self._head, choices=[choice]).model_dump_json()]
-
-    def last(self, here: Visit) -> str:
-        return Completion(**self._head, choices=[], usage=here.usage).model_dump_json()
-
-    def _told(self, number: int, tokens: Sequence[Any]) -> TextLogprobs | None:
-        if self._logprobs is None:
-            return None
-        at, offsets = self._offsets.get(number, 0), []
-        for text, _, _ in tokens:
-            offsets.append(at)
-            at += len(text)
-        self._offsets[number] = at
-        return TextLogprobs(
-            tokens=[text for text, _, _ in tokens],
-            token_logprobs=[logprob for _, logprob, _ in tokens],
-            top_logprobs=[dict(top) for _, _, top in tokens] if self._logprobs else None,
-            text_offset=offsets,
-        )
-
-
-def _token(text: str, logprob: float) -> dict[str, Any]:
-    return {"token": text, "logprob": logprob, "bytes": list(text.encode("utf-8", "replace"))}

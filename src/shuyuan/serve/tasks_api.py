@@ -1,4 +1,4 @@
-"""/v1/translate, /v1/summarize, /v1/answer and /v1/classify: what the verbs of the command do."""
+"""/v1/translate, /v1/summarize and /v1/classify: what the verbs of the command do."""
 
 from __future__ import annotations
 
@@ -12,21 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import APIRouter, Request
 
-from .. import retrieval
 from ..data.pixels import decoded
 from ..errors import DataError, RunError, ServeError
-from ..tasks import QuestionAnswering, Summarization, Translation
+from ..tasks import Summarization, Translation
 from .completions import ERRORS
 from .door import Guarded
-from .indexes import TASK, LoadedIndex
 from .schemas import (
-    AnswerRequest,
-    Answers,
-    AnswerTold,
     Classified,
     ClassifyRequest,
     Labels,
-    Passage,
     Summaries,
     SummarizeRequest,
     Summary,
@@ -34,9 +28,8 @@ from .schemas import (
     Translations,
 )
 from .schemas import Translation as Translated
-from .shelf import no_model
 from .visit import Visit, continuing, visit
-from .worker import Worker, whole
+from .worker import whole
 
 if TYPE_CHECKING:
     from ..loaded import LoadedRun
@@ -51,7 +44,7 @@ router = APIRouter(route_class=Guarded)
 @router.post("/v1/translate", responses=ERRORS)
 async def translate(asked: TranslateRequest, request: Request) -> Translations:
     """Texts in the other language."""
-    texts = _texts(asked.text)
+    texts = texts_of(asked.text)
     async with visit(request.app.state.server, request, asked.model) as here:
         here.keep(asked=asked.model_dump(exclude_unset=True))
         taken = await here.take(texts)
@@ -59,11 +52,11 @@ async def translate(asked: TranslateRequest, request: Request) -> Translations:
         async def one(text: str) -> Any:
             if asked.beams > 1:
                 return await _searched(here, text, asked.max_tokens, partial(_translated, asked, text))
-            return await _asked(
+            return await asked_of(
                 here, lambda run, fits: run.part(Translation).asking(text, fits, asked.to), asked.max_tokens
             )
 
-        told = [await here.give(each) for each in await _each(here, taken, one)]
+        told = [await here.give(each) for each in await each_of(here, taken, one)]
         pairs = [Translated(text=text, translation=other) for text, other in zip(texts, told, strict=True)]
         return Translations(to=asked.to, translations=pairs, usage=here.usage)
 
@@ -71,7 +64,7 @@ async def translate(asked: TranslateRequest, request: Request) -> Translations:
 @router.post("/v1/summarize", responses=ERRORS)
 async def summarize(asked: SummarizeRequest, request: Request) -> Summaries:
     """What matters of texts."""
-    texts = _texts(asked.text)
+    texts = texts_of(asked.text)
     async with visit(request.app.state.server, request, asked.model) as here:
         here.keep(asked=asked.model_dump(exclude_unset=True))
         taken = await here.take(texts)
@@ -79,113 +72,13 @@ async def summarize(asked: SummarizeRequest, request: Request) -> Summaries:
         async def one(text: str) -> Any:
             if asked.beams > 1:
                 return await _searched(here, text, asked.max_tokens, partial(_summarized, asked, text))
-            return await _asked(
+            return await asked_of(
                 here, lambda run, fits: run.part(Summarization).asking(text, fits), asked.max_tokens
             )
 
-        told = [await here.give(each) for each in await _each(here, taken, one)]
+        told = [await here.give(each) for each in await each_of(here, taken, one)]
         pairs = [Summary(text=text, summary=other) for text, other in zip(texts, told, strict=True)]
         return Summaries(summaries=pairs, usage=here.usage)
-
-
-@router.post("/v1/answer", responses=ERRORS)
-async def answer(asked: AnswerRequest, request: Request) -> Answers:
-    """Answers to questions, from a text, from an index or by heart."""
-    _texts([*_texts(asked.question), asked.context or ""])
-    server = request.app.state.server
-    async with visit(server, request, asked.model) as here:
-        here.keep(asked=asked.model_dump(exclude_unset=True))
-        questions = await here.take(_texts(asked.question))
-        alone = here.model.task == TASK
-        if sum((alone, asked.index is not None, asked.context is not None)) > 1:
-            raise _two_contexts()
-        if alone:
-            told = await _each(here, questions, partial(_from_index, here, here.worker, asked))
-        elif asked.index is not None:
-            if not here.key.may_ask(asked.index):
-                raise no_model(asked.index)
-            async with server.shelf.worker(server.shelf.find(asked.index)) as books:
-                told = await _each(here, questions, partial(_from_index, here, books, asked))
-        else:
-            told = await _from_text(here, questions, asked)
-        shown = zip(_texts(asked.question), told, strict=True)
-        answers = [each.model_copy(update={"question": question}) for question, each in shown]
-        return Answers(answers=answers, usage=here.usage)
-
-
-async def _from_text(here: Visit, questions: Sequence[str], asked: AnswerRequest) -> list[AnswerTold]:
-    context = asked.context
-    if context is not None:
-        here.server.guard.look(context, here.guarded)
-        (context,) = await here.take([context])
-    points = await here.worker.do(lambda run: run.part(QuestionAnswering).output == "spans")
-
-    async def one(question: str) -> AnswerTold:
-        if points:
-            found = await here.worker.do(
-                lambda run: run.answer(question, context, max_tokens=asked.max_tokens)
-            )
-        else:
-            found = await _asked(
-                here,
-                lambda run, fits: run.part(QuestionAnswering).asking(question, fits, context),
-                asked.max_tokens,
-            )
-        text = await here.give(found.text)
-        return AnswerTold(question=question, answer=text, found=found.found, start=found.start)
-
-    return await _each(here, questions, one)
-
-
-async def _from_index(here: Visit, books: Worker, asked: AnswerRequest, question: str) -> AnswerTold:
-    """What an index answers; where the model is a run, it reads the passages."""
-    index = await books.do(_index_of)
-    passages = await asyncio.to_thread(index.search, question, asked.top)
-    for passage in passages:
-        here.server.guard.look(passage.text, here.guarded)
-    if books is here.worker:
-        told = await asyncio.to_thread(retrieval.answer, question, index, None, asked.top)
-    else:
-        await here.worker.do(lambda run: run.part(QuestionAnswering))  # before anything of it is read
-        read = await here.worker.do(lambda run: sum(len(run.encode(passage.text)) for passage in passages))
-        here.reserve(read + asked.max_tokens * asked.top)
-        told = await here.worker.do(
-            lambda run: retrieval.answer(question, index, run.reader(max_tokens=asked.max_tokens), asked.top)
-        )
-        here.prompt_tokens += read
-    shown = [await _passage(here, passage) for passage in told.passages]
-    return AnswerTold(
-        question=question,
-        answer=None if told.answer is None else await here.give(told.answer),
-        found=told.answer is not None,
-        source=None if told.source is None else await _passage(here, told.source),
-        passages=shown,
-        confidence=told.confidence,
-        hand_over=told.hand_over,
-    )
-
-
-def _index_of(loaded: Any) -> retrieval.Index:
-    if not isinstance(loaded, LoadedIndex):
-        raise RunError(
-            "serve.no-index", "This is no index.", mend="Name one as `index`; /v1/models lists them."
-        )
-    return loaded.index
-
-
-async def _passage(here: Visit, found: retrieval.Found) -> Passage:
-    table = found.as_dict()
-    given = {name: await here.give(table[name]) for name in ("text", "answer") if table.get(name) is not None}
-    return Passage(**table | given)
-
-
-def _two_contexts() -> ServeError:
-    return ServeError(
-        "serve.bad-request",
-        "The answer is to come from one place alone, a context or an index.",
-        where="index",
-        mend="Send one of them.",
-    )
 
 
 @router.post("/v1/classify", responses=ERRORS)
@@ -198,7 +91,7 @@ async def classify(asked: ClassifyRequest, request: Request) -> Classified:
             where="text",
             mend="Send one of them.",
         )
-    records = _texts(asked.text) if asked.text is not None else _list(asked.image)
+    records = texts_of(asked.text) if asked.text is not None else _list(asked.image)
     async with visit(request.app.state.server, request, asked.model) as here:
         here.keep(asked=asked.model_dump(exclude_unset=True))
         if asked.text is not None:
@@ -268,7 +161,7 @@ async def _searched(here: Visit, text: str, most: int, work: Callable[[LoadedRun
     return told
 
 
-async def _asked(here: Visit, make: Callable[[LoadedRun, Any], Any], most: int) -> Any:
+async def asked_of(here: Visit, make: Callable[[LoadedRun, Any], Any], most: int) -> Any:
     """What comes of one input, whose prompts are computed beside those of others."""
 
     def begun(run: LoadedRun) -> Any:
@@ -300,7 +193,7 @@ def _sent(
     return [run.predictor.tokens(prompt, most) for prompt in prompts], None
 
 
-async def _each(here: Visit, inputs: Sequence[T], one: Callable[[T], Awaitable[R]]) -> list[R]:
+async def each_of(here: Visit, inputs: Sequence[T], one: Callable[[T], Awaitable[R]]) -> list[R]:
     """The results of some inputs, as many at once as the key has places."""
     async with here.places(len(inputs)) as count:
         turn = asyncio.Semaphore(count)
@@ -322,7 +215,7 @@ def _list(given: str | list[str] | None) -> list[str]:
     return [given] if isinstance(given, str) else list(given or [])
 
 
-def _texts(given: str | list[str] | None) -> list[str]:
+def texts_of(given: str | list[str] | None) -> list[str]:
     """The texts of a request.
 
     Raises:
