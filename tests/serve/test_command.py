@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import openai
@@ -15,7 +16,8 @@ import pytest
 
 import shuyuan as library
 from tests.runs import shuyuan, write_recipe
-from tests.serve.running import serving
+from tests.serve.running import serving, text_of_events
+from tests.serve.test_isolation import begin, cut
 
 KEY = "correct horse battery staple"
 
@@ -56,6 +58,27 @@ def test_logprobs_of_a_real_model(sealed: Path, tmp_path: Path) -> None:
             assert drawn <= 0 and drawn == pytest.approx(
                 max(top.values()), abs=1e-4
             )  # the likeliest is drawn
+
+
+def test_many_at_once_get_what_each_gets_alone(sealed: Path, tmp_path: Path) -> None:
+    """Also beside some that go away in the middle."""
+    with serving(tmp_path, sealed) as door:
+        keys = [door.key(f"user-{number}") for number in range(6)]
+
+        def ask(number: int) -> str:
+            body = {"model": "tiny", "prompt": f"line {number}: the", "seed": number, "max_tokens": 16}
+            key = keys[number % 6]
+            if number % 5 == 4:
+                cut(begin(door, key, "tiny", "line"), hard=True)
+            streamed = door.ask("POST", "/v1/completions", {**body, "stream": True}, key).body.decode()
+            return text_of_events(streamed)
+
+        alone = [ask(number) for number in range(18)]
+        with ThreadPoolExecutor(12) as pool:
+            assert list(pool.map(ask, range(18))) == alone
+        model = door.server.shelf.find("tiny")
+        door.wait(lambda: model.users == 0)
+        assert model.line.free == model.line.places
 
 
 def test_the_page_of_a_run(sealed: Path, tmp_path: Path) -> None:

@@ -57,10 +57,10 @@ def test_fifty_users_and_their_canaries(tmp_path: Path) -> None:
         assert len(set.union(*tenants.values())) == 50
 
 
-def begin(door: Door, key: str) -> socket.socket:
+def begin(door: Door, key: str, model: str = "demo", prompt: str = "x" * 200) -> socket.socket:
     """A stream of which the head was read."""
     connection = door.connect()
-    content = json.dumps(body("x" * 200, stream=True)).encode()
+    content = json.dumps({**body(prompt, stream=True), "model": model}).encode()
     head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
     connection.sendall(head.encode() + content)
