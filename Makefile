@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint types docs bench format clean
+.PHONY: help demo test test-all soak lint types docs bench format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: $(VENV)/.installed-dev  ## the fast tests (under 10 minutes)
 
 test-all: $(VENV)/.installed-dev  ## all tests
 	$(BIN)/pytest
+
+soak: $(VENV)/.installed-dev  ## the server under mixed load for ten minutes
+	SHUYUAN_SOAK_SECONDS=600 $(BIN)/pytest tests/serve/test_soak.py
 
 lint: $(VENV)/.installed-dev  ## style, import contract, generated pages up to date
 	$(BIN)/ruff check .

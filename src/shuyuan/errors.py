@@ -71,6 +71,30 @@ class PrivacyError(ShuyuanError):
     """What was asked would break the privacy guarantee, or leaves it undefined."""
 
 
+class ServeError(ShuyuanError):
+    """The server refuses a request, or cannot be started as asked.
+
+    Args:
+        code, what, mend, where: as of `ShuyuanError`.
+        status: the HTTP status that says so.
+        headers: that go with it.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        what: str,
+        *,
+        mend: str,
+        where: str | None = None,
+        status: int = 400,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(code, what, mend=mend, where=where)
+        self.status = status
+        self.headers = headers or {}
+
+
 class Interrupted(ShuyuanError):  # noqa: N818 - it is obedience, not an error
     """SIGINT or SIGTERM was obeyed: the state is saved, and the same command goes on from there."""
 

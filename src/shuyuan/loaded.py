@@ -64,7 +64,12 @@ class LoadedRun:
             self._progress = progress
 
     @cached_property
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
+        """The engine that continues texts; it belongs to one thread.
+
+        Raises:
+            ShuyuanError: the model continues no text.
+        """
         if self._tokenizer is None:
             raise ShuyuanError(
                 "inference.no-text",
@@ -75,7 +80,7 @@ class LoadedRun:
 
     def stream(self, prompt: str, **settings: Any) -> Iterator[str]:
         """The continuation, piece by piece; settings as in `inference.Engine.generate`."""
-        return self._engine.generate(prompt, **settings)
+        return self.engine.generate(prompt, **settings)
 
     def generate(self, prompt: str, **settings: Any) -> str:
         """The continuation as one string; the same seed gives the same text."""
@@ -104,23 +109,58 @@ class LoadedRun:
         """The continuation of each text; the n-th, counted from 0, has the seed `seed` + n."""
         progress = self._progress or Progress()
         with progress.stage("generate", len(prompts), "texts") as stage:
-            return self._engine.generate_all(prompts, done=lambda _: stage.advance(), **settings)
+            return self.engine.generate_all(prompts, done=lambda _: stage.advance(), **settings)
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text to be continued, the end token of what came before first."""
+        assert self._tokenizer is not None
+        return [self._tokenizer.end_id, *self._tokenizer.encode(text)]
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether the model reads images, and no text."""
+        return self._image is not None
+
+    @property
+    def context(self) -> int:
+        """Tokens that the model sees at once."""
+        return int(self._model.context)
+
+    @property
+    def entries(self) -> int:
+        """Entries of the vocabulary."""
+        return 0 if self._tokenizer is None else self._tokenizer.vocab_size
 
     @cached_property
-    def _predictor(self) -> Predictor:
-        assert isinstance(self.task, Prompted) and self._tokenizer is not None
+    def predictor(self) -> Predictor:
+        """What lays out the prompts of the run's task.
+
+        Raises:
+            RunError: the task has no prompts.
+        """
+        if not isinstance(self.task, Prompted) or self.task.output != "tokens":
+            raise self.other_task("prompts")
+        assert self._tokenizer is not None
         return Predictor(self._model, self._tokenizer, self.task, self._progress)
 
-    def _as(self, kind: type[Asked]) -> Asked:
-        """The run's task, or that part of it, which must be of that kind."""
+    def part(self, kind: type[Asked]) -> Asked:
+        """The run's task, or that part of it, which must be of that kind.
+
+        Raises:
+            RunError: it is for something else.
+        """
         task = self.task.part(kind.name) if isinstance(self.task, Mixed) else self.task
         if isinstance(task, kind):
             return task
-        raise RunError(
+        raise self.other_task(kind.name)
+
+    def other_task(self, wanted: str) -> RunError:
+        """The refusal of what the run was not trained for."""
+        return RunError(
             "run.other-task",
-            f"The run is for {self.recipe.task}, not for {kind.name}.",
+            f"The run is for {self.recipe.task}, not for {wanted}.",
             where=f"task {self.recipe.task}",
-            mend=f'Use `shuyuan {self.task.command[0]}`, or train with task = "{kind.name}".',
+            mend=f'Use `shuyuan {self.task.command[0]}`, or train with task = "{wanted}".',
         )
 
     def translate(self, text: str, to: str, **settings: Any) -> str:
@@ -148,8 +188,8 @@ class LoadedRun:
             RunError: the run is for another task.
             ShuyuanError: it knows another language.
         """
-        asking = self._as(Translation).asking
-        return self._predictor.results(
+        asking = self.part(Translation).asking
+        return self.predictor.results(
             [partial(asking, text, to=to) for text in texts],
             beams=beams, length_penalty=length_penalty, max_tokens=max_tokens,
         )  # fmt: skip
@@ -162,8 +202,8 @@ class LoadedRun:
         self, texts: Sequence[str], *, beams: int = 1, length_penalty: float = 1.0, max_tokens: int = 200
     ) -> Iterator[str]:
         """The summary of each text; of a long one its parts are summarized first. Settings as of `translations`."""
-        asking = self._as(Summarization).asking
-        return self._predictor.results(
+        asking = self.part(Summarization).asking
+        return self.predictor.results(
             [partial(asking, text) for text in texts],
             beams=beams, length_penalty=length_penalty, max_tokens=max_tokens,
         )  # fmt: skip
@@ -186,11 +226,11 @@ class LoadedRun:
         Raises:
             RunError: the run is for another task, or its model looks into a text and none is given.
         """
-        task = self._as(QuestionAnswering)
+        task = self.part(QuestionAnswering)
         if task.output == "spans":
             return self._pointed(task, questions, context, max_tokens)
         askings = [partial(task.asking, question, context=context) for question in questions]
-        return self._predictor.results(askings, max_tokens=max_tokens)
+        return self.predictor.results(askings, max_tokens=max_tokens)
 
     def _pointed(
         self, task: QuestionAnswering, questions: Sequence[str], context: str | None, max_tokens: int
@@ -240,7 +280,7 @@ class LoadedRun:
             ]
             return max(spans, key=lambda span: span.score, default=None)
 
-        return point if self._as(QuestionAnswering).output == "spans" else read
+        return point if self.part(QuestionAnswering).output == "spans" else read
 
     def reply(
         self,
@@ -261,21 +301,21 @@ class LoadedRun:
         Raises:
             DataError: the messages are not in order.
         """
-        prompt = self._as(Chat).prompt(messages)
-        return self._predictor.stream(prompt, max_tokens=max_tokens, temperature=temperature, **settings)
+        prompt = self.part(Chat).prompt(messages)
+        return self.predictor.stream(prompt, max_tokens=max_tokens, temperature=temperature, **settings)
 
     def chat(self, messages: Sequence[dict[str, str]], **settings: Any) -> str:
         """The next reply of a chat as one string; arguments as of `reply`."""
-        return self._as(Chat).parse("".join(self.reply(messages, **settings)))
+        return self.part(Chat).parse("".join(self.reply(messages, **settings)))
 
     def replies(
         self, chats: Sequence[Sequence[dict[str, str]]], *, max_tokens: int = 256, **settings: Any
     ) -> list[str]:
         """The next reply of each chat; many are computed at once, and the n-th, counted from 0, has the seed `seed` + n."""
-        prompts = [self._as(Chat).prompt(messages) for messages in chats]
+        prompts = [self.part(Chat).prompt(messages) for messages in chats]
         progress = self._progress or Progress()
         with progress.stage("reply", len(prompts), "chats") as stage:
-            return self._predictor.answers(
+            return self.predictor.answers(
                 prompts,
                 max_tokens=max_tokens,
                 done=lambda _: stage.advance(),

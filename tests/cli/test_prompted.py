@@ -249,7 +249,7 @@ def test_the_folder_of_a_chat_opens_in_transformers_with_its_template(runs: dict
     messages = [{"role": "user", "content": "7?"}]
     theirs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     loaded = library.load(runs["chat"])
-    assert theirs == loaded._predictor.tokens(loaded.task.prompt(messages), 10)
+    assert theirs == loaded.predictor.tokens(loaded.task.prompt(messages), 10)
 
 
 def test_private_and_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

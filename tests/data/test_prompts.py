@@ -509,8 +509,8 @@ def test_a_model_with_a_template_is_tuned_and_opens_in_transformers(
     generation = json.loads((tmp_path / "out/generation_config.json").read_text())
     assert end_of_turn in generation["eos_token_id"]
     loaded = LoadedRun(tmp_path / "run")
-    assert loaded._predictor.end_id == end_of_turn
-    ours = loaded._predictor.tokens(loaded.task.prompt(talks[0]["messages"][:1]), 10)
+    assert loaded.predictor.end_id == end_of_turn
+    ours = loaded.predictor.tokens(loaded.task.prompt(talks[0]["messages"][:1]), 10)
     theirs = tokenizer.apply_chat_template(
         talks[0]["messages"][:1], add_generation_prompt=True, return_dict=False
     )

@@ -6,6 +6,8 @@ same and wants a refusal (test_support.py), so that the table can claim neither 
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +23,7 @@ from shuyuan.progress import Stop
 from shuyuan.tasks import task_named
 from tests.runs import Outcome, text_of
 from tests.runs import shuyuan as command
+from tests.serve.running import serving, text_of_events
 from tests.train.parts import StopAt
 
 from .families import FAMILIES, Family, texts
@@ -219,11 +222,27 @@ def exports(kind: str, task: str = "") -> Check:
     return check
 
 
-def has_verb(verb: str, *more: str) -> Check:
-    def check(family: Family, folder: Path) -> None:
-        did(verb, ready(family, folder), *more)
+def serves(family: Family, folder: Path) -> None:
+    with serving(folder / "state", ready(family, folder)) as door:
+        key = door.key()
+        if family.labels:
+            record = {"image": digit()} if family.images else {"text": "red fox"}
+            answer = door.ask("POST", "/v1/classify", {"model": "run", **record}, key)
+            assert sum(answer.json["labels"][0]["probabilities"].values()) == pytest.approx(1)
+            return
+        body = {"model": "run", "prompt": "the red fox", "temperature": 0, "max_tokens": 8}
+        whole = door.ask("POST", "/v1/completions", body, key).json["choices"][0]["text"]
+        streamed = door.ask("POST", "/v1/completions", {**body, "stream": True}, key).body.decode()
+        assert text_of_events(streamed) == whole
 
-    return check
+
+def digit() -> str:
+    """An image of the size of the built-in digits, as base64."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.new("L", (8, 8)).save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()
 
 
 def compresses(variant: str, **how: object) -> Check:
@@ -365,6 +384,6 @@ FEATURES = {
         compresses("int4-gptq", quantize="int4", rounding="gptq"),
         UNSEEN,
     ),
-    "serve": Feature("serve", has_verb("serve"), NOT_YET),
+    "serve": Feature("serve", serves),
     "distributed": Feature("a recipe on several processes", trains_with(processes=2), NOT_YET),
 }

@@ -22,9 +22,11 @@ from . import (
     prepare,
     report,
     run,
+    serve,
     summarize,
     train,
     translate,
+    users,
     verify,
 )
 from .frame import take_any_text
@@ -53,6 +55,7 @@ for verb in (
     summarize,
     answer,
     classify,
+    serve,
     index,
     export,
     verify,
@@ -62,6 +65,7 @@ for verb in (
     name = verb.__name__.rpartition(".")[2]
     app.command(name=name)(getattr(verb, name))
 app.add_typer(keys.app, name="keys")
+app.add_typer(users.app, name="users")
 app.add_typer(practice.app, name="practice")
 
 

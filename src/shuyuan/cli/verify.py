@@ -11,7 +11,9 @@ from .frame import AsJson, Debug, Key, frame
 
 
 def verify(
-    run: Annotated[Path, typer.Argument(metavar="RUN|INDEX", help="A run folder, or an index.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN|INDEX|STATE", help="A run folder, an index, or a server's state.")
+    ],
     expect: Annotated[
         str | None,
         typer.Option("--expect", metavar="HEAD", help="The head noted earlier: finds a whole older folder."),
@@ -23,9 +25,12 @@ def verify(
     """Check seals and hash chains of every file, and that the data set's ledger knows this run."""
     with frame(as_json, debug) as answer:
         from .. import retrieval
+        from ..serve import audit_log
 
         if retrieval.is_index(run):
             result = retrieval.verify_index(run, key, expect)
+        elif audit_log.is_state(run):
+            result = audit_log.verify(run, key, expect)
         else:
             from .. import pipeline
 

@@ -213,15 +213,15 @@ class Engine:
         """Gives slots to waiting texts, first come, first served."""
         context = self._model.context
         if self._waiting and not self._active:
-            longest = max(len(text.tokens) + text.tokens_left for text in self._waiting)
+            longest = max(text.length + text.tokens_left for text in self._waiting)
             self._open(min(self._most, len(self._waiting)), min(context, longest))
         while self._waiting and self._slots.idle:
             text = self._waiting[0]
             self._fit(text, context)
-            if min(context, len(text.tokens) + text.tokens_left) > self._opened[1]:
+            if min(context, text.length + text.tokens_left) > self._opened[1]:
                 return  # it waits for longer slots, which come when these are free
             self._waiting.popleft()
-            slot, logits = self._slots.begin(text.tokens, text.tenant)
+            slot, logits = self._slots.begin(text.seen, text.tenant)
             self._active[slot] = text
             text.reading = logits is None
             if logits is not None:
@@ -231,7 +231,7 @@ class Engine:
         text = self._active[slot]
         text.reading = False
         said = text.take(logits_V)
-        if text.over or len(text.tokens) > self._model.context:
+        if text.over or text.length > self._model.context:
             self._free(slot)
             if not text.over:
                 self._waiting.appendleft(text)
@@ -251,8 +251,8 @@ class Engine:
 
     def _fit(self, text: Request, context: int) -> None:
         """Cuts a text that is longer than the context to its last part, half a context long."""
-        if len(text.tokens) > context:
-            text.tokens = text.tokens[-max(1, context // 2) :]
+        if text.length > context:
+            text.start = len(text.tokens) - max(1, context // 2)
             self._progress.say(
                 "inference.window",
                 f"The model sees {context} tokens at once: of longer texts it sees the last {context // 2} or more.",

@@ -87,7 +87,8 @@ class Request:
         tenant: whose it is; see `Engine.submit`.
 
     Attributes:
-        tokens: those that the model sees of it.
+        tokens: of prompt and text, without the end.
+        start: of the first token that the model still sees.
         prompt_tokens, completion_tokens: how many there were, and how many were drawn.
         finish: why it ended; None while it goes on.
         cancelled: whether nobody wants the rest.
@@ -96,7 +97,7 @@ class Request:
     """
 
     def __init__(self, tokenizer: Tokenizer, tokens: list[int], wanted: Wanted, tenant: str | None) -> None:
-        self.tokens, self.tenant = tokens, tenant
+        self.tokens, self.start, self.tenant = tokens, 0, tenant
         self.prompt_tokens, self.completion_tokens = len(tokens), 0
         self.finish: Finish | None = None
         self.cancelled = self.reading = False
@@ -110,6 +111,16 @@ class Request:
     def over(self) -> bool:
         """Whether no token will be drawn any more."""
         return self.cancelled or self.finish is not None
+
+    @property
+    def seen(self) -> list[int]:
+        """The tokens that the model sees."""
+        return self.tokens[self.start :]
+
+    @property
+    def length(self) -> int:
+        """How many these are."""
+        return len(self.tokens) - self.start
 
     @property
     def tokens_left(self) -> int:
