@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class Tokenizer:
         self._table = _table_of(json.loads(hub.to_str()))
         self.kind = "bpe" if self._table is None else "byte" if len(self._table) == 256 else "char"
 
-    @property
+    @cached_property
     def vocab_size(self) -> int:
         """Ids run from 0 to one less."""
         return max(self._hub.get_vocab().values()) + 1
