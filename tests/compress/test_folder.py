@@ -279,3 +279,10 @@ def test_private_records_are_not_learned_from_again(tmp_path: Path) -> None:
     FAMILIES["transformer"].run(tmp_path, "generation", privacy={"epsilon": 8.0, "unit": "record"})
     refused = command("compress", tmp_path / "run", "--prune", "0.5", "--recover", "5 steps")
     assert refused.status == 1 and "compress.no-recovery" in refused.stderr and "private" in refused.stderr
+
+
+def test_it_is_told_how_fast_each_variant_writes(run: Path) -> None:
+    """And what its weights take in memory."""
+    variants = command("info", run, "--json").json["variants"]
+    assert all(variants[name]["tokens_per_second"] > 0 for name in NAMES)
+    assert variants["int4"]["memory_bytes"] < variants["int8"]["memory_bytes"]

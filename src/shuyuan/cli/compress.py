@@ -119,7 +119,7 @@ def show_variants(out: Any, variants: dict[str, dict[str, Any]]) -> None:
     from .screen import quantity
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("variant", "size", "of it", "loss", "change", "same"):
+    for heading in ("variant", "size", "of it", "loss", "change", "same", "tok/s"):
         table.add_column(heading, justify="left" if heading == "variant" else "right")
     whole = next(iter(variants.values()))
     for name, facts in variants.items():
@@ -128,5 +128,6 @@ def show_variants(out: Any, variants: dict[str, dict[str, Any]]) -> None:
         change = f"{100 * (loss / whole['loss'] - 1):+.2f} %" if both else ""
         share = f"{facts['bytes'] / whole['bytes']:.1%}"
         same = "" if facts["agreement"] is None else f"{facts['agreement']:.1%}"
-        table.add_row(name, size, share, "" if loss is None else f"{loss:.4f}", change, same)
+        rate = f"{facts['tokens_per_second']:,.0f}" if "tokens_per_second" in facts else ""
+        table.add_row(name, size, share, "" if loss is None else f"{loss:.4f}", change, same, rate)
     out.print(table)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,8 +25,10 @@ from .labels import label_samples, score_labels
 from .losses import mean_loss
 from .prompted import score_answers
 from .spans import score_spans
+from .speed import speed
 
 SCORES_FILE = "scores.json"
+SPEEDS_FILE = "speeds.json"  # of variants, on the machine where they were scored
 SAMPLES_FILE = "samples.json"
 LABELS_FILE = "labels.json"  # of tasks with labels: what stands behind their scores
 ANSWERS_FILE = "answers.json"  # of tasks with prompts: the same
@@ -83,12 +85,24 @@ def evaluate(
             metrics[variant]["validation.agreement"] = float((said == original).mean())
     if recipe.train.distill is not None and (again or TEACHER not in metrics):
         metrics |= _beside_the_teacher(recipe, store, manifest, progress)
+    if len(variants) > 1 and manifest.output == "tokens":
+        _measure_speeds(recipe, store, variants, again, progress)
     if behind is not None:
         store.write_json(behind, details)
     told = [*variants, *({TEACHER} & metrics.keys())]
     scores: dict[str, Any] = {recipe.task: {variant: metrics[variant] for variant in told}}
     store.write_json(SCORES_FILE, scores)
     return scores
+
+
+def _measure_speeds(
+    recipe: Recipe, store: Store, variants: Sequence[str], again: bool, progress: Progress
+) -> None:
+    """How fast each variant writes, for those where it is not known."""
+    known = {} if again else _before(store, SPEEDS_FILE)
+    found = {name: known.get(name) or speed(_writer(recipe, store, name, progress)) for name in variants}
+    if found != known:
+        store.write_json(SPEEDS_FILE, found)
 
 
 def _beside_the_teacher(

@@ -46,6 +46,7 @@ class Facts:
         answers: the same of a task with prompts.
         samples: what the model wrote.
         variant_bytes: size of the folder of each variant of the model, the original's first.
+        speeds: how fast each writes, and what memory it takes, where that was measured.
     """
 
     folder: Path
@@ -62,6 +63,7 @@ class Facts:
     answers: dict[str, Any] = field(default_factory=dict)
     samples: list[dict[str, Any]] = field(default_factory=list)
     variant_bytes: dict[str, int] = field(default_factory=dict)
+    speeds: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def events(self, name: str) -> list[Line]:
         """The metrics lines of one event, oldest first."""
@@ -123,6 +125,7 @@ def gather(run: Run, store: Store, *, whole: bool) -> Facts:
         samples=[sample for sample in samples if isinstance(sample, dict)]
         if isinstance(samples, list)
         else [],
+        speeds=_table(_json(store, "speeds.json", "speeds.json" in names)),
         variant_bytes={
             variant: _size(store, f"{variant_folder(variant)}/", names) for variant in variants_in(names)
         },
@@ -223,13 +226,14 @@ def summary(run: Run, store: Store) -> dict[str, Any]:
 
 def variants(facts: Facts) -> dict[str, dict[str, Any]]:
     """{name: {bytes, loss, agreement}} of every variant of the model, the original first; what was not measured is None. The agreement
-    is how often it says what the original says."""
+    is how often it says what the original says. Of models that write also {tokens_per_second, memory_bytes}, where there are several."""
     told = {name: _table(scores) for name, scores in facts.scores.items()}
     found = {
         name: {
             "bytes": size,
             "loss": told.get(name, {}).get("validation.loss"),
             "agreement": told.get(name, {}).get("validation.agreement"),
+            **_table(facts.speeds.get(name)),
         }
         for name, size in facts.variant_bytes.items()
     }

@@ -204,6 +204,7 @@ def variant_table(facts: Facts) -> dict[str, Any]:
         return {}
     accuracies = {name: facts.scores.get(name, {}).get("validation.accuracy") for name in sizes}
     labelled = any(accuracies.values())
+    written = any("tokens_per_second" in each for each in found.values())
     rows = []
     for name, size in sizes.items():
         share = wording.percent(size / sizes[ORIGINAL])
@@ -212,10 +213,17 @@ def variant_table(facts: Facts) -> dict[str, Any]:
         more = wording.UNKNOWN if loss is None or not whole else f"{100 * (loss / whole - 1):+.1f} %"
         accuracy = [wording.percent(accuracies[name])] if labelled else []
         agrees = wording.percent(found[name]["agreement"])
-        rows.append([name, wording.size(size), share, told, more, agrees, *accuracy])
+        fast = [_rate(found[name])] if written else []
+        rows.append([name, wording.size(size), share, told, more, agrees, *accuracy, *fast])
     headings = ["Variant", "Size", "Of the original", "Loss", "Change", "Says the same"]
     headings += ["Accuracy"] if labelled else []
+    headings += ["Tokens a second"] if written else []
     return {"headings": headings, "rows": rows}
+
+
+def _rate(variant: dict[str, Any]) -> str:
+    rate = variant.get("tokens_per_second")
+    return wording.UNKNOWN if rate is None else f"{rate:,.0f}"
 
 
 def answer_lines(scores: Mapping[str, float], split: str = "validation") -> list[tuple[str, str]]:
