@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
@@ -176,7 +175,6 @@ def running(
 @contextmanager
 def serving(state: Path, *runs: Path, **settings: Any) -> Iterator[Door]:
     """A server of real runs while this lasts."""
-    pytest.importorskip("shuyuan.inference.request")
     made = Settings(host="127.0.0.1", port=0, state=state, limits=MANY, **settings)
     models = models_in(runs, None, MANY)
     with _listening(made, lambda: Shelf(models), {}, state) as door:

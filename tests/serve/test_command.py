@@ -96,7 +96,6 @@ def test_the_page_of_a_run(sealed: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_process(sealed: Path, tmp_path: Path) -> None:
-    pytest.importorskip("shuyuan.inference.request")
     command = [sys.executable, "-m", "shuyuan", "serve", str(sealed), "--port", "0", "--state", str(tmp_path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
         assert process.stderr is not None

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -25,11 +26,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from shuyuan.errors import ServeError
+from shuyuan.errors import ServeError, ShuyuanError
 from shuyuan.serve import Keys, open_state
-from shuyuan.serve.audit_log import entries_of, verify
+from shuyuan.serve.audit_log import AuditLog, entries_of, verify
 from shuyuan.serve.server import serve
-from shuyuan.serve.settings import Settings
+from shuyuan.serve.settings import Limits, Settings
 from shuyuan.serve.usage import UsageLog
 from tests.conftest import ROOT
 
@@ -206,3 +207,25 @@ def test_half_of_tls_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ServeError) as caught:
             serve([], settings)
         assert caught.value.code == code
+
+
+def test_why_it_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shuyuan.serve.server.models_in", lambda *_: [])
+    log = AuditLog(tmp_path / "used")
+    AuditLog(tmp_path / "broken").close()
+    (tmp_path / "broken/audit/audit.head").write_text("{}")  # signs nothing
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for settings, code in (
+            (Settings(port=0, state=tmp_path / "used"), "serve.state-in-use"),
+            (Settings(port=0, state=tmp_path / "broken"), "serve.audit-broken"),
+            (Settings(port=port, state=tmp_path / "fine"), "serve.cannot-listen"),
+            (
+                Settings(port=0, state=tmp_path / "s", limits=Limits(storage="nowhere://")),
+                "serve.bad-storage",
+            ),
+        ):
+            with pytest.raises(ShuyuanError) as caught:
+                serve([], settings)
+            assert caught.value.code == code
+    log.close()

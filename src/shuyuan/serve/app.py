@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
+from ..errors import ShuyuanError
 from . import admin, answers_api, completions, models_api, problems, sessions, tasks_api
 from .audit_log import AuditLog
 from .auth import Key, Keys
@@ -96,7 +97,11 @@ def make_app(settings: Settings, shelf: Callable[[], Shelf]) -> Doorkeeper:
 
     @asynccontextmanager
     async def living(app: FastAPI) -> AsyncIterator[None]:
-        server = app.state.server = Server(settings, shelf())
+        try:
+            server = app.state.server = Server(settings, shelf())
+        except ShuyuanError as error:
+            door.failure = error  # uvicorn says no more than that it did not start
+            raise
         app.openapi_schema = document(app)  # made once, and not while somebody waits
         server.ready = True
         try:
@@ -117,7 +122,8 @@ def make_app(settings: Settings, shelf: Callable[[], Shelf]) -> Doorkeeper:
         app.router.routes.extend(part.router.routes)
     problems.install(app)
     app.add_middleware(_Counted)
-    return Doorkeeper(app, settings)
+    door = Doorkeeper(app, settings)
+    return door
 
 
 class _Counted:

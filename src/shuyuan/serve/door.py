@@ -15,7 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from ..errors import ServeError
+from ..errors import ServeError, ShuyuanError
 from . import problems
 from .auth import Key, no_entry
 from .guard import told
@@ -45,7 +45,12 @@ class Doorkeeper:
     Args:
         app: all that lies behind.
         settings: name the hosts, and how long a client may take to read.
+
+    Attributes:
+        failure: why the app could not begin.
     """
+
+    failure: ShuyuanError | None = None
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
         self.inner = app

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from limits import RateLimitItemPerMinute
 from limits.aio.storage import Storage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from limits.errors import ConfigurationError
 from limits.storage import storage_from_string
 
 from ..errors import ServeError
@@ -27,7 +28,15 @@ class Gate:
     """
 
     def __init__(self, limits: Limits) -> None:
-        storage = storage_from_string(f"async+{limits.storage}")
+        try:
+            storage = storage_from_string(f"async+{limits.storage}")
+        except (ConfigurationError, ValueError) as error:
+            raise ServeError(
+                "serve.bad-storage",
+                f"Requests cannot be counted there ({error}).",
+                where=limits.storage,
+                mend="Give an address that the library limits knows, such as memory:// or redis://HOST:PORT.",
+            ) from None
         assert isinstance(storage, Storage)
         self._counted = SlidingWindowCounterRateLimiter(storage)
         self._rate = RateLimitItemPerMinute(limits.requests_per_minute)

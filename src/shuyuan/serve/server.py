@@ -19,6 +19,7 @@ from ..errors import ServeError
 from ..progress import Progress
 from .app import make_app
 from .auth import Keys
+from .door import Doorkeeper
 from .guard import load_guard
 from .indexes import TASK
 from .patient import Patient
@@ -69,7 +70,7 @@ def serve(
     if settings.certificate is None and settings.host not in LOOPBACK:
         progress.say("serve.no-tls", "Without TLS keys and texts cross the network in the clear.")
     app = make_app(settings, lambda: Shelf(models, settings.memory_bytes))
-    _run(Listener(app, settings, started))
+    _run(Listener(app, settings, started), app)
 
 
 class Listener(uvicorn.Server):
@@ -126,16 +127,18 @@ class Listener(uvicorn.Server):
             self._started(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
 
 
-def _run(server: Listener) -> None:
-    try:
+def _run(server: Listener, door: Doorkeeper) -> None:
+    with contextlib.suppress(SystemExit):  # how uvicorn says that it could not start
         asyncio.run(server.serve())
-    except SystemExit:  # how uvicorn says that it could not start
+    if door.failure is not None:
+        raise door.failure
+    if not server.started:
         raise ServeError(
             "serve.cannot-listen",
             "The server cannot listen there.",
             where=f"{server.config.host}:{server.config.port}",
             mend="Choose another --port or --host, and see that certificate and key belong together.",
-        ) from None
+        )
 
 
 def _check(settings: Settings) -> None:
