@@ -13,12 +13,12 @@ from tokenizers import Tokenizer as HubTokenizer
 from tokenizers import models as hub_models
 from tokenizers import pre_tokenizers
 
-import shuyuan
 from shuyuan import pipeline
 from shuyuan.data import Tokenizer, byte_tokenizer, char_tokenizer, learn_bpe
 from shuyuan.errors import MachineError, ShuyuanError
-from shuyuan.models import Transformer, TransformerConfig
+from shuyuan.models import Transformer, TransformerConfig, hub
 from shuyuan.privacy.ledger import LEDGER_FILE
+from shuyuan.runs import variant_folder
 from tests.runs import shuyuan as command
 from tests.runs import text_of
 from tests.support.families import FAMILIES
@@ -46,6 +46,12 @@ def made(tokenizer: Tokenizer, tied: bool = True) -> Transformer:
             if weight.ndim > 1:
                 weight.copy_(torch.randn(weight.shape, generator=generator) * 1.5 * weight.shape[1] ** -0.5)
     return model.eval()
+
+
+def network(run: Path, variant: str) -> Any:
+    """The variant as a module of PyTorch, in float32."""
+    with pipeline.look(run) as job:
+        return hub.load(job.store, variant_folder(variant)).eval()
 
 
 # ---- GGUF ------------------------------------------------------------------------------------------------------------
@@ -136,7 +142,7 @@ def test_onnxruntime_computes_the_same(family: str, tmp_path: Path) -> None:
         out = tmp_path / variant
         asked = ("export", tmp_path / "run", "--to", out, "--as", "onnx", "--variant", variant, "--json")
         assert command(*asked).json["as"] == "onnx"
-        model: Any = shuyuan.load(tmp_path / "run", variant=variant)._model
+        model = network(tmp_path / "run", variant)
         session = runtime.InferenceSession(out / "model.onnx")
         given = session.get_inputs()[0].name
         random = np.random.default_rng(1)
@@ -189,7 +195,7 @@ def test_a_variant_opens_elsewhere_with_its_own_numbers(tmp_path: Path) -> None:
         out = tmp_path / "out" / variant
         done = command("export", tmp_path / "run", "--to", out, "--variant", variant, "--json")
         assert done.json["variant"] == variant
-        ours: Any = shuyuan.load(tmp_path / "run", variant=variant)._model
+        ours = network(tmp_path / "run", variant)
         theirs = transformers.AutoModelForCausalLM.from_pretrained(out)
         with torch.no_grad():
             torch.testing.assert_close(theirs(tokens).logits, ours(tokens), rtol=1e-4, atol=1e-4)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import shuyuan
 from shuyuan import compress, pipeline
 from shuyuan.errors import PrivacyError, ShuyuanError
+from shuyuan.models import load_network
 from shuyuan.privacy.ledger import LEDGER_FILE
 from shuyuan.progress import Progress
 from tests.runs import shuyuan as command
@@ -134,7 +134,7 @@ def test_records_of_a_file_are_rows_as_training_has_them(task: str, tmp_path: Pa
         else kind.recipe(other, task)["data"]
     )["source"]
     with pipeline.look(tmp_path / "run") as job:
-        manifest, model = pipeline.manifest_of(job), shuyuan.load(tmp_path / "run")._model
+        manifest, model = pipeline.manifest_of(job), load_network(job.store)
         found = [
             compress.calibration_records(job.recipe, job.store, manifest, model, Progress(), source)
             for source in (None, file)

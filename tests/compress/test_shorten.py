@@ -9,7 +9,7 @@ import torch
 
 import shuyuan
 from shuyuan.compress.shorten import shorten
-from shuyuan.models import Transformer
+from shuyuan.models import Transformer, hub
 from tests.compress.test_shrink import RECORDS, error, model
 from tests.runs import shuyuan as command
 from tests.support.families import FAMILIES
@@ -51,7 +51,8 @@ def test_a_shortened_variant_is_an_ordinary_model(tmp_path: Path) -> None:
     assert variants[names[2]]["bytes"] < variants["original"]["bytes"]
     transformers = pytest.importorskip("transformers")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(run / "compressed" / names[2])
-    ours = shuyuan.load(run, variant=names[2])._model
+    assert isinstance(shuyuan.load(run, variant=names[2]).generate("line", max_tokens=6), str)
+    ours = hub.load_folder(run / "compressed" / names[2])
     tokens = torch.tensor([[3, 1, 2, 9]])
     with torch.no_grad():
         torch.testing.assert_close(theirs(tokens).logits, ours(tokens), rtol=1e-4, atol=1e-4)

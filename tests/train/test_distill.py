@@ -157,6 +157,16 @@ def test_a_teacher_of_other_tokens_or_a_shorter_context_is_refused(
         Distillation(own, Distill(from_=str(teacher)), "cpu")
 
 
+def test_labels_that_are_told_one_by_one_have_no_teacher(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    FAMILIES["transformer"].run(tmp_path, "classification")
+    config = run / "model/config.json"
+    table = json.loads(config.read_text()) | {"problem_type": "multi_label_classification"}
+    config.write_text(json.dumps(table))
+    with pytest.raises(TrainError, match="told by itself"):
+        Distillation(hub.load_folder(run), Distill(from_=str(run)), "cpu")
+
+
 def test_a_private_run_has_no_teacher(teacher: Path, tmp_path: Path) -> None:
     table = student(tmp_path, teacher, privacy={"epsilon": 8.0, "unit": "record"})
     with pytest.raises(RecipeError, match="does not listen to a teacher"):

@@ -65,6 +65,8 @@ def _check_pair(student: Any, teacher: Any, where: str) -> None:
     why = None
     if one.output != other.output or one.output == "spans" or labels[0] != labels[1]:
         why = "it does not tell the same tokens or labels as the student"
+    elif getattr(one, "multi_label", False) or getattr(other, "multi_label", False):
+        why = "each of its labels is told by itself, and no label is likelier at another's cost"
     elif one.output == "tokens" and one.vocab_size != other.vocab_size:
         why = f"it knows {other.vocab_size} tokens, and the student {one.vocab_size}"
     elif teacher.context < student.context:
