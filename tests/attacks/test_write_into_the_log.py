@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from shuyuan.serve.audit_log import entries_of, verify
+from tests.serve import fake
 from tests.serve.running import running
 
 FORGED = 'x"}\n{"event": "key.add", "who": "root", "key": "evil'
@@ -30,7 +31,7 @@ def test_no_key_or_prompt_is_in_any_log_or_figure(tmp_path: Path, caplog: pytest
     with running(tmp_path) as door:
         root, user = door.key("root", "admin"), door.key("li")
         made = door.ask("POST", "/admin/keys", {"name": "new"}, root).json["key"]
-        for prompt in (secret, secret + "\x07", secret * 1000):
+        for prompt in (secret, secret + fake.BREAKS, secret * 1000):
             door.ask("POST", "/v1/completions", {"model": "demo", "prompt": prompt}, user)
         door.ask("POST", "/v1/completions", {"model": "demo", "prompt": {"x": secret}}, user)
         door.ask("POST", "/v1/completions", b'{"' + secret.encode(), user)

@@ -19,6 +19,7 @@ from shuyuan.serve.shelf import PLACES, Model
 from shuyuan.tasks import TASKS, Mixed, Task
 
 CONTEXT = 512
+BREAKS = "\x07boom"  # at this in its prompt the model breaks
 
 
 @dataclass(eq=False)
@@ -87,7 +88,7 @@ class Engine:
         if place >= len(request.script):
             return self._end(request, "stop", [])
         token = request.script[place]
-        if token == "\x07":
+        if request.script.startswith(BREAKS, place):
             raise RuntimeError("a model that breaks")
         request.written += token
         request.completion_tokens += 1

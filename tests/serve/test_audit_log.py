@@ -14,6 +14,7 @@ from shuyuan.errors import ServeError, VaultError
 from shuyuan.serve import audit_log
 from shuyuan.serve.audit_log import AuditLog, entries_of, verify
 from tests.runs import shuyuan
+from tests.serve import fake
 from tests.serve.running import running
 
 
@@ -197,7 +198,7 @@ def test_requests_stand_in_it(tmp_path: Path) -> None:
         told = [entry for entry in entries_of(tmp_path) if entry["event"] == "request"]
         assert len(told) == 1  # it is on disk before the answer is given
         door.ask("POST", "/v1/completions", {**body, "stream": True}, key)
-        door.ask("POST", "/v1/completions", {**body, "prompt": "\x07"}, key)
+        door.ask("POST", "/v1/completions", {**body, "prompt": fake.BREAKS}, key)
         door.ask("DELETE", "/admin/keys/li", key=admin)
         shown = door.ask("GET", "/admin/audit", key=admin).json["entries"]
     assert [(e["event"], e["who"]) for e in shown[:4]] == [("key.revoke", "root"), *[("request", "li")] * 3]

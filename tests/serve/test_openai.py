@@ -199,7 +199,7 @@ def test_exact_fields(door: Door) -> None:
 
 def test_a_model_that_breaks_is_loaded_again(client: openai.OpenAI) -> None:
     with pytest.raises(openai.InternalServerError) as caught:
-        client.completions.create(model="words", prompt="abc\x07", temperature=0)
+        client.completions.create(model="words", prompt="abc" + fake.BREAKS, temperature=0)
     assert caught.value.code == "serve.model-failed"
     assert client.completions.create(model="words", prompt="abc", temperature=0).choices[0].text == "abc"
 
