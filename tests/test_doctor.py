@@ -13,6 +13,7 @@ import pytest
 
 from shuyuan import doctor
 from shuyuan.hardware import Hardware, detect
+from shuyuan.models.compiled import NotCompiledError, selftest
 
 CPU = Hardware("cpu", "old processor", 4, 8 << 30, ("avx2",))
 
@@ -162,3 +163,13 @@ def test_the_extras_are_those_of_the_package() -> None:
 
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     assert set(doctor.EXTRAS) == set(project["optional-dependencies"]) - {"test", "lint"}
+
+
+def test_wrong_products_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text is then written by torch: no fault, but worth knowing."""
+
+    def wrong(_: object) -> None:
+        raise NotCompiledError("its products of int8 are wrong on this processor")
+
+    monkeypatch.setattr(selftest, "check", wrong)
+    assert "int8 are wrong" in doctor.compiled()

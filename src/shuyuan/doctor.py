@@ -75,6 +75,7 @@ def examine() -> dict[str, Any]:
         ("torch", torch_version),
         ("device", lambda: device(hardware)),
         ("arithmetic", lambda: arithmetic(hardware)),
+        ("compiled text", compiled),
         ("encryption", encryption),
         ("memory", lambda: memory(hardware)),
         ("disk", disk),
@@ -169,6 +170,17 @@ def arithmetic(hardware: Hardware) -> str:
                 )
             found.append(f"{name} within {error:.0e}")
     return ", ".join(found) + " of float64"
+
+
+def compiled() -> str:
+    """Compiles what writes text, and tries its products; torch does the same work, only slower."""
+    from .models.compiled import NotCompiledError, library, selftest
+
+    try:
+        selftest.check(library())
+    except NotCompiledError as error:
+        return f"text is written by torch, several times slower: {error}"
+    return "text is written by a function compiled for this processor; its products of all kinds are right"
 
 
 def encryption() -> str:

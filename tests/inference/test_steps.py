@@ -219,3 +219,11 @@ def test_a_prompt_of_tokens_must_fit() -> None:
         engine.submit([1] * (TINY.context + 1))
     request = engine.submit([1] * TINY.context, max_tokens=50)
     assert len(list(told(engine, request))) == 1
+
+
+def test_the_end_is_no_token_of_the_text() -> None:
+    engine = Engine(scripted(lively(), "Hi"), TOKENIZER)
+    request = engine.submit("", temperature=0.0, logprobs=0)
+    said = list(told(engine, request))
+    assert [drawn.text for each in said for drawn in each.tokens] == ["H", "i"]
+    assert said[-1].finish == "stop"

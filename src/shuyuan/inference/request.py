@@ -34,7 +34,7 @@ class Said:
 
     Attributes:
         text: in whole characters, up to a stop string; what may be the beginning of one waits for the next step.
-        tokens: those drawn, where they were asked for.
+        tokens: those drawn, where they were asked for; never the one that ends the text.
         finish: why the text ended here: "stop" at an end token or stop string, "length" at the most tokens; None: it goes on.
     """
 
@@ -132,11 +132,12 @@ class Request:
         wanted, logits_V = self._wanted, logits_V[: self._tokenizer.vocab_size]
         token = choose(logits_V, wanted.sampling, self._points)
         self.completion_tokens += 1
-        drawn = [] if wanted.logprobs is None else [self._drawn(logits_V, token, wanted.logprobs)]
-        text = ""
+        text, drawn = "", []
         if token in wanted.ends:
             self.finish = "stop"
         else:
+            if wanted.logprobs is not None:
+                drawn.append(self._drawn(logits_V, token, wanted.logprobs))
             self.tokens.append(token)
             text = self._stops.add(self._stream.add(token))
             if self._stops.found:
