@@ -58,10 +58,16 @@ def test_owners_are_grouped_by_how_many_records_they_have_and_never_named() -> N
 
 
 def test_labels_come_by_how_frequent_they_are() -> None:
-    found = by_label(["b", "a", "a"], [0.0, 1.0, 0.0])
+    """A record stands in the slice of each label that it has."""
+    found = by_label([["b"], ["a"], ["a"]], [0.0, 1.0, 0.0])
+    several = by_label([["a", "b"], ["b"], []], [1.0, 0.0, 0.5])
+    assert [(each["slice"], each["records"], each["mean"]) for each in several] == [
+        ("b", 2, 0.5),
+        ("a", 1, 1),
+    ]
     assert [(each["slice"], each["records"], each["mean"]) for each in found] == [
         ("a", 2, 0.5),
         ("b", 1, 0.0),
     ]
     assert described(found[1]) == "label b"
-    assert len(by_label([str(n) for n in range(MOST_LABELS + 9)], [1.0] * (MOST_LABELS + 9))) == MOST_LABELS
+    assert len(by_label([[str(n)] for n in range(MOST_LABELS + 9)], [1.0] * (MOST_LABELS + 9))) == MOST_LABELS
