@@ -28,6 +28,8 @@ EXTRAS = {  # extra: (modules that it brings, what they are for)
     "images": (("sklearn",), "the built-in source digits"),
     "tasks": (("rouge_score", "sacrebleu"), "scores of translations, summaries and chats"),
     "tensorflow": (("keras", "tensorflow"), "the family rnn"),
+    "serve": (("fastapi", "limits", "prometheus_client", "uvicorn"), "the server"),
+    "export": (("gguf", "onnxscript"), "files for llama.cpp and ONNX"),
 }
 OLDEST_TORCH = (2, 10)
 LEAST_DISK = 2 << 30  # a small sealed run with its checkpoints, and room to breathe
