@@ -58,7 +58,7 @@ def run_shown(question: Question, command: str, folder: Path, *, small: bool) ->
         raise SystemExit(f"{question.id}: the page shows a command that is not shuyuan: {command}")
     words += [
         "--json",
-        *(SMALL if small and words[0] in ("train", "run", "audit") and "--out" in words else []),
+        *(SMALL if small and words[0] in ("train", "run", "audit", "compress") and "--out" in words else []),
     ]
     begun = time.perf_counter()
     apart = os.environ | {"SHUYUAN_HOME": str(folder)}  # what is spent here is not the reader's own account
@@ -205,6 +205,19 @@ def spread_of_batches(run: Finished) -> float:
     return max(second) - min(second)
 
 
+def of_variant(variant: str, fact: str) -> Callable[[Finished], float]:
+    return lambda run: float(run.result["variants"][variant][fact])
+
+
+def loss_change(variant: str) -> Callable[[Finished], float]:
+    """In percent of the original's."""
+
+    def pick(run: Finished) -> float:
+        return 100 * (of_variant(variant, "loss")(run) / of_variant("original", "loss")(run) - 1)
+
+    return pick
+
+
 MEASURES: dict[str, dict[str, Measure]] = {
     "training-cost": {
         "gpt3-parameters": median(lambda run: run.result["parameters"]),
@@ -262,6 +275,16 @@ MEASURES: dict[str, dict[str, Measure]] = {
         "one-batch-spread": median(spread_of_batches),
         "private-accuracy": median(accuracy),
         "private-textbook": median(accuracy),
+    },
+    "generation-speed": {
+        "whole-speed": median(of_variant("original", "tokens_per_second")),
+        "int8-speed": median(of_variant("int8", "tokens_per_second")),
+        "int4-speed": median(of_variant("int4", "tokens_per_second")),
+        "int8-memory": median(
+            lambda run: of_variant("int8", "memory_bytes")(run) / of_variant("original", "memory_bytes")(run)
+        ),
+        "int8-loss": median(loss_change("int8")),
+        "int4-loss": median(loss_change("int4")),
     },
 }
 # Figures that need the runs of others: measured together with them, after them.
