@@ -227,3 +227,9 @@ def test_the_end_is_no_token_of_the_text() -> None:
     said = list(told(engine, request))
     assert [drawn.text for each in said for drawn in each.tokens] == ["H", "i"]
     assert said[-1].finish == "stop"
+
+
+@pytest.mark.parametrize("prompt", [[], [-1], [257], [5, 2**40]])
+def test_tokens_that_are_none_never_join(model: Any, prompt: list[int]) -> None:
+    with pytest.raises(ShuyuanError, match=r"`prompt` = .*inference\.bad-setting"):
+        Engine(model, TOKENIZER).submit(prompt)

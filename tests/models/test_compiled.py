@@ -202,6 +202,21 @@ def test_a_full_slot_says_so() -> None:
         slots.decode({slot: 1})
 
 
+@pytest.mark.parametrize("token", [-1, 257, 2**40])
+def test_no_row_outside_the_embedding_is_read(token: int) -> None:
+    with pytest.raises(ShuyuanError, match=r"models\.no-such-token"):
+        CompiledSlots(SMALL, 1, 5).prefill([1, token])
+
+
+def test_an_absurd_width_takes_no_stack() -> None:
+    """What a call needs is set aside when slots are opened."""
+    config = TransformerConfig(
+        vocab_size=2, layers=1, width=2**21, heads=1, kv_heads=1, head_dim=2, hidden=1, context=4, end_id=0
+    )  # fmt: skip
+    zeros = [(name, None, {"": np.zeros(shape, np.float32)}) for name, shape in config.shapes.items()]
+    assert (read(CompiledSlots(CompiledModel(config, zeros, half=True), 1, 4), [1]) == 0).all()
+
+
 @pytest.mark.parametrize("bits", BITS)
 def test_what_is_not_a_number_is_not_hidden(bits: int) -> None:
     model = lively()

@@ -14,7 +14,7 @@ from ..errors import ShuyuanError
 from ..models import AnyNetwork, CompiledModel, open_slots
 from ..progress import Progress
 from .request import Request, Said, Wanted
-from .sampling import Floats, Sampling
+from .sampling import Floats, Sampling, bad_setting
 
 
 class Engine:
@@ -279,6 +279,9 @@ class Engine:
             tokens = [self._tokenizer.end_id, *self._tokenizer.encode(prompt)]
         else:
             tokens = list(prompt)
+            if not tokens or min(tokens) < 0 or max(tokens) >= self._tokenizer.vocab_size:
+                allowed = f"at least one token, from 0 to {self._tokenizer.vocab_size - 1}"
+                raise bad_setting("prompt", tokens[:3], allowed)
             wanted = replace(wanted, max_tokens=max(1, min(max_tokens, self._room(tokens))))
         return Request(self._tokenizer, tokens, wanted, tenant)
 

@@ -66,7 +66,7 @@ typedef struct {
     void *keys, *values; /* (layers, slots, K, capacity / LANES, D, LANES) and (layers, slots, K, capacity, D): float, or
                              bfloat16 if half_cache; capacity: whole groups */
     /* Room for the tokens of a call. */
-    float *stream, *q, *k, *v, *attended, *gated;
+    float *stream, *normed, *q, *k, *v, *attended, *gated;
     float *scores; /* (threads, 2, capacity) */
     Input input;
 } Model;
@@ -571,8 +571,7 @@ INLINE int64_t whole(int64_t count) { return (count + GROUP - 1) / GROUP * GROUP
 
 static void prepare_normed(const Model *m, const float *x, const float *weight, int kind, int64_t token) {
     int64_t columns = whole(m->width);
-    float normed[columns];
-    memset(normed + m->width, 0, (size_t)(columns - m->width) * sizeof(float));
+    float *normed = m->normed + token * columns; /* what fills its last group stays zero */
     norm(x, weight, m->width, m->eps, normed);
     prepare(normed, columns, kind, at(m->input, token * columns));
 }

@@ -185,6 +185,12 @@ class CompiledSlots:
             if not held.left:
                 wanted.append(at - 1)
                 after.append(slot)
+        if tokens.min() < 0 or tokens.max() >= self._model.config.vocab_size:
+            raise ShuyuanError(
+                "models.no-such-token",
+                f"Tokens are numbered from 0 to {self._model.config.vocab_size - 1}, and {tokens.max()} is asked for.",
+                mend="Use the tokenizer that the model was trained with.",
+            )
         wanted_N = np.array(wanted, np.int64)
         logits_NV = np.empty((len(wanted), self._model.config.vocab_size), np.float32)
         self._model.library.shuyuan_forward(
@@ -212,7 +218,7 @@ class CompiledSlots:
             half_cache=self._model.half, threads=threads, eps=config.norm_eps, cos=self._model.cos, sin=self._model.sin,
             embedding=self._model.embedding, head=self._model.head, layer=self._model.layers, last_norm=self._model.last_norm,
             keys=room(*kept, dtype=kind), values=room(*kept, dtype=kind),
-            stream=room(most, width), q=room(most, attention), k=room(most, kv_width), v=room(most, kv_width),
+            stream=room(most, width), normed=room(most, width), q=room(most, attention), k=room(most, kv_width), v=room(most, kv_width),
             attended=room(most, attention), gated=room(2 * most, hidden), scores=room(threads, 2, capacity),
             input=self._arrays.input(most * max(width, attention, hidden)),
         )  # fmt: skip

@@ -59,7 +59,7 @@ class Model(ctypes.Structure):
         ("embedding", Matrix), ("head", Matrix),
         ("layer", ctypes.POINTER(Layer)),
         *((name, _pointer) for name in (
-            "last_norm", "keys", "values", "stream", "q", "k", "v", "attended", "gated", "scores",
+            "last_norm", "keys", "values", "stream", "normed", "q", "k", "v", "attended", "gated", "scores",
         )),
         ("input", Input),
     ]  # fmt: skip
