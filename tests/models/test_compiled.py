@@ -208,6 +208,7 @@ def test_no_row_outside_the_embedding_is_read(token: int) -> None:
         CompiledSlots(SMALL, 1, 5).prefill([1, token])
 
 
+@pytest.mark.slow
 def test_an_absurd_width_takes_no_stack() -> None:
     """What a call needs is set aside when slots are opened."""
     config = TransformerConfig(
@@ -251,13 +252,15 @@ def test_products_that_are_wrong_are_refused() -> None:
         selftest.check.__wrapped__(Wrong())
 
 
-@pytest.mark.parametrize("flags", [("-march=x86-64-v3",), ("-march=x86-64",)])
+@pytest.mark.parametrize(
+    "flags", [("-march=x86-64-v3", "-O1"), pytest.param(("-march=x86-64", "-O3"), marks=pytest.mark.slow)]
+)
 def test_without_wide_instructions_the_numbers_are_right_too(flags: tuple[str, ...], tmp_path: Path) -> None:
-    """The paths that this processor does not take by itself."""
+    """The paths that this processor does not take by itself; the first is compiled in less time."""
     if "avx2" not in hardware.detect().features:
         pytest.skip("the processor has no AVX2")
     made = tmp_path / "forward.so"
-    plain = [flag for flag in build.FLAGS if not flag.startswith("-march")]
+    plain = [flag for flag in build.FLAGS if not flag.startswith(("-march", "-O"))]
     subprocess.run(["gcc", *plain, *flags, "-o", made, build.SOURCE, "-lm"], check=True)
     other = ctypes.CDLL(str(made))
     selftest.check.__wrapped__(other)
