@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.chromium import chromium
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,3 +45,10 @@ def _own_home(
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CACHE_HOME", str(_cache))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium. Not for longer than a module: its loop runs as long, and others want their own."""
+    with chromium() as started:
+        yield started
