@@ -266,6 +266,20 @@ def test_a_revoked_key_is_refused(visitor: Visitor, key: str) -> None:
     visitor.quiet()
 
 
+def test_parts_offer_the_models_that_are_for_them(visitor: Visitor) -> None:
+    page = visitor.page
+    visitor.log_in(visitor.door.key("labels-only", models=["labels"]))
+    assert page.locator("#classify:visible").count() == 1  # the first that has one
+    assert page.locator("#classify [name=model] option").all_inner_texts() == ["labels"]
+    page.click("#nav a[href='#chat']")
+    assert page.locator("#chat [name=model] option").count() == 0
+    assert page.inner_text("#chat .status") == "No model here is for this."
+    page.fill("#chat [name=message]", "x")
+    page.press("#chat [name=message]", "Enter")
+    assert page.locator("#chat .turns li").count() == 0
+    visitor.quiet()
+
+
 @pytest.mark.parametrize("role", ["user", "auditor", "admin"])
 def test_a_role_sees_what_the_table_of_routes_gives_it(visitor: Visitor, role: str) -> None:
     visitor.log_in(visitor.door.key(f"sees-{role}", role))
@@ -383,6 +397,8 @@ def test_an_auditor_reads_and_changes_nothing(visitor: Visitor) -> None:
     page.wait_for_selector("#audit table")
     assert page.locator("#nav a:visible").count() == 1
     assert page.locator("#admin form:visible, #keys button").count() == 0
+    page.select_option("#language", "zh")
+    visitor.door.wait(lambda: "年" in page.inner_text("#audit td"))
     visitor.quiet()
 
 

@@ -35,6 +35,7 @@ function choices() {
   find("language").addEventListener("change", ({ target }) => {
     setLanguage(target.value);
     kept.set("language", target.value);
+    if (!find("admin").hidden) admin.show(); // its times and names of buttons are in words too
   });
   find("theme").addEventListener("change", ({ target }) => {
     colours(target.value);
@@ -82,11 +83,12 @@ function close(reason) {
   if (reason) find("login").querySelector(".error").textContent = inWords(reason);
 }
 
-/** Shows the part that the address names, or the first that there is. */
+/** Shows the part that the address names, or the first that has a model. */
 function turn() {
   if (find("nav").hidden) return;
   const there = links.filter((link) => !link.hidden);
-  const link = there.find((each) => each.hash === location.hash) ?? there[0];
+  const works = ({ hash }) => !document.querySelector(`${hash} .start`).disabled;
+  const link = there.find((each) => each.hash === location.hash) ?? there.find(works) ?? there[0];
   for (const each of links) {
     if (each === link) each.setAttribute("aria-current", "page");
     else each.removeAttribute("aria-current");
