@@ -412,3 +412,25 @@ def test_where_no_key_is_asked_for(browser: Any, tmp_path: Path) -> None:
         assert visitor.status("summarize") == "Done."
         visitor.quiet()
         visitor.page.close()
+
+
+def test_what_goes_wrong_is_said(visitor: Visitor, key: str) -> None:
+    page = visitor.page
+    visitor.log_in(key)
+    page.context.set_offline(True)
+    visitor.send("chat", message="again")
+    page.wait_for_selector("#chat .error:not(:empty)")
+    assert "does not answer" in page.inner_text("#chat .error")
+    assert page.input_value("#chat [name=message]") == "again"  # nothing came of it: it can be sent again
+    assert page.locator("#chat .turns li").count() == 0
+    page.context.set_offline(False)
+    visitor.send("chat", message=fake.BREAKS)
+    visitor.status("chat")
+    assert "The model failed" in page.inner_text("#chat .error")
+    assert page.inner_text("#chat .assistant .written")  # what came before stays
+    visitor.send("answer", question="x" * 5000)
+    page.wait_for_selector("#answer .error:not(:empty)")
+    assert page.get_by_role("alert").inner_text()
+    visitor.send("summarize", text="x")
+    assert visitor.status("summarize") == "Done." and page.inner_text("#summarize .error") == ""
+    visitor.quiet()
