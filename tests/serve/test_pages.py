@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from shuyuan import retrieval
 from shuyuan.serve.pages import KINDS, POLICY
 from shuyuan.serve.routes import OPEN, ROUTES
-from shuyuan.serve.shelf import REPORT
+from shuyuan.serve.shelf import REPORT, models_in
 from tests.chromium import FAINT
 from tests.serve import fake
-from tests.serve.running import Door, running
+from tests.serve.running import MANY, Door, running
 
 pytestmark = pytest.mark.browser
 STEP_SECONDS = 0.005
@@ -434,3 +435,27 @@ def test_what_goes_wrong_is_said(visitor: Visitor, key: str) -> None:
     visitor.send("summarize", text="x")
     assert visitor.status("summarize") == "Done." and page.inner_text("#summarize .error") == ""
     visitor.quiet()
+
+
+def test_an_index_answers_with_its_places(browser: Any, tmp_path: Path) -> None:
+    (tmp_path / "parking.txt").write_text(
+        "Parking is free <b onclick=x>on Sundays</b>, says Dr. Chen.\n", "utf-8"
+    )
+    retrieval.build_index([str(tmp_path)], tmp_path / "handbook", columns=retrieval.Columns("text", None))
+    models = [*models_in([tmp_path / "handbook"], None, MANY), fake.model("demo")]
+    with running(tmp_path / "state", models) as door:
+        visitor = Visitor(browser.new_page(locale="en-GB"), door)
+        page = visitor.page
+        visitor.log_in(door.key(), "answer")
+        assert page.input_value("#answer [name=model]") == "handbook"
+        visitor.send("answer", question="When is parking free?")
+        assert visitor.status("answer") == "Done."
+        assert "<b onclick=x>on Sundays</b>" in page.inner_text("#answer blockquote")
+        assert page.inner_text("#answer cite").endswith("parking.txt:1")
+        page.select_option("#answer [name=model]", "demo")
+        page.select_option("#answer [name=index]", "handbook")
+        page.click("#answer .start")
+        assert visitor.status("answer") == "Done."
+        assert page.inner_text("#answer .written") == "Park"
+        visitor.quiet()
+        page.close()
