@@ -43,7 +43,7 @@ def as_json(*words: object, status: int = 0) -> dict[str, object]:
 def test_list_shows_progress_and_what_is_next() -> None:
     text = practice("list").stdout
     assert "What does training a large model cost?" in text
-    assert "0 of 4 solved." in text and "Next: shuyuan practice show training-cost" in text
+    assert "0 of 5 solved." in text and "Next: shuyuan practice show training-cost" in text
     practice("grade", "training-cost", "days=28.4")
     assert "1 of 6" in practice("list").stdout
     parts = load_bank()["training-cost"].facts.parts

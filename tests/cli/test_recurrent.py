@@ -68,7 +68,7 @@ def test_the_whole_way_sealed_with_an_export_that_keras_opens(
     assert first == again and len(first) > 4
     refused = shuyuan("export", tmp_path / "run", "--to", tmp_path / "out", "--as", "huggingface")
     assert refused.status == 1 and "--as keras" in refused.stderr
-    done = shuyuan("export", tmp_path / "run", "--to", tmp_path / "out", "--as", "keras", "--json")
+    done = shuyuan("export", tmp_path / "run", "--to", tmp_path / "out", "--as", "keras", "--open", "--json")
     assert done.json["as"] == "keras"
     plain = keras.saving.load_model(tmp_path / "out/model.keras", safe_mode=True)
     said = plain.predict(np.array([[1, 2, 3]]), verbose=0)

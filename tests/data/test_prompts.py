@@ -502,7 +502,7 @@ def test_a_model_with_a_template_is_tuned_and_opens_in_transformers(
     table |= {"vault": {"key": "env:SHUYUAN_TEST_KEY"}} if sealed else {}
     pipeline.run(table, out=tmp_path / "run")
     with pipeline.look(tmp_path / "run") as job:
-        pipeline.export(job, tmp_path / "out")
+        pipeline.export(job, tmp_path / "out", in_the_clear=True)
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(tmp_path / "out"))
     assert tokenizer.chat_template == CHATML
     end_of_turn = tokenizer.convert_tokens_to_ids("<|im_end|>")
