@@ -501,7 +501,7 @@ def test_a_model_with_a_template_is_tuned_and_opens_in_transformers(
     table["train"] = {"budget": "2 steps", "batch_size": 4, "precision": "fp32"}
     table |= {"vault": {"key": "env:SHUYUAN_TEST_KEY"}} if sealed else {}
     pipeline.run(table, out=tmp_path / "run")
-    with pipeline.look(tmp_path / "run") as job:
+    with pipeline.begin(tmp_path / "run", "export") as job:
         pipeline.export(job, tmp_path / "out", in_the_clear=True)
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(tmp_path / "out"))
     assert tokenizer.chat_template == CHATML
