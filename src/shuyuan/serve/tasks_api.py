@@ -47,16 +47,10 @@ async def translate(asked: TranslateRequest, request: Request) -> Translations:
     texts = texts_of(asked.text)
     async with visit(request.app.state.server, request, asked.model) as here:
         here.keep(asked=asked.model_dump(exclude_unset=True))
-        taken = await here.take(texts)
-
-        async def one(text: str) -> Any:
-            if asked.beams > 1:
-                return await _searched(here, text, asked.max_tokens, partial(_translated, asked, text))
-            return await asked_of(
-                here, lambda run, fits: run.part(Translation).asking(text, fits, asked.to), asked.max_tokens
-            )
-
-        told = [await here.give(each) for each in await each_of(here, taken, one)]
+        told = await _told(
+            here, asked, texts, partial(_translated, asked),
+            lambda text: lambda run, fits: run.part(Translation).asking(text, fits, asked.to),
+        )  # fmt: skip
         pairs = [Translated(text=text, translation=other) for text, other in zip(texts, told, strict=True)]
         return Translations(to=asked.to, translations=pairs, usage=here.usage)
 
@@ -67,18 +61,38 @@ async def summarize(asked: SummarizeRequest, request: Request) -> Summaries:
     texts = texts_of(asked.text)
     async with visit(request.app.state.server, request, asked.model) as here:
         here.keep(asked=asked.model_dump(exclude_unset=True))
-        taken = await here.take(texts)
-
-        async def one(text: str) -> Any:
-            if asked.beams > 1:
-                return await _searched(here, text, asked.max_tokens, partial(_summarized, asked, text))
-            return await asked_of(
-                here, lambda run, fits: run.part(Summarization).asking(text, fits), asked.max_tokens
-            )
-
-        told = [await here.give(each) for each in await each_of(here, taken, one)]
+        told = await _told(
+            here, asked, texts, partial(_summarized, asked),
+            lambda text: lambda run, fits: run.part(Summarization).asking(text, fits),
+        )  # fmt: skip
         pairs = [Summary(text=text, summary=other) for text, other in zip(texts, told, strict=True)]
         return Summaries(summaries=pairs, usage=here.usage)
+
+
+async def _told(
+    here: Visit,
+    asked: TranslateRequest | SummarizeRequest,
+    texts: Sequence[str],
+    searched: Callable[..., Any],
+    asking: Callable[[str], Callable[..., Any]],
+) -> list[str]:
+    """What comes of each text, as the guard lets it out.
+
+    Args:
+        here: the visit.
+        asked: how many beams and tokens.
+        texts: as they were sent.
+        searched: of a text, what a run's beam search makes of it.
+        asking: of a text, what a run's task asks the model where nothing is searched.
+    """
+    taken = await here.take(texts)
+
+    async def one(text: str) -> Any:
+        if asked.beams > 1:
+            return await _searched(here, text, asked.max_tokens, partial(searched, text))
+        return await asked_of(here, asking(text), asked.max_tokens)
+
+    return [await here.give(each) for each in await each_of(here, taken, one)]
 
 
 @router.post("/v1/classify", responses=ERRORS)
