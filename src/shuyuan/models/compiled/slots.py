@@ -148,8 +148,9 @@ class CompiledSlots:
         """
         alike = dict.fromkeys(self._idle, 0)
         if tenant is not None:
+            begins = tokens[:-1]
             alike |= {
-                slot: _shared(held.read, tokens[:-1])
+                slot: _shared(held.read, begins)
                 for slot, held in enumerate(self._slots)
                 if held.tenant == tenant
             }
