@@ -9,7 +9,7 @@ from ..hardware import Precision, detect
 from ..progress import Progress
 from ..vault import Folder, Store
 from .compiled import CompiledModel, CompiledSlots, NotCompiledError
-from .config import in_block
+from .config import TransformerConfig, in_block
 from .folder import CONFIG_FILE, read_json
 from .image_config import ImageConfig
 from .ngram_config import NgramConfig
@@ -78,6 +78,10 @@ def load_writer(
     network: Any = load_network(store, name)
     if isinstance(network.config, RnnConfig) or network.config.output != "tokens":
         return network  # type: ignore[no-any-return]  # they choose for themselves
+    if device == "cpu" and isinstance(network.config, TransformerConfig):
+        from . import eager
+
+        return eager.prepared(network, half=precision != "fp32")
     return network.to(device)  # type: ignore[no-any-return]
 
 

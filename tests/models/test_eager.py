@@ -1,0 +1,89 @@
+"""The form in which torch writes text where nothing can be compiled says what the model says."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shuyuan.models import Cache, Slots, Transformer, TransformerConfig, eager
+
+from .tiny import TINY, lively, tokens
+
+
+@given(
+    st.sampled_from([(4, 1), (4, 2), (3, 3), (1, 1)]),
+    st.sampled_from([16, 24, 40]),
+    st.sampled_from([17, 64]),
+    st.booleans(),
+)
+@settings(max_examples=12, deadline=None)
+def test_the_logits_are_the_models(heads: tuple[int, int], width: int, hidden: int, tied: bool) -> None:
+    config = TransformerConfig(
+        vocab_size=71, layers=2, width=width, heads=heads[0], kv_heads=heads[1], head_dim=8, hidden=hidden, context=32,
+        end_id=0, tied=tied,
+    )  # fmt: skip
+    model, ids = lively(config), tokens(2, 20) % 71
+    ready = eager.prepared(copy.deepcopy(model), half=False)
+    cache = Cache(config, 2, 32)
+    with torch.inference_mode():
+        wanted = model(ids)
+        torch.testing.assert_close(ready(ids), wanted, rtol=1e-4, atol=1e-5)
+        pieces = torch.cat([ready(piece, cache) for piece in ids.split([7, 11, 1, 1], 1)], 1)
+        torch.testing.assert_close(pieces, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_in_bfloat16_it_is_as_near_as_bfloat16_is() -> None:
+    model, ids = lively(), tokens(2, 20)
+    with torch.inference_mode():
+        wanted = model(ids)
+        halved = copy.deepcopy(model).bfloat16()(ids).float()
+        found = eager.prepared(model, half=True)(ids).float()
+    assert 0 < (found - wanted).square().mean() <= (halved - wanted).square().mean()
+
+
+def test_texts_of_different_lengths_share_a_step() -> None:
+    model = lively()
+    ready = Slots(eager.prepared(copy.deepcopy(model), half=False), 3, TINY.context)
+    texts = {}
+    for length in (3, 17, 9):
+        text = tokens(1, length, seed=length)[0].tolist()
+        texts[ready.prefill(text)[0]] = text
+    for step in range(3):
+        logits = ready.decode(dict.fromkeys(texts, step + 1))
+        for slot, text in texts.items():
+            text.append(step + 1)
+            with torch.inference_mode():
+                wanted = model(torch.tensor([text]))[0, -1]
+            torch.testing.assert_close(logits[slot], wanted, rtol=1e-4, atol=1e-5)
+
+
+def _wrong(*_: Any) -> Any:
+    return torch.zeros(2, 1)
+
+
+@pytest.mark.parametrize("broken", ["missing", "wrong"])
+def test_a_product_that_torch_cannot_do_or_does_wrong_is_not_used(
+    broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: Any) -> None:
+        raise RuntimeError("no kernel")
+
+    name = "__init__" if broken == "missing" else "forward"
+    monkeypatch.setattr(eager._Product, name, missing if broken == "missing" else _wrong)
+    model, ids = lively(), tokens(1, 9)
+    with torch.inference_mode():
+        wanted = model(ids)
+        ready = eager.prepared(model, half=False)
+        assert not [part for part in ready.modules() if isinstance(part, eager._Product)]
+        torch.testing.assert_close(ready(ids), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_it_is_a_transformer_without_weights_to_save() -> None:
+    ready = eager.prepared(lively(), half=False)
+    assert isinstance(ready, Transformer)
+    assert set(dict(ready.named_parameters())) == {"model.embed_tokens.weight"}
