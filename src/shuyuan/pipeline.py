@@ -249,7 +249,9 @@ def make_plan(job: Job) -> dict[str, Any]:
         forget_peak()  # measuring the machine takes 130 MB, once, and is not what was predicted
         job.store.write_json(PLAN_FILE, plan)
     if not plan["fits"]:
-        advice = "; ".join(plan["advice"]) or "Choose a smaller model.size."
+        advice = " ".join(plan["advice"]) or "Choose a smaller model.size."
+        if any(each["change"] and each["fits"] for each in plan.get("better", [])):
+            advice += " `shuyuan plan RECIPE --apply` writes the first of them."
         raise MachineError(
             "plan.does-not-fit",
             f"This needs about {plan['peak_bytes']['expected'] / 2**30:.1f} GiB at its peak, more than this machine has.",
@@ -287,6 +289,59 @@ def plan_for(
     here = elsewhere or hardware.Machines(machine, rates)
     how = planning.layout(layout, here)
     return planning.plan(recipe, machine, rates, manifest, elsewhere, hourly_price, how).to_json()
+
+
+def apply_advice(
+    target: Path, plan: dict[str, Any], to: Path | None = None, changes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Writes the first settings that a plan advises into its recipe, and those of `--set` that it was made with.
+
+    Args:
+        target: the recipe's file, or the name of one that comes with Shuyuan.
+        plan: as `plan_for` gives it.
+        to: another file, which is not there yet; None: over the recipe.
+        changes: `--set` changes.
+
+    Returns:
+        {file, changes: [{key, was, now}], comments_kept}.
+
+    Raises:
+        RecipeError, RunError: there is nothing to apply, or no file to write it to.
+    """
+    from .planning.rewrite import write
+
+    if target.is_dir():
+        raise RunError(
+            "plan.run-stands",
+            "A run belongs to one recipe, which is not changed any more.",
+            where=str(target),
+            mend="Give the recipe's own file, and the changed one a run of its own with --out.",
+        )
+    built_in = not target.exists()
+    file = RECIPES / f"{target.name}.toml" if built_in else target
+    if built_in and to is None:
+        raise RecipeError(
+            "plan.built-in",
+            f"The recipe {target.name} comes with Shuyuan, and stays as it is.",
+            where="--apply",
+            mend="Name a file for the changed one: --to mine.toml",
+        )
+    better = next((each["change"] for each in plan["better"] if each["change"] and each["fits"]), None)
+    if better is None:
+        raise RecipeError(
+            "plan.nothing-to-apply",
+            "No setting of this recipe is known that would be better here.",
+            where=str(target),
+            mend="Leave --apply out. Where the plan advises other machines, give these with --on.",
+        )
+    asked = recipes.load(file, list(changes)).model_dump(by_alias=True)
+    given = {change.partition("=")[0].strip(): None for change in changes}
+    for key in given:
+        here: Any = asked
+        for part in key.split("."):
+            here = here[part]
+        given[key] = here
+    return write(file, to or file, given | better).to_json()
 
 
 def fit_law(patterns: Sequence[str], key: str | None = None) -> dict[str, Any]:

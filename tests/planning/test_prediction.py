@@ -18,6 +18,7 @@ from shuyuan import recipe as recipes
 from shuyuan.errors import DataError, RecipeError
 from shuyuan.models import TransformerConfig
 from shuyuan.planning import plan
+from shuyuan.planning.advice import changed
 from shuyuan.planning.cost import train_flops_per_token
 from shuyuan.train.resolve import fill_in
 
@@ -34,7 +35,7 @@ def planned(tokens: int = 1_000_000, **tables: Any) -> dict[str, Any]:
 
 def test_the_fields_are_those_of_the_design() -> None:
     found = planned()
-    assert set(found) == FIELDS | {"items", "notes"}
+    assert set(found) == FIELDS | {"items", "notes", "better"}
     for name in ("peak_bytes", "seconds"):
         assert 0 < found[name]["low"] < found[name]["expected"] < found[name]["high"]
     assert found["privacy"] is None and found["price"] is None
@@ -171,12 +172,15 @@ def test_the_micro_batch_advised_is_the_largest_that_fits(memory_gib: int, batch
     assert heavy(batch_size).advice[0].startswith(f"train.micro_batch = {largest} ")
 
 
-def test_where_no_single_setting_is_enough_the_smallest_model_is_shown() -> None:
+def test_where_no_single_setting_is_enough_several_are_taken_together() -> None:
     machine = replace(CPU, memory_bytes=700 << 20)
     wide = HEAVY | {"model": {"layers": 64, "width": 4096, "context": 65536}}
-    (advice,) = plan(make_recipe(**wide), machine, RATES, make_manifest()).advice
-    assert changes_in(advice) == ['model.size = "tiny"', "model.context = 64", "train.micro_batch = 1"]
-    assert "brings" in advice
+    (found,) = plan(make_recipe(**wide), machine, RATES, make_manifest()).better
+    assert set(found.change) == {
+        "train.micro_batch", "train.precision", "model.context", "model.size", "model.layers", "model.width"
+    }  # fmt: skip
+    together = plan(changed(make_recipe(**wide), found.change), machine, RATES, make_manifest())
+    assert found.outcome.fits and together.fits and together.peak_bytes == found.outcome.peak
     (advice,) = plan(make_recipe(**wide), replace(CPU, memory_bytes=10 << 20), RATES, make_manifest()).advice
     assert "still takes" in advice
 

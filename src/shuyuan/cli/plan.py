@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +35,12 @@ def plan(
             help="Finished runs on the same records (folders or patterns): fits a law of loss to them instead.",
         ),
     ] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Write the first settings advised into the recipe, comments kept.")
+    ] = False,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="With --apply: a new file, instead of over the recipe.")
+    ] = None,
     key: Key = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -47,7 +54,7 @@ def plan(
             found = pipeline.fit_law(fit, key)
             answer.give(found, lambda: _show_law(answer.screen.out, found))
             return
-        target = target or DEMO
+        target = target or Path(DEMO.stem)
         _, recipe = pipeline.locate(target, changes=changes or [])
         manifest = None
         if target.is_dir():
@@ -55,6 +62,11 @@ def plan(
                 manifest = data.load_manifest(job.store)
         elsewhere = None if on is None else hardware.machines(on)
         found = pipeline.plan_for(recipe, manifest, answer.screen, elsewhere, price, layout)
+        if apply:
+            applied = pipeline.apply_advice(target, found, to, changes or [])
+            _, recipe = pipeline.locate(applied["file"])
+            found = pipeline.plan_for(recipe, manifest, answer.screen, elsewhere, price, layout)
+            found["applied"] = applied
         answer.give(found, lambda: _show(answer.screen.out, found))
 
 
@@ -80,8 +92,19 @@ def _show(out: Any, plan: dict[str, Any]) -> None:
         table.add_row("price", _price(plan["price"]))
     table.add_row("privacy", promise(plan["privacy"], "none asked"))
     out.print(table)
+    for change in plan.get("applied", {}).get("changes", []):
+        out.print(f"- {_changed(change)} in {plan['applied']['file']}", markup=False, soft_wrap=True)
+    if not plan.get("applied", {}).get("comments_kept", True):
+        out.print("- its comments could not be kept", markup=False)
     for line in plan["advice"] + plan["notes"]:
         out.print(f"- {line}", markup=False)
+
+
+def _changed(change: dict[str, Any]) -> str:
+    was, now = (json.dumps(change[name], ensure_ascii=False) for name in ("was", "now"))
+    if change["now"] is None:
+        return f"{change['key']} = {was} is taken out"
+    return f"{change['key']} = {now}" + ("" if change["was"] is None else f" instead of {was}")
 
 
 def _show_law(out: Any, found: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ counts in full and is not halved for its causal mask, as in torchtitan and nanoc
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -53,6 +54,7 @@ def block_matrices(config: TransformerConfig | ImageConfig) -> Iterator[tuple[in
             yield rows, math.prod(others)
 
 
+@functools.lru_cache(maxsize=256)  # asked for each physical batch of each setting that is tried
 def block_matrix_parameters(config: TransformerConfig | ImageConfig) -> int:
     """Parameters in the matrices inside the blocks."""
     return sum(rows * columns for rows, columns in block_matrices(config))

@@ -27,7 +27,7 @@ from ..train.resolve import (
     steps_of,
     steps_within,
 )
-from .advice import to_fit
+from .advice import Advice, Asked, Outcome, against_waste, to_fit
 from .cost import planned_model, train_flops_per_token
 from .estimate import estimated_manifest
 from .images import train_flops_per_image
@@ -76,7 +76,7 @@ class Plan:
         seconds: training with its evaluations and checkpoints, without preparation.
         storage_bytes: disk at the fullest moment.
         fits: whether the high end of the memory's interval is there; True where the memory is unknown.
-        advice: settings that would fit, when it does not.
+        better: settings that would fit, when it does not, or save much, when it does.
         items: the parts of the expected peak, in bytes.
         notes: what was guessed, and from what.
         price: device hours, energy and money; None for this machine without a rate.
@@ -91,11 +91,16 @@ class Plan:
     seconds: Interval
     storage_bytes: int
     fits: bool
-    advice: list[str]
+    better: list[Advice]
     items: dict[str, int]
     notes: list[str]
     privacy: dict[str, Any] | None = None
     price: Price | None = None
+
+    @property
+    def advice(self) -> list[str]:
+        """What is better, a sentence each."""
+        return [advice.sentence() for advice in self.better]
 
     def to_json(self) -> dict[str, Any]:
         """As `shuyuan plan --json` prints it."""
@@ -109,6 +114,7 @@ class Plan:
             "price": asdict(self.price) if self.price else None,
             "fits": self.fits,
             "advice": self.advice,
+            "better": [advice.to_json() for advice in self.better],
             "privacy": self.privacy,
             "items": self.items,
             "notes": self.notes,
@@ -148,6 +154,70 @@ def plan(
     if rates is None:
         rates = assumed_rates(hardware)
         notes.append("This machine was not measured; times are rules of thumb.")
+    place = Place(hardware, rates, manifest, elsewhere, layout)
+    found = _predicted(recipe, place)
+    asked = Asked(
+        recipe,
+        found.outcome,
+        hardware,
+        elsewhere if layout == ALONE else None,
+        lambda other, there: _predicted(other, replace(place, elsewhere=there or elsewhere)).outcome,
+    )
+    better = against_waste(asked) if found.outcome.fits else to_fit(asked)
+    config = found.config
+    return Plan(
+        parameters=config.parameters,
+        train_flops=float(found.tokens * _flops_per_target(config)),
+        tokens=found.tokens,
+        peak_bytes=found.memory.peak,
+        seconds=found.outcome.seconds,
+        storage_bytes=storage_bytes(config, manifest, found.recipe.train, wanted(recipe.compress)),
+        fits=found.outcome.fits,
+        better=better,
+        items=found.memory.items,
+        notes=notes + found.notes,
+        price=_price(found.outcome.seconds, elsewhere, hourly_price),
+        privacy=_privacy(found.recipe.replace(**{"train.steps": found.steps}), manifest),
+    )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and on what a recipe would be trained; the names are those of `plan`."""
+
+    hardware: Hardware
+    rates: Rates
+    manifest: Manifest
+    elsewhere: Machines | None
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the formulas say of one recipe in one place.
+
+    Attributes:
+        recipe: filled in.
+        config: the model.
+        steps, tokens: of training.
+        memory: at its peak.
+        outcome: in short.
+        notes: what people should know.
+    """
+
+    recipe: Recipe
+    config: TransformerConfig | ImageConfig | RnnConfig
+    steps: int
+    tokens: int
+    memory: Memory
+    outcome: Outcome
+    notes: list[str]
+
+
+def _predicted(recipe: Recipe, place: Place) -> Prediction:
+    hardware, rates, manifest = place.hardware, place.rates, place.manifest
+    elsewhere, layout = place.elsewhere, place.layout
+    notes: list[str] = []
     asked = recipe.train.micro_batch
     recipe = fill_in(recipe, manifest, hardware)
     config = _config(recipe, manifest)
@@ -171,30 +241,12 @@ def plan(
     timed = recipe.train.steps is None and Budget.parse(recipe.train.budget).unit == "seconds"
     if timed and steps == enough_steps(recipe, manifest):
         notes.append(enough_said(steps, recipe.train.budget))
-    tokens = steps * _batch_tokens(recipe)
     memory = _memory(share, manifest, hardware, elsewhere, layout)
     fits = not hardware.memory_bytes or memory.peak.high <= hardware.memory_bytes
-    known = manifest
-    return Plan(
-        parameters=config.parameters,
-        train_flops=float(tokens * _flops_per_target(config)),
-        tokens=tokens,
-        peak_bytes=memory.peak,
-        seconds=seconds,
-        storage_bytes=storage_bytes(config, manifest, recipe.train, wanted(recipe.compress)),
-        fits=fits,
-        advice=[]
-        if fits
-        else to_fit(
-            share,
-            hardware.memory_bytes,
-            lambda other: _memory(other, known, hardware, elsewhere, layout).peak,
-        ),
-        items=memory.items,
-        notes=notes,
-        price=_price(seconds, elsewhere, hourly_price),
-        privacy=_privacy(recipe.replace(**{"train.steps": steps}), manifest),
-    )
+    batch_size, micro_batch = recipe.train.batch_size, share.train.micro_batch
+    assert batch_size != "auto" and micro_batch != "auto"  # fill_in came first
+    outcome = Outcome(memory.peak, seconds, fits, batch_size, micro_batch, recipe.train.precision)
+    return Prediction(recipe, config, steps, steps * _batch_tokens(recipe), memory, outcome, notes)
 
 
 def _privacy(recipe: Recipe, manifest: Manifest) -> dict[str, Any] | None:
