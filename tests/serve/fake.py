@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +12,6 @@ from typing import Any
 
 from shuyuan.errors import ShuyuanError
 from shuyuan.loaded import LoadedRun
-from shuyuan.retrieval import Span
 from shuyuan.serve.limits import Line
 from shuyuan.serve.settings import Limits
 from shuyuan.serve.shelf import PLACES, Model
@@ -53,6 +52,7 @@ class Engine:
         self.queue: deque[Request] = deque()
         self.seen: list[Request] = []
         self.cancelled = 0
+        self.says: Callable[[str], str] = str  # of a prompt, what the model continues it with
 
     def reserve(self) -> None:
         """There is nothing to set aside."""
@@ -62,7 +62,7 @@ class Engine:
             raise ShuyuanError("inference.bad-setting", "`max_tokens` is refused.", mend="At least 1.")
         text = prompt if isinstance(prompt, str) else "".join(map(chr, prompt[1:]))
         drawn = "" if settings["temperature"] == 0 else f"{settings['seed']}|"
-        request = Request(f"{drawn}{text}", settings, len(prompt), tokens=[0] * len(prompt))
+        request = Request(f"{drawn}{self.says(text)}", settings, len(prompt), tokens=[0] * len(prompt))
         self.queue.append(request)
         self.seen = [*self.seen[-1000:], request]
         return request
@@ -130,25 +130,21 @@ class Run:
         self.task: Task = TASKS[task].configured(_setting())
         self.recipe = SimpleNamespace(task=task)
         self.engine = Engine(seconds)
+        self.searches = 0  # that are on their way
         self.context = CONTEXT
         self.entries = 0x110000
         self.reads_images = False
         self.predictor = SimpleNamespace(
-            tokens=self._tokens, fits=self._fits, end_id=0, task=SimpleNamespace(parse=str.strip)
+            tokens=self._tokens,
+            fits=self._fits,
+            searching=self._searching,
+            decode=lambda tokens: "".join(map(chr, tokens)),
+            end_id=0,
+            task=SimpleNamespace(parse=str.strip),
         )
 
     def encode(self, text: str) -> list[int]:
         return [0, *map(ord, text)]
-
-    def translate(self, text: str, to: str, **_: Any) -> str:
-        return f"{to}:{text}"
-
-    def summarize(self, text: str, **_: Any) -> str:
-        return text[:10]
-
-    def reader(self, **_: Any) -> Any:
-        """Takes the first four characters of the first passage for the answer."""
-        return lambda question, contexts: Span(0, 0, 4, 1.0)
 
     def classify(self, records: Sequence[Any]) -> Iterator[dict[str, float]]:
         for record in records:
@@ -160,6 +156,20 @@ class Run:
         if len(ids) >= self.context:
             raise ShuyuanError("inference.too-long", "It is too long.", mend="Shorten it.")
         return ids
+
+    def _searching(
+        self, ids: Sequence[int], *, beams: int, max_tokens: int, **_: Any
+    ) -> Generator[None, None, list[int]]:
+        """The continuation behind the number of beams, a character a step."""
+        written = f"{beams}:" + self.engine.says("".join(map(chr, ids[1:])))
+        self.searches += 1
+        try:
+            for _character in written[:max_tokens]:
+                time.sleep(self.engine.seconds)
+                yield
+        finally:
+            self.searches -= 1
+        return [ord(character) for character in written[:max_tokens]]
 
     def _fits(self, prompt: Any, most: int) -> bool:
         return len(self.encode("".join(piece.text for piece in prompt))) <= self.context - most

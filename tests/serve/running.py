@@ -103,6 +103,14 @@ class Door:
         """A bare connection."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
+    def send(self, path: str, body: Any, key: str) -> socket.socket:
+        """A connection that a request was sent on."""
+        connection, content = self.connect(), json.dumps(body).encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+        connection.sendall(head.encode() + content)
+        return connection
+
     def raw(self, *parts: bytes) -> bytes:
         """What comes back for bytes as they are, until the server closes or says no more for two seconds."""
         with self.connect() as connection:

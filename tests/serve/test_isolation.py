@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import resource
 import socket
 import struct
@@ -59,11 +58,7 @@ def test_fifty_users_and_their_canaries(tmp_path: Path) -> None:
 
 def begin(door: Door, key: str, model: str = "demo", prompt: str = "x" * 200) -> socket.socket:
     """A stream of which the head was read."""
-    connection = door.connect()
-    content = json.dumps({**body(prompt, stream=True), "model": model}).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
-    head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-    connection.sendall(head.encode() + content)
+    connection = door.send("/v1/completions", {**body(prompt, stream=True), "model": model}, key)
     assert connection.recv(100).startswith(b"HTTP/1.1 200")
     return connection
 
@@ -98,11 +93,7 @@ def test_a_client_that_goes_away_frees_its_slot(tmp_path: Path) -> None:
 def test_so_does_one_that_waits_for_a_whole_answer(tmp_path: Path, path: str, asked: dict[str, Any]) -> None:
     with running(tmp_path, seconds=0.02) as door:
         key = door.key()
-        connection = door.connect()
-        content = json.dumps(asked).encode()
-        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
-        head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-        connection.sendall(head.encode() + content)
+        connection = door.send(path, asked, key)
         door.wait(lambda: "demo" in door.runs and bool(door.runs["demo"].engine.active))
         engine = door.runs["demo"].engine
         cut(connection, hard=False)

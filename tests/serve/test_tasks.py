@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,10 +44,40 @@ def test_translate(door: Door, key: str) -> None:
     assert ["Good day." in told.json["translations"][0]["translation"]] == [True]
     assert told.json["usage"]["completion_tokens"] > 0
     searched = door.ask("POST", "/v1/translate", {**body, "beams": 4}, key).json
-    assert [each["translation"] for each in searched["translations"]] == ["zh:Good day.", "zh:Well."]
+    assert all(each["translation"].startswith("4:") for each in searched["translations"])
+    assert ["Well." in each["translation"] for each in searched["translations"]] == [False, True]
     assert searched["usage"]["prompt_tokens"] > 0
     refused = door.ask("POST", "/v1/translate", {**body, "to": "fr"}, key)
     assert (refused.status, refused.code) == (400, "inference.other-language")
+
+
+def test_streams_go_on_while_beams_are_searched(tmp_path: Path) -> None:
+    with running(tmp_path, seconds=0.005) as door:
+        key = door.key()
+        searched = {"model": "demo", "text": "x" * 100, "beams": 4, "max_tokens": 100}
+        written = {"model": "demo", "prompt": "y" * 60, "temperature": 0, "max_tokens": 60}
+        ended: list[str] = []
+
+        def ask(path: str, body: dict[str, Any]) -> None:
+            assert door.ask("POST", path, body, key).status == 200
+            ended.append(path)
+
+        with ThreadPoolExecutor() as pool:
+            asked = [pool.submit(ask, "/v1/summarize", searched)]
+            door.wait(lambda: "demo" in door.runs and door.runs["demo"].searches > 0)
+            asked.append(pool.submit(ask, "/v1/completions", written))
+        for each in asked:
+            each.result()
+        assert ended == ["/v1/completions", "/v1/summarize"]
+
+
+def test_nobody_searches_for_who_went_away(tmp_path: Path) -> None:
+    with running(tmp_path, seconds=0.02) as door:
+        body = {"model": "demo", "text": "x" * 400, "beams": 4, "max_tokens": 400}
+        connection = door.send("/v1/summarize", body, door.key())
+        door.wait(lambda: "demo" in door.runs and door.runs["demo"].searches > 0)
+        connection.close()
+        door.wait(lambda: door.runs["demo"].searches == 0, 5)
 
 
 def test_summarize(door: Door, key: str) -> None:

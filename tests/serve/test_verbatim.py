@@ -48,11 +48,14 @@ def test_an_answer_ends_before_the_span_does(tmp_path: Path) -> None:
         assert text_of_events(streamed) == choice["text"]
         several = door.ask("POST", "/v1/completions", {**body, "prompt": [RECORD, "Fine."]}, key).json
         assert [each["text"] for each in several["choices"]] == [RECORD[:19], "Fine."]
+        searched = {"model": "demo", "text": RECORD, "beams": 2, "max_tokens": 300}
+        (summary,) = door.ask("POST", "/v1/summarize", searched, key).json["summaries"]
+        assert RECORD[:19] in summary["summary"] and RECORD[:20] not in summary["summary"]
         door.wait(lambda: not door.runs["demo"].engine.active)
         figures = door.server.metrics.render().decode()
         assert "verbatim" not in figures
     told = [entry.get("verbatim") for entry in entries_of(tmp_path) if entry["event"] == "request"]
-    assert told == [1, None, 1, 1]
+    assert told == [1, None, 1, 1, 1]
 
 
 def test_the_records_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,16 @@ Reference: the length penalty is that of Wu et al., "Google's neural machine tra
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..models import AnyNetwork, CompiledModel, open_slots
 from .sampling import Floats, bad_setting, log_probabilities
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,22 @@ class Beam:
         return float(self.score / (len(self.tokens) + ended) ** penalty)
 
 
-def beam_search(
+def beam_search(model: AnyNetwork | CompiledModel, prompt: Sequence[int], **settings: Any) -> list[int]:
+    """The tokens of the best continuation that was found, without its end token; arguments as of `searching`."""
+    return to_the_end(searching(model, prompt, **settings))
+
+
+def to_the_end(search: Generator[None, None, Found]) -> Found:
+    """What a search finds."""
+    while True:
+        try:
+            next(search)
+        except StopIteration as end:
+            found: Found = end.value
+            return found
+
+
+def searching(
     model: AnyNetwork | CompiledModel,
     prompt: Sequence[int],
     *,
@@ -46,8 +63,8 @@ def beam_search(
     max_tokens: int,
     ends: Collection[int],
     entries: int,
-) -> list[int]:
-    """The tokens of the best continuation that was found, without its end token.
+) -> Generator[None, None, list[int]]:
+    """The same, token by token, for who has other things to do meanwhile.
 
     Args:
         model: a network that continues text.
@@ -81,6 +98,7 @@ def beam_search(
         alive = _placed(grown, alive, slots)
         found = slots.decode({beam.slot: beam.tokens[-1] for beam in alive})
         following = {slot: np.asarray(logits_V) for slot, logits_V in found.items()}
+        yield
     if ended:
         return list(max(ended, key=lambda beam: beam.rank(length_penalty)).tokens)
     return list(max(alive, key=lambda beam: beam.rank(length_penalty, 0)).tokens)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from ..data import Tokenizer, laid_out, last_of
@@ -11,7 +11,7 @@ from ..models import AnyNetwork, CompiledModel
 from ..progress import Progress
 from ..tasks import Example, Piece
 from ..tasks.prompted import Asking, Fits, Prompt, Prompted, Result, together
-from .beam import beam_search
+from .beam import searching, to_the_end
 from .engine import Engine
 from .stream import UNFINISHED
 
@@ -46,6 +46,10 @@ class Predictor:
     def encode(self, text: str) -> list[int]:
         """Token ids of a text."""
         return self._tokenizer.encode(text)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of an answer, less a character that is unfinished."""
+        return self._tokenizer.decode(list(tokens)).rstrip(UNFINISHED)
 
     def fits(self, prompt: Prompt, max_tokens: int) -> bool:
         """Whether a prompt leaves room for an answer without being shortened."""
@@ -85,18 +89,13 @@ class Predictor:
     def best(self, prompt: Prompt, *, max_tokens: int, beams: int, length_penalty: float = 1.0) -> str:
         """The best answer that beam search finds; settings as of `beam_search`."""
         ids = self.tokens(prompt, max_tokens)
+        search = self.searching(ids, max_tokens=max_tokens, beams=beams, length_penalty=length_penalty)
+        return self.task.parse(self.decode(to_the_end(search)))
+
+    def searching(self, ids: Sequence[int], **settings: Any) -> Generator[None, None, list[int]]:
+        """The tokens that beam search puts behind those of a prompt, one more at each step; settings as of `beam_search`."""
         ends = {self._tokenizer.end_id, self.end_id}
-        entries = self._tokenizer.vocab_size
-        found = beam_search(
-            self._model,
-            ids,
-            beams=beams,
-            length_penalty=length_penalty,
-            max_tokens=max_tokens,
-            ends=ends,
-            entries=entries,
-        )
-        return self.task.parse(self._tokenizer.decode(found).rstrip(UNFINISHED))
+        return searching(self._model, ids, ends=ends, entries=self._tokenizer.vocab_size, **settings)
 
     def results(
         self,

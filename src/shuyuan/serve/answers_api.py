@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 
@@ -20,6 +20,9 @@ from .shelf import no_model
 from .tasks_api import asked_of, each_of, texts_of
 from .visit import Visit, visit
 from .worker import Worker
+
+if TYPE_CHECKING:
+    from ..loaded import LoadedRun
 
 router = APIRouter(route_class=Guarded)
 
@@ -62,11 +65,7 @@ async def _from_text(here: Visit, questions: Sequence[str], asked: AnswerRequest
                 lambda run: run.answer(question, context, max_tokens=asked.max_tokens)
             )
         else:
-            found = await asked_of(
-                here,
-                lambda run, fits: run.part(QuestionAnswering).asking(question, fits, context),
-                asked.max_tokens,
-            )
+            found = await asked_of(here, _asking(question, context), asked.max_tokens)
         text = await here.give(found.text)
         return AnswerTold(question=question, answer=text, found=found.found, start=found.start)
 
@@ -79,16 +78,11 @@ async def _from_index(here: Visit, books: Worker, asked: AnswerRequest, question
     passages = await asyncio.to_thread(index.search, question, asked.top)
     for passage in passages:
         here.server.guard.look(passage.text, here.guarded)
-    if books is here.worker:
-        told = await asyncio.to_thread(retrieval.answer, question, index, None, asked.top)
-    else:
-        await here.worker.do(lambda run: run.part(QuestionAnswering))  # before anything of it is read
-        read = await here.worker.do(lambda run: sum(len(run.encode(passage.text)) for passage in passages))
-        here.reserve(read + asked.max_tokens * asked.top)
-        told = await here.worker.do(
-            lambda run: retrieval.answer(question, index, run.reader(max_tokens=asked.max_tokens), asked.top)
-        )
-        here.prompt_tokens += read
+    span, own = None, books is here.worker
+    if not own:
+        span = await _read(here, question, [] if index.pairs else passages, asked)
+    reader = None if own else lambda *_: span
+    told = await asyncio.to_thread(retrieval.answer, question, index, reader, asked.top)
     shown = [await _passage(here, passage) for passage in told.passages]
     return AnswerTold(
         question=question,
@@ -99,6 +93,27 @@ async def _from_index(here: Visit, books: Worker, asked: AnswerRequest, question
         confidence=told.confidence,
         hand_over=told.hand_over,
     )
+
+
+async def _read(
+    here: Visit, question: str, passages: Sequence[retrieval.Found], asked: AnswerRequest
+) -> retrieval.Span | None:
+    """Where a run finds the answer."""
+    most, texts = asked.max_tokens, [passage.text for passage in passages]
+    if await here.worker.do(lambda run: run.part(QuestionAnswering).output == "spans"):
+        read = await here.worker.do(lambda run: sum(len(run.encode(text)) for text in texts))
+        here.reserve(read)
+        here.prompt_tokens += read
+        return await here.worker.do(lambda run: run.reader(max_tokens=most)(question, texts))
+    for number, text in enumerate(texts):
+        found = await asked_of(here, _asking(question, text), most)
+        if found.start is not None:
+            return retrieval.Span(number, found.start, found.start + len(found.text), 1.0)
+    return None
+
+
+def _asking(question: str, context: str | None) -> Callable[[LoadedRun, Any], Any]:
+    return lambda run, fits: run.part(QuestionAnswering).asking(question, fits, context)
 
 
 def _index_of(loaded: Any) -> retrieval.Index:

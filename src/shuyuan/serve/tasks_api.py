@@ -48,9 +48,11 @@ async def translate(asked: TranslateRequest, request: Request) -> Translations:
     async with visit(request.app.state.server, request, asked.model) as here:
         here.keep(asked=asked.model_dump(exclude_unset=True))
         told = await _told(
-            here, asked, texts, partial(_translated, asked),
+            here,
+            asked,
+            texts,
             lambda text: lambda run, fits: run.part(Translation).asking(text, fits, asked.to),
-        )  # fmt: skip
+        )
         pairs = [Translated(text=text, translation=other) for text, other in zip(texts, told, strict=True)]
         return Translations(to=asked.to, translations=pairs, usage=here.usage)
 
@@ -62,9 +64,8 @@ async def summarize(asked: SummarizeRequest, request: Request) -> Summaries:
     async with visit(request.app.state.server, request, asked.model) as here:
         here.keep(asked=asked.model_dump(exclude_unset=True))
         told = await _told(
-            here, asked, texts, partial(_summarized, asked),
-            lambda text: lambda run, fits: run.part(Summarization).asking(text, fits),
-        )  # fmt: skip
+            here, asked, texts, lambda text: lambda run, fits: run.part(Summarization).asking(text, fits)
+        )
         pairs = [Summary(text=text, summary=other) for text, other in zip(texts, told, strict=True)]
         return Summaries(summaries=pairs, usage=here.usage)
 
@@ -73,7 +74,6 @@ async def _told(
     here: Visit,
     asked: TranslateRequest | SummarizeRequest,
     texts: Sequence[str],
-    searched: Callable[..., Any],
     asking: Callable[[str], Callable[..., Any]],
 ) -> list[str]:
     """What comes of each text, as the guard lets it out.
@@ -82,15 +82,14 @@ async def _told(
         here: the visit.
         asked: how many beams and tokens.
         texts: as they were sent.
-        searched: of a text, what a run's beam search makes of it.
-        asking: of a text, what a run's task asks the model where nothing is searched.
+        asking: of a text, what a run's task asks the model.
     """
     taken = await here.take(texts)
 
+    search = {"beams": asked.beams, "length_penalty": asked.length_penalty} if asked.beams > 1 else None
+
     async def one(text: str) -> Any:
-        if asked.beams > 1:
-            return await _searched(here, text, asked.max_tokens, partial(searched, text))
-        return await asked_of(here, asking(text), asked.max_tokens)
+        return await asked_of(here, asking(text), asked.max_tokens, search)
 
     return [await here.give(each) for each in await each_of(here, taken, one)]
 
@@ -153,30 +152,17 @@ def _pixels(record: str) -> Any:
     return pixels
 
 
-def _translated(asked: TranslateRequest, text: str, run: LoadedRun) -> str:
-    return run.translate(
-        text, asked.to, beams=asked.beams, length_penalty=asked.length_penalty, max_tokens=asked.max_tokens
-    )
+async def asked_of(
+    here: Visit, make: Callable[[LoadedRun, Any], Any], most: int, search: dict[str, Any] | None = None
+) -> Any:
+    """What comes of one input, whose prompts are computed beside those of others.
 
-
-def _summarized(asked: SummarizeRequest, text: str, run: LoadedRun) -> str:
-    return run.summarize(
-        text, beams=asked.beams, length_penalty=asked.length_penalty, max_tokens=asked.max_tokens
-    )
-
-
-async def _searched(here: Visit, text: str, most: int, work: Callable[[LoadedRun], str]) -> str:
-    """What beam search finds; the model does nothing else meanwhile."""
-    read = await here.worker.do(lambda run: len(continuing(run).encode(text)))
-    here.reserve(read + most)
-    told = await here.worker.do(work)
-    here.prompt_tokens += read
-    here.completion_tokens += await here.worker.do(lambda run: len(run.encode(told)) - 1)
-    return told
-
-
-async def asked_of(here: Visit, make: Callable[[LoadedRun, Any], Any], most: int) -> Any:
-    """What comes of one input, whose prompts are computed beside those of others."""
+    Args:
+        here: the visit.
+        make: begins the task's questions to the model.
+        most: tokens of an answer.
+        search: beams and length penalty of beam search; None: the likeliest token always.
+    """
 
     def begun(run: LoadedRun) -> Any:
         predictor = continuing(run).predictor
@@ -189,8 +175,11 @@ async def asked_of(here: Visit, make: Callable[[LoadedRun, Any], Any], most: int
         for ids in prompts:
             here.reserve(len(ids) + most)
             here.prompt_tokens += len(ids)
-            settings = {"max_tokens": most, "temperature": 0.0, "end_id": end_id}
-            (text,), _ = await whole(here.texts([(ids, settings)]), 1)
+            if search is None:
+                settings = {"max_tokens": most, "temperature": 0.0, "end_id": end_id}
+                (text,), _ = await whole(here.texts([(ids, settings)]), 1)
+            else:
+                text = await here.search(ids, most, search)
             told.append(parse(text))
         prompts, result = await here.worker.do(partial(_sent, asking, told, most))
     return result

@@ -45,6 +45,11 @@ class Verbatim:
         place = np.searchsorted(self._known, digest)
         return bool(self._known[min(int(place[0]), len(self._known) - 1)] == digest[0])
 
+    def first_of(self, tokens: Sequence[int]) -> int | None:
+        """Tokens of an answer that come before the end of the first span of a record in it; None: it has none."""
+        ends = range(self.span, len(tokens) + 1)
+        return next((end - 1 for end in ends if self.repeats(tokens[:end])), None)
+
     def _digests(self, row: NDArray[np.integer[Any]]) -> NDArray[np.uint64]:
         """Of each span of a row, a sum of its mixed tokens, each with the factor of its place."""
         mixed = (row.astype(np.uint64) + self._secret) * np.uint64(0x9E3779B97F4A7C15)

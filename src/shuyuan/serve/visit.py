@@ -90,7 +90,7 @@ class Visit:
     async def texts(
         self, prompts: Sequence[tuple[Any, dict[str, Any]]]
     ) -> AsyncGenerator[tuple[int, Text, Any], None]:
-        """As of `Worker.texts`, counted; it ends when the key is revoked."""
+        """As of `Worker.texts`, counted; it ends when the key is revoked. What came of a text since the last time is one piece."""
         looked = time.monotonic()
         counted: dict[int, Text] = {}
         cut: set[int] = set()
@@ -100,8 +100,7 @@ class Visit:
         )
         try:
             async with aclosing(pieces):
-                async for number, text, piece in pieces:
-                    counted[number] = text
+                async for several in pieces:
                     now = time.monotonic()
                     if self._first is None:
                         self._first = now
@@ -109,18 +108,35 @@ class Visit:
                         looked = now
                         if self.key.id and not self.server.keys.holds(self.key):
                             raise no_entry()
-                    if number in cut:
-                        continue
-                    if known is not None and known.repeats(text.next_tokens(known.span)):
-                        # Whoever asks must not see that it was cut: it ends as an answer does that is at its end.
-                        cut.add(number)
-                        piece = Piece(finish="stop")
-                    yield number, text, piece
+                    joined: dict[int, list[Any]] = {}
+                    for number, text, piece in several:
+                        counted[number] = text
+                        if number in cut:
+                            continue
+                        if known is not None and known.repeats(text.next_tokens(known.span)):
+                            # Whoever asks must not see that it was cut: it ends as an answer does that is at its end.
+                            cut.add(number)
+                            piece = Piece(finish="stop")
+                        joined.setdefault(number, []).append(piece)
+                    for number, said in joined.items():
+                        yield number, counted[number], _joined(said)
                     if len(cut) == len(prompts):
                         return
         finally:
             self.cut += len(cut)
             self.completion_tokens += sum(text.request.completion_tokens for text in counted.values())
+
+    async def search(self, ids: Sequence[int], most: int, settings: dict[str, Any]) -> str:
+        """What beam search makes of a prompt, counted."""
+        tokens = await self.worker.search(
+            lambda run: run.predictor.searching(ids, max_tokens=most, **settings)
+        )
+        self.completion_tokens += len(tokens)
+        known = self.model.verbatim
+        if known is not None and (place := known.first_of(tokens)) is not None:
+            self.cut += 1
+            tokens = tokens[:place]
+        return await self.worker.do(lambda run: run.predictor.decode(tokens))
 
     def keep(self, **content: Any) -> None:
         """Notes what was asked or answered, if the operator asked for it to be in the audit log."""
@@ -191,6 +207,14 @@ class Visit:
         self.server.note(
             self, time.monotonic() - self.began, None if self._first is None else self._first - self.began
         )
+
+
+def _joined(pieces: Sequence[Any]) -> Any:
+    """Pieces of one text that follow each other, as one."""
+    if len(pieces) == 1:
+        return pieces[0]
+    tokens = [token for piece in pieces for token in piece.tokens]
+    return Piece("".join(piece.text for piece in pieces), tokens, pieces[-1].finish)
 
 
 @asynccontextmanager

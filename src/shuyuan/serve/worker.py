@@ -6,9 +6,10 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ServeError, ShuyuanError
@@ -22,6 +23,9 @@ Command = Callable[
     [Exception | None], None
 ]  # given an error, it tells whoever waits that the thread has ended
 Settings = dict[str, Any]  # of one text, as `inference.Engine.submit` takes them
+Arrived = asyncio.Queue[list[tuple[int, Any]]]  # pieces with their text's number, or an error
+A_TEXT_SECONDS = 0.005  # pieces of a text wait so long for more, times the texts on their way: what an event costs is then a few percent
+LONGEST_SECONDS = 0.05  # that they wait: a reader sees no difference
 
 
 class Text:
@@ -56,9 +60,11 @@ class Worker:
         self._load = load
         self._loop = asyncio.get_running_loop()
         self._commands: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
-        self._receivers: dict[
-            Any, Callable[[Any], None]
-        ] = {}  # by the engine's request; touched by the thread alone
+        # By the engine's request: who waits for its pieces, and its number there. These are touched by the thread alone.
+        self._receivers: dict[Any, tuple[Arrived, int]] = {}
+        self._said: dict[Arrived, list[tuple[int, Any]]] = {}
+        self._told_at = 0.0
+        self._searches: deque[tuple[Generator[None, None, Any], asyncio.Future[Any]]] = deque()
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self.broken = False
         self._lock = threading.Lock()  # nobody may wait for a thread that has ended
@@ -85,10 +91,16 @@ class Worker:
         self._put(command)
         return await result
 
+    async def search(self, begin: Callable[[LoadedRun], Generator[None, None, T]]) -> T:
+        """What a search comes to; texts go on between its steps, and other searches wait for it, since each takes memory."""
+        result: asyncio.Future[T] = self._loop.create_future()
+        await self.do(lambda loaded: self._searches.append((begin(loaded), result)))
+        return await result
+
     async def texts(
         self, prompts: Sequence[tuple[Any, Settings]]
-    ) -> AsyncGenerator[tuple[int, Text, Any], None]:
-        """Continues prompts together; gives (number of the prompt, the text, its next piece) as they come.
+    ) -> AsyncGenerator[list[tuple[int, Text, Any]], None]:
+        """Continues prompts together; gives (number of the prompt, the text, its next piece), as many as there are since the last time.
 
         When the iterator is closed early, the engine gives the slots to others before its next step.
 
@@ -98,7 +110,7 @@ class Worker:
         Raises:
             ShuyuanError: a setting makes no sense, or the model failed.
         """
-        arrived: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
+        arrived: Arrived = asyncio.Queue()
         texts: list[Text] = []
 
         def begin(loaded: LoadedRun) -> list[Any]:
@@ -108,7 +120,7 @@ class Worker:
                 for number, (prompt, settings) in enumerate(prompts):
                     request = engine.submit(prompt, **settings)
                     requests.append(request)
-                    self._receivers[request] = partial(self._arrive, arrived, number)
+                    self._receivers[request] = arrived, number
             except BaseException:
                 self._drop(requests)
                 raise
@@ -119,17 +131,13 @@ class Worker:
         try:
             texts = [Text(request) for request in await self.do(begin)]
             while not all(text.finished for text in texts):
-                number, piece = await arrived.get()
-                if isinstance(piece, Exception):
-                    raise piece
-                texts[number].finished = piece.finish is not None
-                yield number, texts[number], piece
+                pieces = await arrived.get()
+                while not arrived.empty():
+                    pieces += arrived.get_nowait()
+                yield [_come(texts[number], number, piece) for number, piece in pieces]
         finally:
             with suppress(ServeError):  # a broken model holds no slots
                 self._put(lambda end: self._drop(begun))
-
-    def _arrive(self, arrived: asyncio.Queue[tuple[int, Any]], number: int, piece: Any) -> None:
-        self._tell(arrived.put_nowait, (number, piece))
 
     async def close(self) -> None:
         """Ends the thread, after what it is doing now."""
@@ -162,8 +170,12 @@ class Worker:
         try:
             while self._obey():
                 if self._receivers:
-                    for request, piece in self._engine.step():
-                        self._deliver(request, piece)
+                    hurry = [self._deliver(request, piece) for request, piece in self._engine.step()]
+                    wait = min(LONGEST_SECONDS, A_TEXT_SECONDS * len(self._receivers))
+                    if any(hurry) or time.monotonic() - self._told_at >= wait:
+                        self._hand_over()
+                if self._searches:
+                    self._search_on()
             self._end(failed())
         except Exception as error:
             _log.error(
@@ -176,16 +188,19 @@ class Worker:
         """Tells everybody who waits."""
         with self._lock:
             self.broken = True
-        for receiver in self._receivers.values():
-            receiver(error)
+        for arrived, number in self._receivers.values():
+            self._said.setdefault(arrived, []).append((number, error))
+        self._hand_over()
         self._receivers.clear()
+        for _, result in self._searches:
+            self._tell(_settle, result, None, error)
         while not self._commands.empty():
             if (command := self._commands.get()) is not None:
                 command(error)
 
     def _obey(self) -> bool:
         """Does what was asked until now; waits for it where there is nothing to compute. False: it was asked to end."""
-        count = self._commands.qsize() or (0 if self._receivers else 1)
+        count = self._commands.qsize() or (0 if self._receivers or self._searches else 1)
         for _ in range(count):
             command = self._commands.get()
             if command is None:
@@ -193,13 +208,37 @@ class Worker:
             command(None)
         return True
 
-    def _deliver(self, request: Any, piece: Any) -> None:
+    def _search_on(self) -> None:
+        """One step of the search that is first."""
+        search, result = self._searches[0]
+        try:
+            if not result.cancelled():
+                next(search)
+                return
+            search.close()
+        except StopIteration as end:
+            self._tell(_settle, result, end.value, None)
+        except Exception as error:
+            self._tell(_settle, result, None, error)
+        self._searches.popleft()
+
+    def _deliver(self, request: Any, piece: Any) -> bool:
+        """Puts a piece to those that are handed over together. True: somebody waits for it, since it is a text's first or last."""
         receiver = self._receivers.get(request)
         if receiver is None:
-            return
+            return False
+        arrived, number = receiver
+        self._said.setdefault(arrived, []).append((number, piece))
         if piece.finish is not None:
             del self._receivers[request]
-        receiver(piece)
+        return piece.finish is not None or request.completion_tokens == 1
+
+    def _hand_over(self) -> None:
+        """Wakes the event loop, once for all."""
+        if self._said:
+            said, self._said = self._said, {}
+            self._tell(_put_all, said)
+        self._told_at = time.monotonic()
 
     def _drop(self, requests: Sequence[Any]) -> None:
         for request in requests:
@@ -222,6 +261,18 @@ async def whole(
             written[number] += piece.text
             texts[number] = text
     return written, [texts[number] for number in range(count)]
+
+
+def _put_all(said: dict[Arrived, list[tuple[int, Any]]]) -> None:
+    for arrived, pieces in said.items():
+        arrived.put_nowait(pieces)
+
+
+def _come(text: Text, number: int, piece: Any) -> tuple[int, Text, Any]:
+    if isinstance(piece, Exception):
+        raise piece
+    text.finished = piece.finish is not None
+    return number, text, piece
 
 
 def _settle(future: asyncio.Future[Any], value: Any, error: Exception | None) -> None:
