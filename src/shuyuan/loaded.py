@@ -116,6 +116,11 @@ class LoadedRun:
         assert self._tokenizer is not None
         return [self._tokenizer.end_id, *self._tokenizer.encode(text)]
 
+    def forget(self) -> None:
+        """Remembers nothing of texts beyond their own time, but for the tenants of the engine; see `data.Tokenizer.forget`."""
+        if self._tokenizer is not None:
+            self._tokenizer.forget()
+
     @property
     def reads_images(self) -> bool:
         """Whether the model reads images, and no text."""

@@ -233,3 +233,32 @@ def test_the_end_is_no_token_of_the_text() -> None:
 def test_tokens_that_are_none_never_join(model: Any, prompt: list[int]) -> None:
     with pytest.raises(ShuyuanError, match=r"`prompt` = .*inference\.bad-setting"):
         Engine(model, TOKENIZER).submit(prompt)
+
+
+def test_a_tenant_with_many_texts_slows_others_little(model: Any) -> None:
+    """Of eight that ask one after another, with a ninth that has as many texts as it may: the work between question and answer."""
+
+    def median_work(flooded: bool) -> float:
+        engine, work, done = Engine(model, TOKENIZER), 0, []
+        asked: dict[int, tuple[str, int]] = {}
+
+        def ask(tenant: str) -> None:
+            text = engine.submit(f"{tenant} asks", tenant=tenant, max_tokens=12, seed=len(done))
+            asked[id(text)] = tenant, work
+            kept.append(text)
+
+        kept: list[Any] = []
+        engine.reserve()
+        for tenant in [*map(str, range(8)), *["flood"] * (4 * flooded)]:
+            ask(tenant)
+        while len(done) < 80:
+            for text, said in engine.step():
+                work += 1
+                if said.finish:
+                    tenant, begun = asked[id(text)]
+                    done += [work - begun] if tenant != "flood" else []
+                    ask(tenant)
+        return float(np.median(done))
+
+    if isinstance(model, CompiledModel):
+        assert median_work(True) < 1.2 * median_work(False)

@@ -160,6 +160,7 @@ def running(
     limits: Limits = MANY,
     task: str = "mixed",
     seconds: float = 0.0,
+    engine: Callable[[], Any] | None = None,
     **settings: Any,
 ) -> Iterator[Door]:
     """A server while this lasts."""
@@ -173,8 +174,11 @@ def running(
             raise RuntimeError("its weights are gone")
         if is_index(path):
             return LoadedIndex(path, None)
-        runs[path.name] = fake.Run(next(each.task for each in there if each.path == path), seconds)
-        return runs[path.name]
+        run = fake.Run(next(each.task for each in there if each.path == path), seconds)
+        if engine is not None:
+            run.engine = engine()
+        runs[path.name] = run
+        return run
 
     with _listening(made, lambda: Shelf(there, memory, load), runs, state) as door:
         yield door

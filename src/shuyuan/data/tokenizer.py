@@ -76,6 +76,11 @@ class Tokenizer:
         """Ids run from 0 to one less."""
         return max(self._hub.get_vocab().values()) + 1
 
+    def forget(self) -> None:
+        """Remembers no words any more: where it encodes texts of several people, the time of one tells nothing of the others."""
+        if isinstance(self._hub.model, (models.BPE, models.Unigram)):
+            self._hub.model._resize_cache(0)
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; no end token is added."""
         return self.encode_batch([text])[0]

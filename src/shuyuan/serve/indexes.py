@@ -48,4 +48,8 @@ class LoadedIndex:
 
 def load(path: Path, key: str | None, progress: Any = None, variant: str = ORIGINAL) -> Any:
     """What is served from a folder: a run's model, or an index."""
-    return LoadedIndex(path, key) if is_index(path) else LoadedRun(path, key, progress, variant)
+    if is_index(path):
+        return LoadedIndex(path, key)
+    run = LoadedRun(path, key, progress, variant)
+    run.forget()
+    return run

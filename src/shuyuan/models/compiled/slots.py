@@ -20,6 +20,7 @@ from ...errors import ShuyuanError
 from ..packed import GROUP
 from .model import CompiledModel
 from .structures import Arrays, Model
+from .turns import Turns
 
 Floats = NDArray[np.float32]
 A_THREADS_SHARE = 2**20  # parameters: with fewer, threads wait for each other longer than they compute
@@ -58,6 +59,7 @@ class CompiledSlots:
         self._state = self._allocate(count, _whole(self._capacity))
         self._slots = [_Slot() for _ in range(count)]
         self._idle = list(range(count))
+        self._turns = Turns()
         self._begun = 0
 
     @property
@@ -104,26 +106,33 @@ class CompiledSlots:
     def decode(self, tokens: Mapping[int, int]) -> dict[int, Floats]:
         """One step: adds a token to sequences, and reads on in prompts that are not read yet.
 
+        Where several tenants have sequences, those rest for whom more was computed than for others.
+
         Args:
             tokens: slot to token.
 
         Returns:
-            Slot to logits_V of the token after it; of a prompt too, once it is read.
+            Slot to logits_V of the token after it; of a prompt too, once it is read. Of sequences that rested nothing: they are to be asked for
+            again with the same token.
 
         Raises:
             ShuyuanError: a slot is full.
         """
         new: dict[int, list[int]] = {}
+        waiting = [slot for slot, held in enumerate(self._slots) if held.left]
+        resting = self._turns.resting({self._slots[slot].tenant for slot in (*tokens, *waiting)})
         for slot, token in tokens.items():
-            self._check(len(self._slots[slot].read) + 1)
-            new[slot] = [token]
+            if self._slots[slot].tenant not in resting:
+                self._check(len(self._slots[slot].read) + 1)
+                new[slot] = [token]
         room = PIECE
-        waiting = (slot for slot, held in enumerate(self._slots) if held.left)
         for slot in sorted(waiting, key=lambda slot: self._slots[slot].used):
             held = self._slots[slot]
-            if room:
+            if room and held.tenant not in resting:
                 new[slot], held.left = held.left[:room], held.left[room:]
                 room -= len(new[slot])
+        for slot, own in new.items():
+            self._turns.count(self._slots[slot].tenant, len(own))
         return self._forward(new)
 
     def fork(self, slot: int) -> int:
