@@ -239,6 +239,7 @@ def make_plan(job: Job) -> dict[str, Any]:
     Raises:
         MachineError: the run does not fit this machine; names the nearest settings that do. Or it needs an extra that is not there.
     """
+    train.check_ranks(job.recipe)
     if job.recipe.model.family == "rnn":
         check_installed()
     check_scores(task_named(job.recipe.task))

@@ -51,6 +51,16 @@ class Answer:
         self._show: Callable[[], None] = lambda: None
         self._status = 0
 
+    @contextmanager
+    def leading(self) -> Iterator[None]:
+        """Joins the processes that torchrun started. In all but rank 0 this does their work, and ends the verb."""
+        from ..train import joined
+
+        with joined(self.screen.stop) as ranks:
+            if ranks.number:
+                raise typer.Exit
+            yield
+
     def begin(
         self, target: Path, verb: str, out: Path | None, changes: list[str] | None, key: str | None
     ) -> AbstractContextManager[Job]:

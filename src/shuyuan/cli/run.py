@@ -32,12 +32,13 @@ def run(
         from .. import pipeline, report
 
         screen = answer.screen
-        if recipe is None and key is None:
-            _make_demo_key(changes, screen.show)
-        with answer.begin(recipe or DEMO, "run", out, changes, key) as job:
-            pipeline.everything(job)
-            summary = report.summary(job.run, job.store)
-            facts = _facts(job, summary)
+        with answer.leading():
+            if recipe is None and key is None:
+                _make_demo_key(changes, screen.show)
+            with answer.begin(recipe or DEMO, "run", out, changes, key) as job:
+                pipeline.everything(job)
+                summary = report.summary(job.run, job.store)
+                facts = _facts(job, summary)
         answer.give(summary, lambda: _show(screen.out, facts))
 
 

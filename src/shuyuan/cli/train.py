@@ -18,7 +18,7 @@ def train(
     with frame(as_json, debug) as answer:
         from .. import pipeline, report
 
-        with answer.begin(target, "train", out, changes, key) as job:
+        with answer.leading(), answer.begin(target, "train", out, changes, key) as job:
             pipeline.make_plan(job)
             pipeline.prepare(job)
             pipeline.train_model(job)

@@ -61,14 +61,17 @@ class Hardware:
 
 @cache
 def detect() -> Hardware:
-    """The facts of this machine, read once a process."""
-    cores = _cores(Path("/"))
+    """The facts of this machine, read once a process; of several processes that train together, each has its share of cores and memory."""
+    beside = max(
+        1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    )  # processes that torchrun started on this machine
+    cores = max(1, _cores(Path("/")) // beside)
     gpu = None if torch_is_cpu_only() else nvidia_gpu()
     if gpu:
         name, memory, capability = gpu
         return Hardware("cuda", name, cores, memory, (f"compute_{capability}",))
     name, features = _processor()
-    return Hardware("cpu", name, cores, _memory(Path("/")), features)
+    return Hardware("cpu", name, cores, _memory(Path("/")) // beside, features)
 
 
 def torch_is_cpu_only() -> bool:

@@ -1,7 +1,7 @@
 """Differential privacy: clipping, noise, sampling, accounting and the ledger.
 
 Other rooms may use `make_private` in a loop of one's own; `Mechanism`, `mechanism` and the module `accountant`, which load
-no torch; and for a training loop `Clipper`, `Units`, `Noise`, `PoissonSampler`.
+no torch; and for a training loop `Clipper`, `Units`, `Noise`, `Ranks`, `PoissonSampler`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .clipping import Clipped, Clipper, Units
     from .loop import PrivateLoop, make_private
     from .noise import Noise
+    from .ranks import Ranks
 
 __all__ = [
     "Clipped",
@@ -26,6 +27,7 @@ __all__ = [
     "Noise",
     "PoissonSampler",
     "PrivateLoop",
+    "Ranks",
     "Units",
     "accountant",
     "derive",
@@ -41,6 +43,7 @@ _HOMES = {
     "PrivateLoop": ".loop",
     "make_private": ".loop",
     "Noise": ".noise",
+    "Ranks": ".ranks",
 }
 
 

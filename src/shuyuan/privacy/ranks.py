@@ -27,14 +27,15 @@ class Ranks:
 
     Args:
         device: where collective calls happen: that of the model.
+        alone: this process works by itself, whoever else is there.
 
     Attributes:
         number: of this process.
         count: how many there are.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        together = dist.is_available() and dist.is_initialized()
+    def __init__(self, device: torch.device, *, alone: bool = False) -> None:
+        together = not alone and dist.is_available() and dist.is_initialized()
         self.number = dist.get_rank() if together else 0
         self.count = dist.get_world_size() if together else 1
         self._device = device

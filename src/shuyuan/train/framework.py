@@ -15,6 +15,7 @@ from ..privacy import Mechanism
 from ..recipe import Recipe, Train
 from ..vault import Folder
 from .backend import Backend
+from .distributed import World
 
 
 class Framework(Protocol):
@@ -44,12 +45,18 @@ class Framework(Protocol):
         """What tells two sets of weights apart."""
         ...
 
-    def backend(self, model: Any, train: Train, hardware: Hardware) -> Backend:
-        """Trains the model."""
+    def backend(self, model: Any, train: Train, hardware: Hardware, ranks: World) -> Backend:
+        """Trains the model; Keras always on one rank."""
         ...
 
     def private_backend(
-        self, model: Any, train: Train, hardware: Hardware, mechanism: Mechanism, secret: bytes
+        self,
+        model: Any,
+        train: Train,
+        hardware: Hardware,
+        mechanism: Mechanism,
+        secret: bytes,
+        ranks: World,
     ) -> Backend:
         """Trains the model with clipped and noised sums of its units' gradients."""
         ...

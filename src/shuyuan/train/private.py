@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from .. import hardware as machines
-from ..privacy import Clipper, Mechanism, Noise, Units
+from ..privacy import Clipper, Mechanism, Noise, Ranks, Units
 from ..recipe import Train
 from .backend import Batch, Figures, learned
+from .distributed import ALONE, World
 from .torch_backend import TorchBackend
 from .unit_batches import physical
 
@@ -28,15 +29,23 @@ class PrivateBackend(TorchBackend):
         hardware: where it runs.
         mechanism: what a step does.
         secret: 32 bytes, from which the noise follows.
+        ranks: as for `TorchBackend`; a unit's rows are all computed by one of them.
     """
 
     def __init__(
-        self, model: Any, train: Train, hardware: machines.Hardware, mechanism: Mechanism, secret: bytes
+        self,
+        model: Any,
+        train: Train,
+        hardware: machines.Hardware,
+        mechanism: Mechanism,
+        secret: bytes,
+        ranks: World = ALONE,
     ) -> None:
-        super().__init__(model, train, hardware)
+        super().__init__(model, train, hardware, ranks=ranks)
         self._mechanism = mechanism
         self._clipper = Clipper(self.model, mechanism.clip, mechanism.clipping)
         self._noise = Noise(secret)
+        self._adding = Ranks(torch.device(self.device), alone=ranks.count == 1)
         self._losses: Callable[[Tensor, Tensor], Tensor] = model.losses
 
     def step(self, batch: Batch, learning_rate: float) -> Figures:
@@ -46,11 +55,13 @@ class PrivateBackend(TorchBackend):
             batch: with the unit of each row.
             learning_rate: for all parameters.
         """
-        self.model.train()
+        self._begin(batch)
         total, targets, bad = 0.0, 0, 0
-        for part in physical(batch, self._micro_batch):
+        for part in physical(self._share(batch), self._micro_batch):
             loss, count, not_finite = self._backward(part)
             total, targets, bad = total + loss, targets + count, bad + not_finite
+        total, *counts = self._ranks.total(total, targets, bad)
+        targets, bad = map(int, counts)
         norm = self._set_gradients(batch.step)
         self._optimizers.step(learning_rate)
         self.model.zero_grad(set_to_none=True)
@@ -81,9 +92,21 @@ class PrivateBackend(TorchBackend):
         """Sum plus noise over the expected batch becomes each parameter's gradient; returns its norm."""
         mechanism, square = self._mechanism, 0.0
         deviation = mechanism.noise_multiplier * self._clipper.norm
-        for number, (name, total) in enumerate(self._clipper.take().items()):
-            noisy = self._noise.add(total, deviation, step=step, number=number).div_(mechanism.expected_batch)
-            square += float(noisy.square().sum())
+
+        def noisy(number: int, total: Tensor) -> Tensor:
+            return self._noise.add(total, deviation, step=step, number=number).div_(mechanism.expected_batch)
+
+        sums = self._clipper.take()
+        for name, gradient in zip(sums, self._combined(list(sums.values()), noisy), strict=True):
+            square += float(gradient.square().sum())
             weight = self._clipper.parameters[name]
-            weight.grad = noisy.to(weight.dtype)
+            weight.grad = gradient.to(weight.dtype)
         return math.sqrt(square)
+
+    def _combined(self, parts: list[Tensor], finish: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
+        try:
+            return self._adding.combine(parts, finish)
+        except RuntimeError as error:
+            if self._ranks.count == 1:
+                raise
+            raise self._ranks.lost(error) from error

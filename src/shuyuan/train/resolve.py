@@ -410,6 +410,7 @@ def calibrate(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: 
         progress: shows it.
     """
     from .framework import framework_of
+    from .together import backend_of
 
     train, framework = recipe.train, framework_of(recipe)
     batch_size, micro_batch, rate = train.batch_size, train.micro_batch, train.learning_rate
@@ -425,11 +426,10 @@ def calibrate(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: 
     repeatable = framework.repeatable(hardware.cores, 0, train.precision)
     with progress.stage("calibrate", seconds, "s") as stage, repeatable:
         model = framework.scratch(recipe, manifest)
-        if recipe.privacy is None:
-            backend = framework.backend(model, train, hardware)
-        else:
+        trial = None
+        if recipe.privacy is not None:
             trial = mechanism(units=batch_size, expected_batch=batch_size, steps=1, noise_multiplier=1.0)
-            backend = framework.private_backend(model, train, hardware, trial, bytes(32))
+        backend = backend_of(recipe, manifest, model, hardware, trial, bytes(32))
         whole = batch(batch_size)
         start = _seconds(lambda: backend.step(whole, rate)) if recipe.model.family == "rnn" else 0.0
         step = _time(lambda: backend.step(whole, rate), seconds, stage.advance)

@@ -21,6 +21,7 @@ from ..models.lora import is_adapter
 from ..recipe import Train
 from .backend import OVERFLOW, Batch, Figures, StepByStep, learned
 from .distill import Distillation
+from .distributed import ALONE, World, share
 from .memory import peak_memory
 from .micro_batches import micro_batches
 from .optimizers import Optimizers
@@ -47,6 +48,7 @@ class TorchBackend(StepByStep):
         train: the recipe's section, resolved.
         hardware: where it runs.
         teacher: whose loss is learned instead of the model's own; validation stays with that.
+        ranks: those that train this model, each in a process of its own, and call the same methods with the same batches.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class TorchBackend(StepByStep):
         train: Train,
         hardware: machines.Hardware,
         teacher: Distillation | None = None,
+        ranks: World = ALONE,
     ) -> None:
         if train.precision == "auto" or train.micro_batch == "auto":
             raise ValueError("the recipe is not resolved")
@@ -67,6 +70,8 @@ class TorchBackend(StepByStep):
         )
         self._loss = model.loss
         self._teacher = teacher
+        self._ranks = ranks
+        self._seed = torch.initial_seed()
         self._micro_batch = train.micro_batch
         self._grad_clip = train.grad_clip or math.inf
         self._precision = Precision(train.precision, self.device)
@@ -87,15 +92,16 @@ class TorchBackend(StepByStep):
             batch: computed at most `micro_batch` sequences at a time; each target has the same weight, wherever it falls.
             learning_rate: for all parameters.
         """
-        self.model.train()
+        self._begin(batch)
         self.model.zero_grad(set_to_none=True)
         targets = max(1, int(learned(batch.targets_BT).sum()))
         total = torch.zeros((), device=self.device)
-        for part in micro_batches(batch, self._micro_batch):
+        for part in micro_batches(self._share(batch), self._micro_batch):
             loss = self._loss_of(part, self._teacher.loss if self._teacher else self._loss)
             self._precision.backward(loss / targets)
             total += loss.detach()
-        loss_mean = total.item() / targets
+        loss_mean = self._ranks.total(total.item())[0] / targets
+        self._ranks.add_up(self._gradients())
         self._precision.unscale(self._optimizers.all)
         norm = self._clip()
         finite = math.isfinite(norm) and math.isfinite(loss_mean)
@@ -111,10 +117,21 @@ class TorchBackend(StepByStep):
         with torch.no_grad():
             for batch in batches:
                 total += sum(
-                    self._loss_of(part, self._loss).item() for part in micro_batches(batch, self._micro_batch)
+                    self._loss_of(part, self._loss).item()
+                    for part in micro_batches(self._share(batch), self._micro_batch)
                 )
                 targets += int(learned(batch.targets_BT).sum())
-        return total / max(1, targets)
+        return self._ranks.total(total)[0] / max(1, targets)
+
+    def _begin(self, batch: Batch) -> None:
+        """Before each step. On several ranks, what is left out at random follows from step and rank alone: no state can tell of them all."""
+        self.model.train()
+        if self._ranks.count > 1:
+            place = np.random.SeedSequence((self._seed, batch.step, self._ranks.number))
+            torch.manual_seed(int(place.generate_state(1, np.uint64)[0]))
+
+    def _share(self, batch: Batch) -> Batch:
+        return share(batch, self._ranks.number, self._ranks.count)
 
     def _loss_of(self, batch: Batch, loss_of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         with self._precision.autocast():
@@ -127,11 +144,14 @@ class TorchBackend(StepByStep):
 
     def _clip(self) -> float:
         """Cuts the gradient to its largest allowed norm, and returns the norm that it had."""
-        gradients = [weight.grad for weight in self._optimizers.parameters() if weight.grad is not None]
+        gradients = self._gradients()
         norm = nn.utils.get_total_norm(gradients)
         if norm > self._grad_clip and norm.isfinite():
             torch._foreach_mul_(gradients, self._grad_clip / norm)
         return norm.item()
+
+    def _gradients(self) -> list[Tensor]:
+        return [weight.grad for weight in self._optimizers.parameters() if weight.grad is not None]
 
     # -- the state --
 
@@ -162,6 +182,13 @@ class TorchBackend(StepByStep):
         torch.set_rng_state(torch.from_numpy(arrays["random.cpu"].copy()))
         if self.device == "cuda":
             torch.cuda.set_rng_state(torch.from_numpy(arrays["random.cuda"].copy()))
+
+    def agree(self) -> None:
+        """Every rank goes on from the weights and the optimizer's state of rank 0."""
+        scale = self._precision.state()
+        tensors = [*self.model.parameters(), *self.model.buffers(), *self._optimizers.tensors().values()]
+        self._ranks.spread([tensor.detach() for tensor in (*tensors, *scale.values())])
+        self._precision.load(scale)
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {

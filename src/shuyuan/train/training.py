@@ -37,12 +37,14 @@ from ..version import __version__
 from .augment import moved
 from .backend import Backend, Batch
 from .checkpoints import Checkpoints
+from .distributed import world
 from .driver import Driver, State
 from .framework import framework_of
 from .memory import give_back
 from .resolve import VALIDATION_ROWS, mechanism_of, predicts_last, validation_windows
 from .secret import erase_secret, run_secret
 from .temperature import MOST, temper
+from .together import backend_of
 from .unit_batches import private_batches
 
 MODEL_FOLDER = "model"
@@ -156,6 +158,7 @@ def _train(
         tokens_per_step=_batch_size(recipe) * (1 if recipe.images else recipe.model.context),
         precision=recipe.train.precision,
         device=hardware.device,
+        ranks=world().count,
     )
     result = _result(state)
     backend.close()
@@ -212,7 +215,7 @@ def _parts(
         inputs, targets = split.batch(step - 1, size, recipe.seed)
         return Batch(step, moved(inputs, recipe, np.random.default_rng((recipe.seed, step))), targets)
 
-    backend = framework_of(recipe).backend(model, recipe.train, hardware)
+    backend = backend_of(recipe, manifest, model, hardware)
     return backend, sample, lambda _: None, lambda _: {}, lambda: None
 
 
@@ -231,7 +234,7 @@ def _private_parts(
     framework = framework_of(recipe)
     identity = _identity(recipe, manifest) | {"weights": framework.weights_digest(model)}
     secret = run_secret(store, recipe, identity, begun=begun)
-    backend = framework.private_backend(model, recipe.train, hardware, mechanism, secret)
+    backend = backend_of(recipe, manifest, model, hardware, mechanism, secret)
     shared = DataSetLedger.of_run(recipe, store.path)
     shared.check_writable()
     ledger = Ledger((shared, store.journal(LEDGER_FILE)), mechanism, secret)
@@ -282,7 +285,9 @@ def _identity(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
 
 def _circumstances(hardware: Hardware, versions: dict[str, str]) -> dict[str, Any]:
     """What the last bits depend on besides."""
-    own = {"device": hardware.name, "threads": hardware.cores, "shuyuan": __version__}
+    count = world().count
+    device = hardware.name if count == 1 else f"{count} ranks on {hardware.name}"
+    own = {"device": device, "threads": hardware.cores, "shuyuan": __version__}
     return own | versions
 
 

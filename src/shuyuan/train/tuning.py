@@ -14,6 +14,7 @@ from ..recipe import Budget, Recipe
 from ..vault import Store
 from .augment import moved
 from .backend import Batch
+from .distributed import ALONE
 from .framework import framework_of
 from .resolve import steps_of
 
@@ -49,7 +50,7 @@ def tune(
         framework.repeatable(hardware.cores, recipe.seed, train.precision),
         progress.stage("train what is left", steps, "steps") as stage,
     ):
-        backend = framework.backend(model, train, hardware)
+        backend = framework.backend(model, train, hardware, ALONE)
         between(0, steps)
         for step in range(1, steps + 1):
             number = train.steps + step

@@ -16,6 +16,7 @@ from ..models.rnn import RnnModel
 from ..privacy import Mechanism
 from ..recipe import Recipe, Train
 from ..vault import Folder
+from .distributed import World
 from .keras_backend import KerasBackend, repeatable
 from .keras_private import PrivateKerasBackend
 
@@ -54,13 +55,13 @@ def weights_digest(model: RnnModel) -> str:
     return digest.hexdigest()
 
 
-def backend(model: RnnModel, train: Train, hardware: Hardware) -> KerasBackend:
+def backend(model: RnnModel, train: Train, hardware: Hardware, ranks: World) -> KerasBackend:
     """Trains the model."""
     return KerasBackend(model, train)
 
 
 def private_backend(
-    model: RnnModel, train: Train, hardware: Hardware, mechanism: Mechanism, secret: bytes
+    model: RnnModel, train: Train, hardware: Hardware, mechanism: Mechanism, secret: bytes, ranks: World
 ) -> PrivateKerasBackend:
     """Trains the model with clipped and noised sums of its units' gradients."""
     return PrivateKerasBackend(model, train, mechanism, secret)

@@ -21,6 +21,7 @@ from ..privacy import Mechanism
 from ..recipe import Recipe, Train
 from ..vault import Folder
 from .distill import Distillation
+from .distributed import World
 from .precision import repeatable
 from .private import PrivateBackend
 from .resolve import config_of
@@ -77,19 +78,19 @@ def _config(recipe: Recipe, manifest: Manifest) -> TransformerConfig | ImageConf
     return config
 
 
-def backend(model: Network, train: Train, hardware: Hardware) -> TorchBackend:
+def backend(model: Network, train: Train, hardware: Hardware, ranks: World) -> TorchBackend:
     """Trains the model, beside its teacher where the recipe names one."""
     teacher = Distillation(model, train.distill, hardware.device) if train.distill else None
-    return TorchBackend(model, train, hardware, teacher)
+    return TorchBackend(model, train, hardware, teacher, ranks)
 
 
 def private_backend(
-    model: Network, train: Train, hardware: Hardware, mechanism: Mechanism, secret: bytes
+    model: Network, train: Train, hardware: Hardware, mechanism: Mechanism, secret: bytes, ranks: World
 ) -> PrivateBackend:
     """Trains the model with clipped and noised sums of its units' gradients."""
     if isinstance(model, NgramClassifier):
         model.dropped = 0.0
-    return PrivateBackend(model, train, hardware, mechanism, secret)
+    return PrivateBackend(model, train, hardware, mechanism, secret, ranks)
 
 
 @torch.inference_mode()

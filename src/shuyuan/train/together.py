@@ -1,0 +1,158 @@
+"""Both sides of a training on several ranks: rank 0 tells what is to be done and does its share, and the others follow.
+
+The driver knows nothing of it: it stands on rank 0 alone, before a backend like any other. So all that is decided only once, such as
+when to save, go back or end, is decided there, and every rank makes the same steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import recipe as recipes
+from ..data import Manifest
+from ..hardware import Hardware, detect
+from ..privacy import Mechanism
+from ..recipe import Recipe
+from .backend import Backend, Batch, Figures, StepByStep
+from .distributed import Order, World, check_ranks, world
+from .framework import framework_of
+
+
+def backend_of(
+    recipe: Recipe,
+    manifest: Manifest,
+    model: Any,
+    hardware: Hardware,
+    mechanism: Mechanism | None = None,
+    secret: bytes = b"",
+) -> Backend:
+    """A backend that trains the model, on all ranks where there are several.
+
+    Args:
+        recipe: resolved.
+        manifest: of the prepared data.
+        model: of rank 0, whose weights all others get.
+        hardware: where it runs.
+        mechanism: of a private run.
+        secret: from which its noise follows.
+
+    Raises:
+        TrainError: the recipe cannot be trained by so many processes.
+    """
+    check_ranks(recipe)
+    ranks = world()
+    if ranks.count == 1:
+        alone: Backend = _own(recipe, model, hardware, mechanism, secret, ranks)
+        return alone
+    facts = {
+        "recipe": recipe.model_dump(by_alias=True, exclude_none=True),
+        "manifest": manifest.to_json(),
+        "mechanism": mechanism and asdict(mechanism),
+        "secret": secret.hex(),
+    }
+    ranks.tell(Order("begin", facts))
+    return Leading(_own(recipe, model, hardware, mechanism, secret, ranks), ranks)
+
+
+def _own(
+    recipe: Recipe,
+    model: Any,
+    hardware: Hardware,
+    mechanism: Mechanism | None,
+    secret: bytes,
+    ranks: World,
+) -> Any:
+    framework = framework_of(recipe)
+    if mechanism is None:
+        return framework.backend(model, recipe.train, hardware, ranks)
+    return framework.private_backend(model, recipe.train, hardware, mechanism, secret, ranks)
+
+
+class Leading(StepByStep):
+    """The backend of rank 0 in the driver's eyes: what it is asked, all ranks do.
+
+    Args:
+        own: computes this rank's share.
+        ranks: all of them.
+    """
+
+    def __init__(self, own: Any, ranks: World) -> None:
+        self._own, self._ranks = own, ranks
+        self.parameters: int = own.parameters
+        self.device: str = own.device
+        self._own.agree()
+
+    def step(self, batch: Batch, learning_rate: float) -> Figures:
+        """One step of all ranks."""
+        self._ranks.tell(Order("step", {"rate": learning_rate, "step": batch.step}, _arrays(batch)))
+        figures: Figures = self._own.step(batch, learning_rate)
+        return figures
+
+    def evaluate(self, batches: Sequence[Batch]) -> float:
+        """Mean loss over the targets of all batches, which have no units, in nats; the state stays as it is."""
+        self._ranks.tell(Order("evaluate", {}, [array for batch in batches for array in _arrays(batch)]))
+        loss: float = self._own.evaluate(batches)
+        return loss
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """That of rank 0, which is that of all: it knows nothing of their number."""
+        state: dict[str, NDArray[Any]] = self._own.state()
+        return state
+
+    def load(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Every rank goes on from a state."""
+        self._own.load(arrays)
+        self._ranks.tell(Order("load"))
+        self._own.agree()
+
+    def peak_bytes(self) -> int:
+        """The most memory that rank 0 used so far."""
+        peak: int = self._own.peak_bytes()
+        return peak
+
+    def close(self) -> None:
+        """Leaves the model of rank 0 as an ordinary one; the others forget theirs."""
+        self._own.close()
+        self._ranks.tell(Order("close"))
+
+
+def follow(ranks: World) -> None:
+    """Does what rank 0 tells, until it says that all is done."""
+    while (order := ranks.hear()).word == "begin":
+        if not _take_part(ranks, order.facts):
+            return
+
+
+def _take_part(ranks: World, facts: dict[str, Any]) -> bool:
+    """Trains a model with the others; False where the training was ended on its way."""
+    recipe, manifest = recipes.from_table(facts["recipe"]), Manifest.from_json(facts["manifest"])
+    mechanism = facts["mechanism"] and Mechanism(**facts["mechanism"])
+    framework, hardware = framework_of(recipe), detect()
+    with framework.repeatable(hardware.cores, recipe.seed, recipe.train.precision):
+        model = framework.scratch(recipe, manifest)
+        own = _own(recipe, model, hardware, mechanism, bytes.fromhex(facts["secret"]), ranks)
+        own.agree()
+        while (order := ranks.hear()).word not in ("close", "end"):
+            if order.word == "step":
+                own.step(_batch(order.facts["step"], order.arrays), order.facts["rate"])
+            elif order.word == "evaluate":
+                pairs = zip(order.arrays[::2], order.arrays[1::2], strict=True)
+                own.evaluate([_batch(number, pair) for number, pair in enumerate(pairs)])
+            else:
+                own.agree()
+        own.close()
+    return order.word == "close"
+
+
+def _arrays(batch: Batch) -> list[NDArray[Any]]:
+    units = [] if batch.unit_B is None else [batch.unit_B]
+    return [np.asarray(array) for array in (batch.inputs_BT, batch.targets_BT, *units)]
+
+
+def _batch(step: int, arrays: Sequence[NDArray[Any]]) -> Batch:
+    return Batch(step, *arrays)

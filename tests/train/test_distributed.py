@@ -1,0 +1,215 @@
+"""Training on several ranks: what one process computes from the same rows, added up once, to the rounding of float32."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch.distributed as dist
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from shuyuan.errors import MachineError, TrainError
+from shuyuan.hardware import facts
+from shuyuan.progress import Stop
+from shuyuan.recipe import from_table
+from shuyuan.train import check_ranks, distributed, joined
+from shuyuan.train.backend import Batch
+from shuyuan.train.distributed import World, meet, share
+
+from . import rank
+
+ROOT = Path(__file__).parents[2]
+Arrays = dict[str, NDArray[Any]]
+SCENES = [
+    "text",
+    "muon",
+    "images",
+    "private",
+    "per layer",
+    "noise",
+]  # of "dropped", what is left out is another's
+
+
+def start(count: int, folder: Path) -> Arrays:
+    """Starts so many ranks, and gives what rank 0 saw; where one fails, the others are ended."""
+    env = dict(os.environ, WORLD_SIZE=str(count), OMP_NUM_THREADS="1")
+    one = [sys.executable, "-W", "error", "-m", "tests.train.rank", str(folder)]
+    with ExitStack() as stack:
+        files = [stack.enter_context((folder / f"errors-{number}").open("w")) for number in range(count)]
+        ranks = [
+            subprocess.Popen(one, cwd=ROOT, env=env | {"RANK": str(number)}, stderr=file)
+            for number, file in enumerate(files)
+        ]
+        while any(process.poll() is None for process in ranks):
+            if any(process.poll() for process in ranks):
+                for process in ranks:
+                    process.kill()
+            time.sleep(0.05)
+    failed = [number for number, process in enumerate(ranks) if process.returncode]
+    assert not failed, [(folder / f"errors-{number}").read_text() for number in failed]
+    assert all((folder / f"stopped-{number}.json").read_text() == "true" for number in range(count))
+    return dict(np.load(folder / "seen.npz"))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[2, pytest.param(4, marks=pytest.mark.slow)],
+    ids=["2 ranks", "4 ranks"],
+)
+def many(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Arrays:
+    return start(request.param, tmp_path_factory.mktemp("ranks"))
+
+
+@pytest.fixture(scope="module")
+def one() -> dict[str, Arrays]:
+    return rank.scenes()
+
+
+def of_scene(many: Arrays, scene: str) -> Arrays:
+    return {
+        name.removeprefix(scene + "/"): array for name, array in many.items() if name.startswith(scene + "/")
+    }
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_gradients_are_those_of_one_process_to_the_rounding_of_float32(
+    many: Arrays, one: dict[str, Arrays], scene: str
+) -> None:
+    """At the first step, before differences of rounding have been learned from. Every private step but the last has weights that others led to."""
+    found, wanted = of_scene(many, scene), one[scene]
+    assert found.keys() == wanted.keys()
+    first = [name for name in wanted if name.startswith("gradient/1/")]
+    largest = max(float(np.abs(wanted[name]).max()) for name in first)
+    assert largest > 1e-3
+    for name in first:
+        assert np.abs(found[name] - wanted[name]).max() < 1e-5 * largest, name
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_figures_and_weights_are_those_of_one_process(
+    many: Arrays, one: dict[str, Arrays], scene: str
+) -> None:
+    found, wanted = of_scene(many, scene), one[scene]
+    for step in range(1, rank.STEPS + 1):
+        assert np.allclose(found[f"figures/{step}"], wanted[f"figures/{step}"], rtol=1e-4, equal_nan=True)
+    assert np.allclose(found["validation"], wanted["validation"], rtol=1e-4)
+    for name, array in wanted.items():
+        if name.startswith("weights/"):
+            assert np.allclose(found[name], array, atol=5e-4 if scene == "muon" else 1e-4), name
+
+
+@pytest.mark.parametrize("scene", ["noise", "private"])
+def test_a_step_without_any_unit_is_made_by_all(many: Arrays, one: dict[str, Arrays], scene: str) -> None:
+    """Its gradient is noise alone, added once: that of one process bit for bit; and nothing without noise."""
+    found, wanted = of_scene(many, scene), one[scene]
+    names = [name for name in wanted if name.startswith("gradient/2/")]
+    assert names and all(np.array_equal(found[name], wanted[name]) for name in names)
+    assert any(found[name].any() for name in names) == (scene == "noise")
+
+
+@pytest.mark.parametrize("scene", [*SCENES, "dropped"])
+def test_a_step_made_again_from_a_state_has_the_same_bits(many: Arrays, scene: str) -> None:
+    """Also where a rank leaves something out at random: that follows from step and rank."""
+    found = of_scene(many, scene)
+    names = [name for name in found if name.startswith("gradient/again/")]
+    assert names
+    for name in names:
+        assert np.array_equal(found[name], found[name.replace("again", str(rank.STEPS))])
+
+
+# ---- shares ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(1, 3), max_size=9), st.integers(1, 5), st.booleans())
+def test_each_row_falls_to_one_rank_and_each_unit_whole(sizes: list[int], count: int, private: bool) -> None:
+    unit_B = np.repeat(np.arange(len(sizes)), sizes)
+    row_B = np.arange(len(unit_B))
+    batch = Batch(1, np.stack([row_B, row_B], 1), row_B[:, None], unit_B if private else None)
+    shares = [share(batch, number, count) for number in range(count)]
+    assert sorted(row for part in shares for row in part.targets_BT[:, 0]) == row_B.tolist()
+    assert all(np.array_equal(part.inputs_BT[:, :1], part.targets_BT) for part in shares)
+    if private:
+        owners = [unit_B[part.targets_BT[:, 0]] for part in shares]
+        assert sum(len(set(each)) for each in owners) == len(sizes)
+        for part, each in zip(shares, owners, strict=True):
+            assert part.unit_B is not None
+            assert part.unit_B.tolist() == np.unique(each, return_inverse=True)[1].tolist()
+    sizes_of = [len(set(part.unit_B)) if part.unit_B is not None else len(part.targets_BT) for part in shares]
+    assert max(sizes_of) - min(sizes_of) <= 1
+
+
+def test_processes_on_one_machine_share_its_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts, "_cores", lambda _: 9)
+    monkeypatch.setattr(facts, "_memory", lambda _: 8 << 30)
+    monkeypatch.setattr(facts, "torch_is_cpu_only", lambda: True)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    machine = facts.detect.__wrapped__()
+    assert (machine.cores, machine.memory_bytes) == (2, 2 << 30)
+
+
+# ---- refusals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def eight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "_joined", [World(0, 8)])
+
+
+@pytest.mark.usefixtures("eight")
+def test_what_one_process_alone_can_train_is_refused() -> None:
+    rank_8 = {"batch_size": 8, "micro_batch": 8}
+    check_ranks(rank.recipe_of(train=rank_8))
+    with pytest.raises(TrainError, match="7 rows, and there are 8 ranks"):
+        check_ranks(rank.recipe_of(train={"batch_size": 7, "micro_batch": 7}))
+    check_ranks(rank.recipe_of(train={"batch_size": 7, "micro_batch": 7}, privacy={"epsilon": 3.0}))
+    recurrent = from_table({"name": "ranks", "data": {"source": "stdlib"}, "model": {"family": "rnn"}})
+    with pytest.raises(TrainError, match="family rnn is trained by one process, and there are 8"):
+        check_ranks(recurrent)
+
+
+def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with joined(Stop()) as ranks:
+        assert (ranks.number, ranks.count) == (0, 1)
+        assert ranks.total(2.0, 3.0) == [2.0, 3.0]
+
+
+def test_a_rank_that_finds_nobody_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MASTER_PORT", raising=False)
+    with pytest.raises(MachineError, match="Rank 1 of 2 cannot meet the others"), joined(Stop()):
+        pass
+    assert distributed.world().count == 1
+
+
+def test_a_meeting_passes_over_what_is_left_of_earlier_ones() -> None:
+    """Ranks that are started anew find the words of those before them: of rank 0, and of a meeting that began."""
+    store = dist.HashStore()
+    names: list[set[str]] = []
+    for count in (3, 3, 2):
+        with ThreadPoolExecutor(count) as threads:
+            others = [threads.submit(meet, store, number, count) for number in range(1, count)]
+            time.sleep(0.15)  # they have read the old name by now
+            names.append({meet(store, 0, count), *(other.result(60) for other in others)})
+    assert [len(each) for each in names] == [1, 1, 1] and len(set.union(*names)) == 3
+
+
+def test_a_lost_rank_is_told_in_words() -> None:
+    stop = threading.Event()
+    ranks = World(2, 4, stop)
+    error = ranks.lost(RuntimeError("frames\nConnection closed by peer"))
+    assert "Rank 2 of 4 has lost the others (Connection closed by peer)" in str(error)
+    stop.set()
+    assert ranks.lost(RuntimeError("Connection closed by peer")).code == "run.interrupted"
