@@ -30,6 +30,7 @@ from shuyuan.data import Tokenizer, learn_bpe
 from shuyuan.hardware import detect
 from shuyuan.inference import Engine
 from shuyuan.models import CompiledModel, Transformer, TransformerConfig, hub, pack
+from shuyuan.models.eager import prepared
 from shuyuan.models.gguf_file import write_gguf
 from shuyuan.models.packed import dense
 from shuyuan.vault import OpenStore
@@ -163,7 +164,7 @@ def figures(name: str, options: argparse.Namespace, tokenizer: Tokenizer, folder
             jobs[f"ours {kind} x{batch}"] = ours(compiled(model, kind), tokenizer, count, batch)
     eager = Transformer(model.config, seed=None)
     eager.load_state_dict(model.state_dict())
-    jobs["ours bf16 by torch x1"] = ours(eager.bfloat16(), tokenizer, count, 1)
+    jobs["ours bf16 by torch x1"] = ours(prepared(eager, half=True), tokenizer, count, 1)
     for kind in ("float32", "bfloat16"):
         for batch in (1, 16) if kind == "bfloat16" else (1,):
             peer = transformers.AutoModelForCausalLM.from_pretrained(

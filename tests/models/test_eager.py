@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -62,28 +63,27 @@ def test_texts_of_different_lengths_share_a_step() -> None:
             torch.testing.assert_close(logits[slot], wanted, rtol=1e-4, atol=1e-5)
 
 
-def _wrong(*_: Any) -> Any:
-    return torch.zeros(2, 1)
+def _missing(*_: Any) -> Any:
+    raise RuntimeError("no kernel")
 
 
-@pytest.mark.parametrize("broken", ["missing", "wrong"])
+WRONG = SimpleNamespace(default=lambda x, *_: x.new_zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"), [("_reorder_linear_weight", _missing), ("_linear_pointwise", WRONG)]
+)
 def test_a_product_that_torch_cannot_do_or_does_wrong_is_not_used(
-    broken: str, monkeypatch: pytest.MonkeyPatch
+    name: str, broken: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing(*_: Any) -> None:
-        raise RuntimeError("no kernel")
-
-    name = "__init__" if broken == "missing" else "forward"
-    monkeypatch.setattr(eager._Product, name, missing if broken == "missing" else _wrong)
+    monkeypatch.setattr(torch.ops.mkldnn, name, broken)
     model, ids = lively(), tokens(1, 9)
     with torch.inference_mode():
         wanted = model(ids)
-        ready = eager.prepared(model, half=False)
-        assert not [part for part in ready.modules() if isinstance(part, eager._Product)]
-        torch.testing.assert_close(ready(ids), wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(eager.prepared(model, half=False)(ids), wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_it_is_a_transformer_without_weights_to_save() -> None:
+def test_matrices_are_not_kept_twice() -> None:
     ready = eager.prepared(lively(), half=False)
     assert isinstance(ready, Transformer)
-    assert set(dict(ready.named_parameters())) == {"model.embed_tokens.weight"}
+    assert set(dict(ready.named_parameters())) == {"model.embed_tokens.weight", "model.norm.weight"}

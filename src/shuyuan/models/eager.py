@@ -8,14 +8,16 @@ Shapes: as in models.transformer.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .transformer import Attend, Attention, Block, RMSNorm, SwiGLU, Transformer
+from .transformer import Attend, Block, Transformer
 
+Change: TypeAlias = Callable[[Tensor], Tensor]
 CLOSE = 0.02  # of an output's typical size: bfloat16 rounds to 0.004, and sums are taken in another order
 
 
@@ -26,103 +28,86 @@ def prepared(model: Transformer, half: bool) -> Transformer:
         model: on the CPU, in float32; it is changed.
         half: multiplies by bfloat16 instead of float32.
     """
-    for block in model.model.layers:
+    for number, block in enumerate(model.model.layers):
         assert isinstance(block, Block)
-        block.input_layernorm = _Norm(block.input_layernorm)
-        block.self_attn = _Attention(block.self_attn, half)
-        block.post_attention_layernorm = _Norm(block.post_attention_layernorm)
-        block.mlp = _SwiGLU(block.mlp, half)
-    model.model.norm = _Norm(model.model.norm)
-    model.lm_head = _product(half, model.lm_head.weight)
+        model.model.layers[number] = _Block(block, half)
+    model.lm_head = _Head(half, model.lm_head.weight)  # type: ignore[assignment]
     return model.eval()
 
 
-class _Attention(nn.Module):
-    def __init__(self, given: Attention, half: bool) -> None:
+class _Block(nn.Module):
+    """Attention, then SwiGLU, as `Block`; what reads the same input is computed at once."""
+
+    def __init__(self, given: Block, half: bool) -> None:
         super().__init__()
-        self._shape = (-1, given.head_dim)
-        rows = [len(each.weight) // given.head_dim for each in (given.q_proj, given.k_proj, given.v_proj)]
-        self._heads = rows
-        self._qkv = _product(half, given.q_proj.weight, given.k_proj.weight, given.v_proj.weight)
-        self._out = _product(half, given.o_proj.weight)
-        norms = [given.q_norm.weight.expand(rows[0], -1), given.k_norm.weight.expand(rows[1], -1)]
-        self._norm = _Norm(given.q_norm, torch.cat(norms))
+        attention, mlp = given.self_attn, given.mlp
+        projections = attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight
+        self._head_dim = attention.head_dim
+        H, K, _ = self._heads = [len(weight) // attention.head_dim for weight in projections]
+        self._qkv = _product(half, *projections)
+        self._out = _product(half, attention.o_proj.weight)
+        self._gate_and_up = _product(half, mlp.gate_proj.weight, mlp.up_proj.weight)
+        self._down = _product(half, mlp.down_proj.weight)
+        eps = attention.q_norm.eps
+        self._norm_in = _norm(given.input_layernorm.weight, eps)
+        self._norm_after = _norm(given.post_attention_layernorm.weight, eps)
+        weights = attention.q_norm.weight.expand(H, -1), attention.k_norm.weight.expand(K, -1)
+        self._norm_heads = _norm(torch.cat(weights), eps)
 
     def forward(self, x_BTC: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
-        heads = self._qkv(x_BTC).unflatten(-1, self._shape)
-        q_and_k, v_BTKD = heads.split((self._heads[0] + self._heads[1], self._heads[2]), 2)
-        normed = self._norm(q_and_k)
-        turned = torch.addcmul(normed * cos, normed.roll(normed.shape[-1] // 2, -1), sin)
-        q_BTHD, k_BTKD = turned.split(self._heads[:2], 2)
-        y_BHTD = attend(q_BTHD.transpose(1, 2), k_BTKD.transpose(1, 2), v_BTKD.float().transpose(1, 2))
-        y_BTC: Tensor = self._out(y_BHTD.transpose(1, 2).flatten(2))
+        H, K, _ = self._heads
+        heads = self._qkv(self._norm_in(x_BTC)).view(*x_BTC.shape[:2], -1, self._head_dim)
+        normed = self._norm_heads(heads[:, :, : H + K])
+        turned = torch.addcmul(normed * cos, normed.roll(normed.shape[-1] // 2, -1), sin).transpose(1, 2)
+        y_BHTD = attend(turned[:, :H], turned[:, H:], heads[:, :, H + K :].float().transpose(1, 2))
+        x_BTC = x_BTC + self._out(y_BHTD.transpose(1, 2).flatten(2))
+        gate, up = self._gate_and_up(self._norm_after(x_BTC)).chunk(2, -1)
+        y_BTC: Tensor = x_BTC + self._down(F.silu(gate).mul_(up))
         return y_BTC
 
 
-class _SwiGLU(nn.Module):
-    def __init__(self, given: SwiGLU, half: bool) -> None:
+class _Head(nn.Module):
+    def __init__(self, half: bool, weight: Tensor) -> None:
         super().__init__()
-        self._gate_and_up = _product(half, given.gate_proj.weight, given.up_proj.weight)
-        self._down = _product(half, given.down_proj.weight)
-
-    def forward(self, x_BTC: Tensor) -> Tensor:
-        gate, up = self._gate_and_up(x_BTC).chunk(2, -1)
-        y_BTC: Tensor = self._down(F.silu(gate).mul_(up))
-        return y_BTC
-
-
-class _Norm(nn.Module):
-    """x · weight / sqrt(mean(x²) + eps), with C under the root on both sides: four steps."""
-
-    def __init__(self, given: RMSNorm, weight: Tensor | None = None) -> None:
-        super().__init__()
-        weight = given.weight if weight is None else weight
-        width = weight.shape[-1]
-        self._weight = weight.detach() * width**0.5
-        self._least = torch.tensor((given.eps * width) ** 0.5)
+        self._product = _product(half, weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        return (x * self._weight).div_(torch.hypot(length, self._least))
-
-
-class _Product(nn.Module):
-    """x · weightᵀ; the weight is in oneDNN's own order."""
-
-    def __init__(self, weight_RC: Tensor) -> None:
-        super().__init__()
-        self._kind = weight_RC.dtype
-        self._packed: Any = torch.ops.mkldnn._reorder_linear_weight(weight_RC, 1)
-        self._multiply: Any = torch.ops.mkldnn._linear_pointwise.default
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self._multiply(x.to(self._kind), self._packed, None, "none", [], "")
+        y: Tensor = self._product(x)
         return y
 
 
-class _Plain(nn.Module):
-    """x · weightᵀ."""
+def _norm(weight: Tensor, eps: float) -> Change:
+    """x · weight / sqrt(mean(x²) + eps), with C under the root on both sides: four steps."""
+    width = weight.shape[-1]
+    scale, least = weight.detach() * width**0.5, torch.tensor((eps * width) ** 0.5)
 
-    def __init__(self, weight_RC: Tensor) -> None:
-        super().__init__()
-        self._weight_RC = weight_RC
+    def norm(x: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        normed: Tensor = (x * scale).div_(torch.hypot(length, least))
+        return normed
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x.to(self._weight_RC.dtype), self._weight_RC)
+    return norm
 
 
-@torch.inference_mode()
-def _product(half: bool, *weights: Tensor) -> nn.Module:
-    """The product with these matrices, one under the other, packed if torch can and the result is right."""
-    weight_RC = torch.cat([weight.detach() for weight in weights]).to(
-        torch.bfloat16 if half else torch.float32
-    )
+def _product(half: bool, *weights: Tensor) -> Change:
+    """x · Wᵀ of the matrices, one under the other: in oneDNN's order if torch has that and its result is right."""
+    kind = torch.bfloat16 if half else torch.float32
+    weight_RC = torch.cat([weight.detach() for weight in weights]).to(kind)
+
+    def plain(x: Tensor) -> Tensor:
+        return F.linear(x.to(kind), weight_RC)
+
+    try:
+        packed: Any = torch.ops.mkldnn._reorder_linear_weight(weight_RC, 1)
+        multiply = torch.ops.mkldnn._linear_pointwise.default
+    except (RuntimeError, AttributeError):  # a torch without oneDNN, or with other operators
+        return plain
+
+    def product(x: Tensor) -> Tensor:
+        y: Tensor = multiply(x.to(kind), packed, None, "none", [], "")
+        return y
+
     x_NC = torch.randn(2, weight_RC.shape[1], generator=torch.Generator().manual_seed(0))
     wanted_NR = x_NC @ weight_RC.float().T
-    try:
-        product = _Product(weight_RC)
-        error_NR = product(x_NC).float() - wanted_NR
-    except (RuntimeError, AttributeError):  # a torch without oneDNN, or with other operators
-        return _Plain(weight_RC)
-    size = wanted_NR.square().mean().sqrt()
-    return product if error_NR.abs().max() <= CLOSE * size else _Plain(weight_RC)
+    error_NR = product(x_NC).float() - wanted_NR
+    return product if error_NR.abs().max() <= CLOSE * wanted_NR.square().mean().sqrt() else plain
