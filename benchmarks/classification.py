@@ -22,12 +22,12 @@ from shuyuan import pipeline, recipe
 
 TUNING: dict[str, Any] = {"batch_size": 32, "schedule": "linear", "warmup": 0.1, "evaluations": 4}
 MINILM: dict[str, dict[str, Any]] = {
-    "sst2": {
-        "context": 48,
-        "train": TUNING | {"batch_size": 128, "budget": "600 steps", "learning_rate": 3e-4},
+    "sst2": {  # a pass and a half over its phrases: nothing is learned by heart, so nothing need be left out
+        "model": {"context": 48, "dropout": 0.0},
+        "train": TUNING | {"batch_size": 128, "budget": "720 steps", "learning_rate": 3e-4},
     },
     "banking77": {
-        "context": 48,
+        "model": {"context": 48},
         "train": TUNING | {"budget": "3 epochs", "learning_rate": 5e-4},
     },
 }
@@ -42,7 +42,7 @@ def measured(name: str, options: argparse.Namespace, folder: Path) -> dict[str, 
     table["train"] = {"budget": "4 epochs"}
     if model:
         table["data"]["duplicates"] = "exact"
-        table["model"] = {"from": str(options.model or packaged()), "context": MINILM[kind]["context"]}
+        table["model"] = {"from": str(options.model or packaged())} | MINILM[kind]["model"]
         table["train"] = MINILM[kind]["train"]
     summary = pipeline.run(recipe.from_table(table), out=folder / "run")
     scores = summary["scores"][records.task]["original"]

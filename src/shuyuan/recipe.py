@@ -30,9 +30,9 @@ SIZES = {"tiny": (4, 128), "small": (6, 256), "medium": (8, 512), "large": (12, 
 NGRAM_SIZES = {"tiny": 2**20, "small": 2**22, "medium": 2**24, "large": 2**26}  # numbers in the table
 RNN_SIZES = {"tiny": (1, 128), "small": (1, 384), "medium": (2, 512), "large": (3, 1024)}  # likewise
 FAMILY_KEYS = {  # keys of [model] that mean something for some families alone
-    ("transformer", "rnn"): ("layers", "width"),
+    ("transformer", "rnn"): ("layers", "width", "dropout"),
     ("transformer",): ("heads", "kv_heads", "hidden", "tied"),
-    ("rnn",): ("cell", "bidirectional", "dropout", "predict"),
+    ("rnn",): ("cell", "bidirectional", "predict"),
     ("ngrams",): ("longest",),
 }
 # Tokens of the longest n-gram by the kind of tokens: about a word, or two Chinese characters.
@@ -357,7 +357,11 @@ class Model(Section):
         None, description="rnn that tells labels: read the text from both ends. Left out: false."
     )
     dropout: float | None = Field(
-        None, ge=0, lt=1, description="rnn: share of a layer's output left out at random. Left out: 0."
+        None,
+        ge=0,
+        lt=1,
+        description="Share of what layers say that is left out at random in training. rnn: left out, 0. Of a model to start from that "
+        "transformers computes: left out, what its folder says; few passes over many records learn faster and better with 0.",
     )
     predict: Literal["every", "last"] | None = Field(
         None,
@@ -414,6 +418,8 @@ class Model(Section):
                     raise ValueError(
                         f"{key}: is set, and the family {self.family} has no such thing; it is for {' and '.join(family)}"
                     )
+        if self.family == "transformer" and self.dropout is not None and self.from_ is None:
+            raise ValueError("dropout: the transformer of this house has none; a model to start from may")
         if self.from_ is not None:
             for key in OWN_SHAPE.get(self.family, ()):
                 if getattr(self, key) is not None:

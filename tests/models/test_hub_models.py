@@ -274,3 +274,30 @@ def test_transformers_says_nothing_of_its_own(tmp_path: Path, capfd: pytest.Capt
     capfd.readouterr()
     hub.load_folder(tmp_path, LABELS)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "llama"])
+def test_what_is_left_out_at_random_is_what_the_recipe_says(tmp_path: Path, kind: str) -> None:
+    """And without a word what the folder says, here nothing."""
+    written(kind, tmp_path)
+    ids, labels = tokens(2, 20, vocab_size=260), ("bad", "good")
+
+    def differs(dropout: float | None) -> bool:
+        model = hub.load_folder(tmp_path, labels, 0, dropout=dropout)
+        assert model.training
+        torch.manual_seed(1)
+        with torch.no_grad():
+            return not torch.equal(model(ids), model(ids))
+
+    assert not differs(None)
+    assert not differs(0.0)
+    assert differs(0.3)
+    table = {"from": str(tmp_path), "context": 32}
+    assert config_for(Model.model_validate(table | {"dropout": 0.3}), 260).drops_attention  # type: ignore[union-attr]
+    assert not config_for(Model.model_validate(table), 260).drops_attention  # type: ignore[union-attr]
+
+
+def test_our_layout_leaves_nothing_out(tmp_path: Path) -> None:
+    written("qwen3", tmp_path)
+    with pytest.raises(ShuyuanError, match=r"models\.no-dropout"):
+        config_for(Model.model_validate({"from": str(tmp_path), "context": 32, "dropout": 0.1}), 260)

@@ -63,7 +63,16 @@ def config_for(
             where="model.context",
             mend=f"Set model.context to {config.context} or less.",
         )
-    changes: dict[str, Any] = {"spans": spans} if isinstance(config, HubConfig) else {}
+    changes: dict[str, Any] = {}
+    if isinstance(config, HubConfig):
+        changes = {"spans": spans, "dropout": model.dropout}
+    elif model.dropout is not None:
+        raise ShuyuanError(
+            "models.no-dropout",
+            "The model to start from leaves nothing out at random: its layout has no dropout.",
+            where="model.dropout",
+            mend="Leave the key out.",
+        )
     tied = config.tied and not labels
     return replace(config, context=model.context, labels=tuple(labels), tied=tied, end_id=end_id, **changes)
 

@@ -102,7 +102,11 @@ def _save_companions(
 
 
 def load_folder(
-    path: str | Path, labels: Sequence[str] | None = None, seed: int = 0, spans: bool = False
+    path: str | Path,
+    labels: Sequence[str] | None = None,
+    seed: int = 0,
+    spans: bool = False,
+    dropout: float | None = None,
 ) -> Network:
     """Loads the model that a recipe's `model.from` names: a folder, a run, or a repository of the hub.
 
@@ -111,12 +115,13 @@ def load_folder(
         labels: as for `load`.
         seed: as for `load`.
         spans: as for `load`.
+        dropout: as for `load`.
 
     Raises:
         ShuyuanError: as `load`, or the run cannot be opened.
     """
     with opened(path) as (store, name):
-        return load(store, name, labels, seed, spans)
+        return load(store, name, labels, seed, spans, dropout)
 
 
 def load(
@@ -125,6 +130,7 @@ def load(
     labels: Sequence[str] | None = None,
     seed: int = 0,
     spans: bool = False,
+    dropout: float | None = None,
 ) -> Network:
     """Loads a model from a run, or from any store; memory peaks at the model and one tensor more.
 
@@ -135,6 +141,7 @@ def load(
             anew, from the seed. None takes the model as it is.
         seed: start of what is drawn.
         spans: with no classes: for places in a text, not for tokens.
+        dropout: of a model that transformers computes, in training; None: as its folder says.
 
     Returns:
         The model in float32, on the CPU.
@@ -146,6 +153,7 @@ def load(
     place = str(PurePosixPath(store.path.as_posix(), name))
     config = read_config(store, name)
     if isinstance(config, HubConfig):
+        config = replace(config, dropout=dropout)
         model = build(config, _tensors(store, name, config), labels, seed, place, spans)
         model.companions = dict(_companions(store, name))
         return model

@@ -29,6 +29,10 @@ SPELLINGS = {
 
 
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attn_pdrop", "attention_dropout")
+DROPOUT = (
+    *ATTENTION_DROPOUT, "hidden_dropout_prob", "hidden_dropout", "resid_pdrop", "embd_pdrop", "summary_first_dropout", "dropout",
+    "activation_dropout", "classifier_dropout", "seq_classif_dropout", "qa_dropout", "embedding_dropout", "feat_proj_dropout",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,13 @@ class HubConfig(TransformerConfig):
         table: the whole config.json.
         tensors: name and shape of every stored parameter; empty before the weights are there.
         spans: whether the head tells where an answer begins and ends.
+        dropout: share of what layers say that is left out in training; None: as the table says.
     """
 
     table: Mapping[str, Any] = field(default_factory=dict, hash=False)
     tensors: Mapping[str, Shape] = field(default_factory=dict, hash=False)
     spans: bool = False
+    dropout: float | None = None
 
     @property
     def output(self) -> Output:
@@ -61,6 +67,8 @@ class HubConfig(TransformerConfig):
     @property
     def drops_attention(self) -> bool:
         """Whether attention's weights are dropped out in training; then they are all kept, unless a GPU computes them."""
+        if self.dropout is not None:
+            return self.dropout > 0
         return any(self.table.get(name) for name in ATTENTION_DROPOUT)
 
     @property

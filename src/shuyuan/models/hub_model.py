@@ -19,7 +19,7 @@ from ..data.bodies import is_encoder
 from ..errors import ShuyuanError, missing_extra
 from .config import in_block, problem_type
 from .functions import cross_entropy, label_losses
-from .hub_config import HubConfig
+from .hub_config import DROPOUT, HubConfig
 
 
 class HubModel(nn.Module):
@@ -133,6 +133,9 @@ def build(
         table = {key: value for key, value in config.table.items() if key != "auto_map"}
         kind = _config_class(transformers, config, where)
         own = kind.from_dict(table)
+        for name in DROPOUT if config.dropout is not None else ():
+            if getattr(own, name, None) is not None:
+                setattr(own, name, config.dropout)
         model_class = _model_class(transformers, own, wanted, where)
         if labels:
             own.id2label = dict(enumerate(labels))

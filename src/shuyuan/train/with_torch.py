@@ -58,7 +58,9 @@ def starting_model(recipe: Recipe, manifest: Manifest) -> Network:
     config = _config(recipe, manifest)
     if recipe.model.from_ is None:
         return hub.scratch(config, recipe.seed)
-    model = hub.load_folder(recipe.model.from_, manifest.labels, recipe.seed, manifest.output == "spans")
+    model = hub.load_folder(
+        recipe.model.from_, manifest.labels, recipe.seed, manifest.output == "spans", recipe.model.dropout
+    )
     if isinstance(model, ImageClassifier):
         return model
     model.config = replace(model.config, multi_label=manifest.multi_label)
