@@ -35,7 +35,18 @@ def planned(tokens: int = 1_000_000, **tables: Any) -> dict[str, Any]:
 
 def test_the_fields_are_those_of_the_design() -> None:
     found = planned()
-    assert set(found) == FIELDS | {"items", "notes", "better"}
+    assert set(found) == FIELDS | {
+        "items",
+        "notes",
+        "better",
+        "noise",
+        "storage_items",
+        "exports",
+        "lora",
+        "host",
+        "serving",
+        "not_modelled",
+    }
     for name in ("peak_bytes", "seconds"):
         assert 0 < found[name]["low"] < found[name]["expected"] < found[name]["high"]
     assert found["privacy"] is None and found["price"] is None

@@ -86,18 +86,93 @@ def _show(out: Any, plan: dict[str, Any]) -> None:
     table.add_row("training", f"{plan['train_flops']:.2e} floating-point operations")
     table.add_row("time", interval(plan["seconds"], duration))
     table.add_row("peak memory", interval(plan["peak_bytes"], lambda value: quantity(value, "bytes")))
-    table.add_row("storage", quantity(plan["storage_bytes"], "bytes"))
+    table.add_row("of which", _parts(plan["items"]))
+    if plan["lora"]:
+        lora = plan["lora"]
+        own = sum(lora[f"{name}_bytes"] for name in ("weights", "gradients", "optimizer"))
+        table.add_row(
+            "LoRA",
+            f"{lora['parameters']:,} of {plan['parameters']:,} parameters learn: {quantity(own, 'bytes')} beside "
+            f"{quantity(lora['base_bytes'], 'bytes')} that stay as they are",
+        )
+    table.add_row("storage", f"{quantity(plan['storage_bytes'], 'bytes')}: {_parts(plan['storage_items'])}")
+    if plan["host"]:
+        host = plan["host"]
+        table.add_row(
+            "each machine",
+            f"{host['cores']} cores, so that loading stalls no device; {quantity(host['memory_bytes'], 'bytes')} of its own memory",
+        )
+    table.add_row("serving", _serving(plan["serving"]))
     table.add_row("fits", "yes" if plan["fits"] else "no")
     if plan["price"]:
         table.add_row("price", _price(plan["price"]))
     table.add_row("privacy", promise(plan["privacy"], "none asked"))
     out.print(table)
+    if plan["noise"] and plan["noise"]["table"]:
+        _show_noise(out, plan["noise"])
     for change in plan.get("applied", {}).get("changes", []):
         out.print(f"- {_changed(change)} in {plan['applied']['file']}", markup=False, soft_wrap=True)
     if not plan.get("applied", {}).get("comments_kept", True):
         out.print("- its comments could not be kept", markup=False)
-    for line in plan["advice"] + plan["notes"]:
+    for line in plan["advice"] + plan["notes"] + plan["not_modelled"]:
         out.print(f"- {line}", markup=False)
+
+
+def _parts(items: dict[str, int], most: int = 5) -> str:
+    """The largest parts, the rest together."""
+    from .screen import quantity
+
+    largest = sorted(items, key=lambda name: -items[name])
+    told = [f"{name} {quantity(items[name], 'bytes')}" for name in largest[:most] if items[name]]
+    rest = sum(items[name] for name in largest[most:])
+    return ", ".join([*told, *([f"other {quantity(rest, 'bytes')}"] if rest else [])])
+
+
+def _serving(found: dict[str, Any]) -> str:
+    from .screen import quantity
+
+    if found["kv_bytes_per_token"] is None:
+        return ", ".join(
+            f"{name} {quantity(each['bytes'], 'bytes')}" for name, each in found["variants"].items()
+        )
+    texts = [
+        f"{name} {quantity(each['bytes'], 'bytes')}"
+        + ("" if each["texts"] is None else f" and {each['texts']:,} texts")
+        for name, each in found["variants"].items()
+    ]
+    return f"{quantity(found['kv_bytes_per_token'], 'bytes')} a token, {found['context']:,} tokens a text: {', '.join(texts)}"
+
+
+def _show_noise(out: Any, noise: dict[str, Any]) -> None:
+    """What other ε, batches and steps need: the first row is the plan's own."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("ε", "noise multiplier", "units a step", "steps", "noise / batch"):
+        table.add_column(heading, justify="right")
+    for row in noise["table"]:
+        table.add_row(
+            f"{row['epsilon']:.3g}", f"{row['noise_multiplier']:.3g}", f"{row['batch_size']:,}", f"{row['steps']:,}",
+            f"{row['noise_to_batch']:.2g}",
+        )  # fmt: skip
+    out.print()
+    out.print(table)
+    out.print()
+    for line in [*noise["rules"], *size_lines(noise["size"])]:
+        out.print(f"- {line}", markup=False)
+
+
+def size_lines(size: dict[str, Any] | None) -> list[str]:
+    """What the rules of McKenna et al. say of the size of a private language model."""
+    if size is None:
+        return []
+    between = size["best_between"]
+    usual = f", between {between[0]:,} and {between[1]:,} parameters" if between else ""
+    return [
+        f"For the same work the best private model is at least ten times smaller than the best without privacy: at most "
+        f"{size['best_at_most']:,} parameters{usual} (McKenna et al. 2025, by rules for ε from 1 to 10); this plan has "
+        f"{size['tokens_a_parameter']:,.3g} tokens for each."
+    ]
 
 
 def _changed(change: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal  # no float holds every slip of the finger
 from typing import Any
 
@@ -12,6 +12,7 @@ from ..data import Manifest
 from ..errors import MachineError, RecipeError
 from ..hardware import Hardware, Machines, Rates, assumed_rates
 from ..models import ImageConfig, RnnConfig, TransformerConfig
+from ..privacy import Mechanism
 from ..privacy.ledger import stated
 from ..recipe import Budget, Recipe
 from ..train.resolve import (
@@ -30,12 +31,16 @@ from ..train.resolve import (
 from .advice import Advice, Asked, Outcome, against_waste, to_fit
 from .cost import planned_model, train_flops_per_token
 from .estimate import estimated_manifest
+from .host import beside, lora_items, not_modelled
 from .images import train_flops_per_image
 from .layouts import Layout, costs_together, held_by_each
 from .memory import Interval, Memory, peak_memory
+from .noise import INTERVAL, choices
 from .rnn import flops_per_token
-from .storage import storage_bytes
-from .time import predicted_costs
+from .serving import serving
+from .storage import export_bytes, storage_items
+from .time import precision_of, predicted_costs
+from .units import with_units
 
 ALONE = Layout()
 MOST_TOKENS = 1e16  # a thousand times the largest runs
@@ -74,14 +79,16 @@ class Plan:
         tokens: learned from, repeats included.
         peak_bytes: memory at the highest point of the run: the GPU's, or the process's resident memory.
         seconds: training with its evaluations and checkpoints, without preparation.
-        storage_bytes: disk at the fullest moment.
+        storage_items: the parts of the disk at its fullest moment.
         fits: whether the high end of the memory's interval is there; True where the memory is unknown.
         better: settings that would fit, when it does not, or save much, when it does.
         items: the parts of the expected peak, in bytes.
         notes: what was guessed, and from what.
         price: device hours, energy and money; None for this machine without a rate.
+        beyond: what stands beside training: {exports, lora, host, serving, not_modelled}.
         privacy: {epsilon, delta, noise_multiplier, clip, unit, units, sampling_rate, expected_batch, steps, accountant} at the
             end of training; None if it is not private.
+        noise: what other batches, steps and ε would need of it, as `noise.choices` tells; None if it is not private.
     """
 
     parameters: int
@@ -89,13 +96,20 @@ class Plan:
     tokens: int
     peak_bytes: Interval
     seconds: Interval
-    storage_bytes: int
+    storage_items: dict[str, int]
     fits: bool
     better: list[Advice]
     items: dict[str, int]
     notes: list[str]
     privacy: dict[str, Any] | None = None
+    noise: dict[str, Any] | None = None
     price: Price | None = None
+    beyond: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def storage_bytes(self) -> int:
+        """Disk at the fullest moment."""
+        return sum(self.storage_items.values())
 
     @property
     def advice(self) -> list[str]:
@@ -111,13 +125,16 @@ class Plan:
             "peak_bytes": {name: round(size) for name, size in self.peak_bytes.to_json().items()},
             "seconds": self.seconds.to_json(),
             "storage_bytes": self.storage_bytes,
+            "storage_items": self.storage_items,
             "price": asdict(self.price) if self.price else None,
             "fits": self.fits,
             "advice": self.advice,
             "better": [advice.to_json() for advice in self.better],
             "privacy": self.privacy,
+            "noise": self.noise,
             "items": self.items,
             "notes": self.notes,
+            **self.beyond,
         }
 
 
@@ -151,6 +168,9 @@ def plan(
     notes: list[str] = []
     if manifest is None:
         manifest, notes = estimated_manifest(recipe)
+        if recipe.privacy is not None:
+            manifest, counted = with_units(recipe, manifest)
+            notes += counted
     if rates is None:
         rates = assumed_rates(hardware)
         notes.append("This machine was not measured; times are rules of thumb.")
@@ -165,20 +185,36 @@ def plan(
     )
     better = against_waste(asked) if found.outcome.fits else to_fit(asked)
     config = found.config
+    mechanism = _mechanism(found.recipe.replace(**{"train.steps": found.steps}), manifest)
     return Plan(
         parameters=config.parameters,
         train_flops=float(found.tokens * _flops_per_target(config)),
         tokens=found.tokens,
         peak_bytes=found.memory.peak,
         seconds=found.outcome.seconds,
-        storage_bytes=storage_bytes(config, manifest, found.recipe.train, wanted(recipe.compress)),
+        storage_items=storage_items(config, manifest, found.recipe.train, wanted(recipe.compress)),
         fits=found.outcome.fits,
         better=better,
         items=found.memory.items,
         notes=notes + found.notes,
         price=_price(found.outcome.seconds, elsewhere, hourly_price),
-        privacy=_privacy(found.recipe.replace(**{"train.steps": found.steps}), manifest),
+        privacy=None if mechanism is None else stated(mechanism, mechanism.steps),
+        noise=None
+        if mechanism is None
+        else choices(mechanism, config.parameters, found.tokens, writes=_learns_to_write(recipe, config)),
+        beyond={
+            "exports": export_bytes(config),
+            "lora": lora_items(found.recipe, config),
+            "host": beside(found.recipe, config, manifest, hardware, elsewhere, found.costs.step),
+            "serving": serving(config, hardware, precision_of(found.recipe)),
+            "not_modelled": not_modelled(recipe, hardware, elsewhere),
+        },
     )
+
+
+def _learns_to_write(recipe: Recipe, config: TransformerConfig | ImageConfig | RnnConfig) -> bool:
+    """Whether it is a language model that learns from nothing: what laws of loss are about."""
+    return recipe.model.from_ is None and isinstance(config, TransformerConfig) and config.output == "tokens"
 
 
 @dataclass(frozen=True)
@@ -200,6 +236,7 @@ class Prediction:
         recipe: filled in.
         config: the model.
         steps, tokens: of training.
+        costs: seconds of a step and more.
         memory: at its peak.
         outcome: in short.
         notes: what people should know.
@@ -209,6 +246,7 @@ class Prediction:
     config: TransformerConfig | ImageConfig | RnnConfig
     steps: int
     tokens: int
+    costs: Costs
     memory: Memory
     outcome: Outcome
     notes: list[str]
@@ -246,15 +284,12 @@ def _predicted(recipe: Recipe, place: Place) -> Prediction:
     batch_size, micro_batch = recipe.train.batch_size, share.train.micro_batch
     assert batch_size != "auto" and micro_batch != "auto"  # fill_in came first
     outcome = Outcome(memory.peak, seconds, fits, batch_size, micro_batch, recipe.train.precision)
-    return Prediction(recipe, config, steps, steps * _batch_tokens(recipe), memory, outcome, notes)
+    return Prediction(recipe, config, steps, steps * _batch_tokens(recipe), costs, memory, outcome, notes)
 
 
-def _privacy(recipe: Recipe, manifest: Manifest) -> dict[str, Any] | None:
-    """The guarantee at the end of training."""
-    if recipe.privacy is None:
-        return None
-    mechanism = mechanism_of(recipe, manifest)
-    return stated(mechanism, mechanism.steps)
+def _mechanism(recipe: Recipe, manifest: Manifest) -> Mechanism | None:
+    """What each step of private training does; None where it is not private."""
+    return None if recipe.privacy is None else mechanism_of(recipe, manifest, INTERVAL)
 
 
 def _memory(

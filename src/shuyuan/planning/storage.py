@@ -15,29 +15,40 @@ VOCABULARY_ENTRY_BYTES = 40  # of a tokenizer.json, which lies in data/ and in m
 LOG_BYTES = 2_000_000  # metrics, scores, samples and the report; thinned, so that their size does not grow with the steps
 
 
+def storage_items(
+    config: TransformerConfig | ImageConfig | RnnConfig,
+    manifest: Manifest,
+    train: Train,
+    variants: Sequence[Variant] = (),
+) -> dict[str, int]:
+    """The parts of the disk at its fullest moment: while a checkpoint is written, the old ones and the safe one still stand."""
+    tokens = sum(split.tokens for split in manifest.splits.values())
+    records = sum(split.records for split in manifest.splits.values())
+    each = manifest.image.bytes if manifest.image else 2 if config.vocab_size <= 65_536 else 4
+    checkpoint = 4 * learned_parameters(config, train.lora) + optimizer_bytes(config, train)
+    return {
+        "shards": tokens * each + records * RECORD_BYTES,
+        "checkpoints": (train.keep + 2) * checkpoint,
+        "model": 4 * config.parameters,
+        "variants": sum(round(config.parameters * _bytes_a_weight(variant)) for variant in variants),
+        "tokenizers": (2 + len(variants)) * VOCABULARY_ENTRY_BYTES * manifest.vocab_size,
+        "logs": LOG_BYTES,
+    }
+
+
 def storage_bytes(
     config: TransformerConfig | ImageConfig | RnnConfig,
     manifest: Manifest,
     train: Train,
     variants: Sequence[Variant] = (),
 ) -> int:
-    """Bytes on disk at the fullest moment: while a checkpoint is written, the old ones and the safe one still stand."""
-    tokens = sum(split.tokens for split in manifest.splits.values())
-    records = sum(split.records for split in manifest.splits.values())
-    each = manifest.image.bytes if manifest.image else 2 if config.vocab_size <= 65_536 else 4
-    shards = tokens * each + records * RECORD_BYTES
-    model = 4 * config.parameters
-    checkpoint = 4 * learned_parameters(config, train.lora) + optimizer_bytes(config, train)
-    smaller = sum(round(config.parameters * _bytes_a_weight(variant)) for variant in variants)
-    vocabulary = VOCABULARY_ENTRY_BYTES * manifest.vocab_size
-    return (
-        shards
-        + (train.keep + 2) * checkpoint
-        + model
-        + smaller
-        + (2 + len(variants)) * vocabulary
-        + LOG_BYTES
-    )
+    """Bytes on disk at the fullest moment."""
+    return sum(storage_items(config, manifest, train, variants).values())
+
+
+def export_bytes(config: TransformerConfig | ImageConfig | RnnConfig) -> dict[str, int]:
+    """What an export takes, by how its weights are written."""
+    return {"float32": 4 * config.parameters, "float16": 2 * config.parameters}
 
 
 def _bytes_a_weight(variant: Variant) -> float:

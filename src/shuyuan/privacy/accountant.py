@@ -32,6 +32,7 @@ RENYI_ORDERS = [
 ]  # whole ones: their sums are short and exact
 NO_PROTECTION = 5000.0  # an ε above it promises nothing, and is not worth a closer look
 PRECISION = 1e-3  # relative, of the noise multiplier that is searched for
+NEAR, NEAR_LOOKS = 1e-2, 16  # the same of what a plan tells, and the most looks at the accountant for it
 
 
 def default_delta(units: int) -> float:
@@ -76,8 +77,15 @@ def composed(parts: tuple[Part, ...], delta: float, interval: float = INTERVAL) 
     return min(rough, float(accountant.get_epsilon(delta)))
 
 
-def noise_multiplier_for(target: float, sampling_rate: float, steps: int, delta: float) -> float:
+def noise_multiplier_for(
+    target: float, sampling_rate: float, steps: int, delta: float, interval: float = INTERVAL
+) -> float:
     """The least noise, up to a thousandth, with which the steps cost no more than `target`.
+
+    Args:
+        target: ε.
+        sampling_rate, steps, delta: as in `epsilon`.
+        interval: by which privacy losses are rounded, for an ε of 1 and less; in proportion above.
 
     Raises:
         PrivacyError: no noise is enough.
@@ -90,11 +98,44 @@ def noise_multiplier_for(target: float, sampling_rate: float, steps: int, delta:
             where="privacy.epsilon",
             mend="Allow a larger epsilon, or make fewer steps.",
         )
-    interval = INTERVAL * max(1.0, target)
+    interval *= max(1.0, target)
     found = _least(
         high, lambda noise: epsilon(noise, sampling_rate, steps, delta, interval) <= target, 1 + PRECISION
     )
     return min(high, found)
+
+
+def noise_multiplier_near(
+    guess: float, target: float, sampling_rate: float, steps: int, delta: float, interval: float
+) -> float | None:
+    """The least noise for an ε, up to a hundredth, in few looks at the accountant from a good guess; None where there is none in reach.
+
+    Args:
+        guess: where to begin.
+        target, sampling_rate, steps, delta: as in `noise_multiplier_for`.
+        interval: as in `epsilon`.
+    """
+
+    def excess(log_noise: float) -> float:
+        found = epsilon(math.exp(log_noise), sampling_rate, steps, delta, interval)
+        return math.log(max(found, 1e-9) / target)
+
+    here, low, high = math.log(guess), -math.inf, math.inf
+    last: tuple[float, float] | None = None
+    for _ in range(NEAR_LOOKS):
+        value = excess(here)
+        low, high = (here, high) if value > 0 else (low, here)
+        if high - low < NEAR or -NEAR < value <= 0:
+            break
+        slope = -1.5 if last is None or last[0] == here else (value - last[1]) / (here - last[0])
+        last = (here, value)
+        there = here - (value + NEAR / 2) / min(slope, -0.2)
+        here = max(here - 1.5, min(here + 1.5, there))
+        if not low < here < high:
+            here = (low + high) / 2
+        if not math.log(LEAST_NOISE) < here < math.log(MOST_NOISE):
+            return None
+    return math.exp(high) if math.isfinite(high) else None
 
 
 def _least(start: float, enough: Callable[[float], bool], precision: float) -> float:

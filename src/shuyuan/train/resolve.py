@@ -30,6 +30,7 @@ from ..models import (
     image_config_for,
 )
 from ..privacy import Mechanism, mechanism, mechanism_in
+from ..privacy.accountant import INTERVAL
 from ..progress import Progress
 from ..recipe import MOST_STEPS, Budget, Recipe, Train
 from .backend import Batch
@@ -182,12 +183,13 @@ def predicts_last(recipe: Recipe, manifest: Manifest) -> bool:
     return last
 
 
-def mechanism_of(recipe: Recipe, manifest: Manifest) -> Mechanism:
+def mechanism_of(recipe: Recipe, manifest: Manifest, interval: float = INTERVAL) -> Mechanism:
     """What each step of a private run does; the noise follows from ε and the number of steps.
 
     Args:
         recipe: resolved, with a [privacy] table.
         manifest: says how many units the training split has; once it stands in the resolved recipe, that is used.
+        interval: by which privacy losses are rounded: a plan may be coarser than training.
 
     Raises:
         PrivacyError: there are fewer units than a batch has, or no noise is enough.
@@ -212,6 +214,7 @@ def mechanism_of(recipe: Recipe, manifest: Manifest) -> Mechanism:
         clip=privacy.clip,
         clipping=privacy.clipping,
         unit=privacy.unit,
+        interval=interval,
     )
 
 
