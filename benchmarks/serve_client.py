@@ -33,9 +33,11 @@ async def ask(host: str, port: int, request: bytes) -> tuple[float, bytes]:
 
 
 def tokens_of(came: bytes, asked: int) -> int:
-    """Tokens of an answer as its usage tells them; without one, as many as it has events with text."""
+    """Tokens of an answer: all that were asked for, unless its usage tells another number, or it ended before."""
     found = re.findall(rb'"completion_tokens": ?(\d+)', came)
-    return int(found[-1]) if found else min(asked, came.count(b'"text"') or came.count(b'"content"'))
+    if not found and not re.search(rb'"finish_reason": ?"length"', came):
+        raise SystemExit("an answer ended before it had all tokens, and does not say how many it has")
+    return int(found[-1]) if found else asked
 
 
 async def load(

@@ -235,7 +235,7 @@ def test_nothing_is_answered_that_is_not_noted(tmp_path: Path, monkeypatch: pyte
         def full(*_: Any) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(door.server.audit, "_append", full)
+        monkeypatch.setattr(door.server.audit, "_write", full)
         lost = door.ask("POST", "/v1/completions", body, key)
         assert (lost.status, lost.code) == (500, "serve.no-audit")
         assert b"A secret." not in lost.body

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -177,14 +178,16 @@ def test_an_answer_that_a_rule_ends(tmp_path: Path) -> None:
         tmp_path / "s", guard=guarded(tmp_path, '[output]\nblock = ["bird"]\n'), seconds=0.001
     ) as door:
         key = door.key()
-        body = {
+        body: dict[str, Any] = {
             "model": "demo",
             "prompt": "The red bird " + "sings " * 50,
             "temperature": 0,
             "max_tokens": 300,
         }
-        (choice,) = door.ask("POST", "/v1/completions", body, key).json["choices"]
-        assert (choice["text"], choice["finish_reason"]) == ("The red ", "content_filter")
+        for bird in ("bird", "Bird", "b\u200bird", "ｂｉrd"):
+            written = {**body, "prompt": body["prompt"].replace("bird", bird)}
+            (choice,) = door.ask("POST", "/v1/completions", written, key).json["choices"]
+            assert (choice["text"], choice["finish_reason"]) == ("The red ", "content_filter")
         door.wait(lambda: not door.runs["demo"].engine.active)
         assert door.runs["demo"].engine.seen[-1].completion_tokens < 300
 
@@ -200,4 +203,9 @@ def test_a_judge(tmp_path: Path) -> None:
         assert refused.code == "serve.guarded"  # the fake judge finds texts of odd length bad
         cut = door.ask("POST", "/v1/completions", {**body, "max_tokens": 3}, key)
         assert cut.headers["x-shuyuan-guard"] == "output.judged=1"
+        long = {
+            "model": "demo",
+            "text": "x" * 1022,
+        }  # it is even, and twice as long as the judge sees; its parts are odd
+        assert door.ask("POST", "/v1/summarize", long, key).headers["x-shuyuan-guard"] == "input.judged=1"
     assert Judge(model="a", label="b").threshold == 0.5

@@ -12,6 +12,7 @@ import pytest
 from shuyuan.errors import ServeError
 from shuyuan.serve import Keys, open_state
 from shuyuan.serve.sessions import SECONDS, Sessions
+from shuyuan.serve.settings import Limits
 from tests.serve.running import Door, running
 
 
@@ -39,6 +40,13 @@ def test_the_cookie(door: Door) -> None:
     flags = answer.headers["set-cookie"].lower()
     assert "httponly" in flags and "samesite=strict" in flags and "path=/" in flags
     assert answer.json.keys() == {"name", "role", "token"}
+
+
+def test_logins_are_counted_as_requests(tmp_path: Path) -> None:
+    with running(tmp_path, limits=Limits(requests_per_minute=3)) as one:
+        key = one.key()
+        statuses = [one.ask("POST", "/session", {"key": key}).status for _ in range(5)]
+        assert statuses == [200] * 3 + [429] * 2
 
 
 def test_a_session_is_its_key(door: Door) -> None:

@@ -8,6 +8,7 @@ import os
 import random
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def requests(door: Door, key: str, choose: random.Random) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS * 3 + 300)
-def test_nothing_grows(tmp_path: Path) -> None:
+def test_nothing_grows(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     models = [fake.model("demo"), fake.model("labels", "sentiment")]
     with running(tmp_path, models, seconds=0.0005) as door:
         keys = [door.key(f"user-{number}") for number in range(USERS)]
@@ -85,10 +86,14 @@ def test_nothing_grows(tmp_path: Path) -> None:
         assert not failures, failures[0]
         door.wait(lambda: all(model.users == 0 for model in door.server.shelf.models.values()), 60)
         gc.collect()
-        assert resident_mib() - before < 40
+        grown = resident_mib() - before
+        record_property("grown_mib", round(grown, 1))  # `--junitxml FILE` tells it
+        record_property("resident_mib", round(before, 1))
+        assert grown < 40
         with suppress(RuntimeError):  # the set may change while it is counted
             assert len(asyncio.all_tasks(door.loop)) < 3 * USERS
         assert all(model.line.free == model.line.places for model in door.server.shelf.models.values())
         asked = sum(line["requests"] for line in door.server.usage.all())
+    record_property("requests", asked)
     assert asked > 20
     assert verify(tmp_path)["ok"]

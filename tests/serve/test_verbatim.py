@@ -41,6 +41,7 @@ def test_an_answer_ends_before_the_span_does(tmp_path: Path) -> None:
         (choice,) = answer.json["choices"]
         assert choice["text"] == f"Well. {RECORD[:19]}"
         assert choice["finish_reason"] == "stop"
+        assert answer.json["usage"]["completion_tokens"] == len(choice["text"]) + 1  # as if with an end token
         fine = door.ask("POST", "/v1/completions", {**body, "prompt": "A short one."}, key)
         assert fine.headers.keys() == answer.headers.keys()  # nothing tells the one from the other
         assert fine.json["choices"][0].keys() == choice.keys()

@@ -9,7 +9,7 @@ from ..hardware import Precision, detect
 from ..progress import Progress
 from ..vault import Folder, Store
 from .compiled import CompiledModel, CompiledSlots, NotCompiledError
-from .config import TransformerConfig, in_block
+from .config import TransformerConfig, in_block, is_native
 from .folder import CONFIG_FILE, read_json
 from .image_config import ImageConfig
 from .ngram_config import NgramConfig
@@ -47,6 +47,22 @@ def load_network(store: Store, name: str = "model") -> AnyNetwork:
     from . import hub
 
     return hub.load(store, name)
+
+
+def cache_bytes(store: Store, name: str, texts: int, precision: Precision) -> int:
+    """What a model that continues text sets aside for so many texts at once; 0 where it takes memory as they grow.
+
+    Args:
+        store, name: as of `load_network`.
+        texts: at their full length.
+        precision: of its matrix products.
+    """
+    table = read_json(store, name, CONFIG_FILE)
+    config = TransformerConfig.from_hub(table) if is_native(table) else None
+    if config is None or config.output != "tokens":
+        return 0
+    of_a_token = 2 * config.layers * config.kv_heads * config.head_dim * (4 if precision == "fp32" else 2)
+    return texts * config.context * of_a_token
 
 
 def load_writer(

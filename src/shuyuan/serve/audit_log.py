@@ -15,9 +15,10 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,27 +129,29 @@ class AuditLog:
                 batch.append(self._waiting.get())
             there = [each for each in batch if each is not None]
             entries = [entry for entry, _ in there if entry]
-            try:
-                if entries:
-                    self._write(entries)
-            except Exception as error:
-                _log.error("the audit log cannot be written: %s", type(error).__name__)
-                self.failed = True
+            if entries:
+                self._try(partial(self._write, entries))
             for _, done in there:
                 if done is not None:
                     done.get_loop().call_soon_threadsafe(_settle, done, self.failed)
+            if entries and not self.failed:  # nobody waits for the head: it may be one line behind
+                self._try(partial(self._sign, self._file))
             if None in batch:
                 return
+
+    def _try(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:
+            _log.error("the audit log cannot be written: %s", type(error).__name__)
+            self.failed = True
 
     def _write(self, entries: list[dict[str, Any]]) -> None:
         if self._file.log.path.stat().st_size > ROTATE_BYTES:
             self._file = self._begin(self._file.number + 1, self._file.head.digest.hex())
-        self._append(entries)
+        line = self._file.log.append(json.dumps(entries).encode())
+        self._file.head = self._file.head.after(line)
         self.recent.extend(entries)
-
-    def _append(self, entries: list[dict[str, Any]]) -> None:
-        self._file.head = self._file.head.after(self._file.log.append(json.dumps(entries).encode()))
-        self._sign(self._file)
 
     def _sign(self, file: _File) -> None:
         Signer(_key(self._secret, file.number)).write(self._folder / HEAD_FILE, file.head)

@@ -102,6 +102,7 @@ async def _answer(
                 mend="Leave logprobs out.",
             )
         given = asked.texts
+        _check(given, plan is _chat_plan, here.worker.loaded)  # before anything looks at what is too long
         texts = await here.take(given) if given else []
         if not given and server.guard.guards_input:
             raise ServeError(
@@ -196,9 +197,14 @@ async def _events(
     yield "[DONE]"
 
 
+def _check(texts: Sequence[str], together: bool, loaded: LoadedRun) -> None:
+    lengths = list(map(len, texts))
+    for length in [sum(lengths)] if together else lengths:
+        check_length(length, continuing(loaded).context)
+
+
 def _chat_plan(asked: ChatRequest, texts: Sequence[str], most: int, loaded: LoadedRun) -> Plan:
     chat = continuing(loaded).part(Chat)
-    check_length(sum(map(len, texts)), loaded.context)
     roles = {"developer": "system"}
     messages = [
         {"role": roles.get(message.role, message.role), "content": text}
@@ -209,7 +215,6 @@ def _chat_plan(asked: ChatRequest, texts: Sequence[str], most: int, loaded: Load
 
 
 def _text_plan(asked: CompletionRequest, texts: Sequence[str], most: int, loaded: LoadedRun) -> Plan:
-    continuing(loaded)
     prompts = [_ids(prompt, loaded) for prompt in texts or asked.rows]
     rooms = [loaded.context - len(ids) + 1 for ids in prompts]
     return Plan(prompts, rooms)
@@ -217,7 +222,6 @@ def _text_plan(asked: CompletionRequest, texts: Sequence[str], most: int, loaded
 
 def _ids(prompt: str | list[int], loaded: LoadedRun) -> list[int]:
     if isinstance(prompt, str):
-        check_length(len(prompt), loaded.context)
         prompt = loaded.encode(prompt)
     elif not all(token < loaded.entries for token in prompt):
         raise ServeError(

@@ -147,8 +147,11 @@ class Guarded(APIRoute):
                 await server.gate.enter(key)
             read = _Read(request.scope, request.receive)
             if request.method == "POST":
-                limit = STRANGERS_BYTES if roles == OPEN else server.settings.limits.body_bytes
-                read.holds(await read_body(request, limit, server.settings.limits.body_seconds))
+                limits, stranger = server.settings.limits, roles == OPEN
+                size = STRANGERS_BYTES if stranger else limits.body_bytes
+                read.holds(
+                    await read_body(request, size, limits.header_seconds if stranger else limits.body_seconds)
+                )
             response = await _while_there(inner(read), request.receive)
             response.headers.update(told(getattr(request.state, "guarded", None) or {}))
             return response

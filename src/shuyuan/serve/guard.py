@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tomllib
 import unicodedata
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -190,8 +191,8 @@ class Held:
         if self.cut or (rules.masker is None and rules.blocked is None):
             return "" if self.cut else text
         self._text += text
-        if rules.blocked is not None and (found := rules.blocked.search(self._text)):
-            return self._end("output.blocked", found.start())
+        if rules.blocked is not None and (place := _place(rules.blocked, self._text)) is not None:
+            return self._end("output.blocked", place)
         if rules.action == "refuse" and (spans := self._spans()):
             return self._end("output.personal", spans[0].start)
         return self._give(last)
@@ -281,6 +282,15 @@ def _plain(text: str) -> str:
     """A text without what nobody sees, in the common form of its characters: full width as half, ligatures apart."""
     plain: str = INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
     return plain
+
+
+def _place(blocked: Any, text: str) -> int | None:
+    """Where the first blocked word begins, however it is written."""
+    if not blocked.search(_plain(text)):
+        return None
+    end = bisect_left(range(len(text)), True, key=lambda end: bool(blocked.search(_plain(text[:end]))))
+    start = bisect_left(range(end), True, key=lambda start: not blocked.search(_plain(text[start:end])))
+    return start - 1
 
 
 def _refused(done: Counter[str], why: str) -> ServeError:

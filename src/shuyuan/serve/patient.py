@@ -31,10 +31,19 @@ class Patient(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self._wait_for_headers()
         if len(self.connections) > self._limits.connections:
-            transport.abort()
-        else:
-            self._wait_for_headers()
+            self._longest_waiting().give_way()
+
+    def _longest_waiting(self) -> Patient:
+        """Who has said nothing for longest, so that connections which say nothing keep nobody out."""
+        silent = [each for each in self.connections if isinstance(each, Patient) and each._waiting]
+        return min(silent, key=lambda each: each._waiting.when() if each._waiting else 0.0)
+
+    def give_way(self) -> None:
+        """Ends the connection for another's sake."""
+        self._stop_waiting()
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._waiting is None and self.conn.their_state is h11.IDLE:

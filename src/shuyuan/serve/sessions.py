@@ -88,6 +88,7 @@ async def login(asked: Login, request: Request) -> Response:
     """Exchanges a key for a session."""
     server = request.app.state.server
     key = server.keys.check(asked.key)
+    await server.gate.enter(key)  # each login leaves a line in the log and one in the state
     text = server.sessions.begin(key)
     await server.log(key, "session.begin")
     response = JSONResponse(_told(key, text).model_dump())

@@ -12,7 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .. import hardware
 from ..errors import ServeError
+from ..models import cache_bytes
 from ..pipeline import look
 from ..retrieval import Index, is_index
 from ..runs import ORIGINAL, not_trained, variant_folder, variants_in
@@ -25,7 +27,9 @@ from .worker import Worker
 _log = logging.getLogger(__name__)
 REPORT = "report.html"  # the public page; the internal one stays where it is
 PLACES = 16  # texts that a model computes at once
-OVERHEAD = 1.25  # what a loaded model takes beside its weights: the tokenizer, and caches of some texts
+OVERHEAD = (
+    1.25  # what a loaded model takes beside its weights and the caches of texts: the tokenizer above all
+)
 
 
 @dataclass
@@ -193,7 +197,7 @@ def _variants(path: Path, key: str | None, limits: Limits) -> list[Model]:
                 variant=variant,
                 task=job.recipe.task,
                 created=int((path / "recipe.toml").stat().st_mtime),
-                bytes=int(_bytes(job.store, variant_folder(variant) + "/", names) * OVERHEAD),
+                bytes=_bytes(job.store, variant_folder(variant), names) + _cache_bytes(job, variant),
                 line=Line(PLACES, limits),
                 has_report=REPORT in names,
             )
@@ -213,10 +217,15 @@ def _index(path: Path, key: str | None, limits: Limits) -> Model:
 def _bytes(store: Any, folder: str, names: Sequence[str]) -> int:
     total = 0
     for name in names:
-        if name.startswith(folder):
+        if name.startswith(f"{folder}/"):
             with store.open(name) as reader:
                 total += reader.size
-    return total
+    return int(total * OVERHEAD)
+
+
+def _cache_bytes(job: Any, variant: str) -> int:
+    precision = hardware.choose_precision(job.recipe.train.precision, hardware.detect())
+    return cache_bytes(job.store, variant_folder(variant), PLACES, precision)
 
 
 def no_model(name: str) -> ServeError:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 LONGEST_TOKEN = (
     64  # characters; a text with more of them for each token that the model sees is too long unread
 )
+OVERLAP = 100  # characters that two parts of a text share
+AT_ONCE = 8  # parts of a text that are judged between two texts of others
 CHECK_SECONDS = 1.0  # between two looks whether a key is still good, while its answer is written
 
 
@@ -124,18 +127,22 @@ class Visit:
                         return
         finally:
             self.cut += len(cut)
-            self.completion_tokens += sum(text.request.completion_tokens for text in counted.values())
+            # The count must not tell of a cut either: it is that of an answer which ended by itself.
+            self.completion_tokens += sum(
+                text.taken - text.request.prompt_tokens if number in cut else text.request.completion_tokens
+                for number, text in counted.items()
+            )
 
     async def search(self, ids: Sequence[int], most: int, settings: dict[str, Any]) -> str:
         """What beam search makes of a prompt, counted."""
         tokens = await self.worker.search(
             lambda run: run.predictor.searching(ids, max_tokens=most, **settings)
         )
-        self.completion_tokens += len(tokens)
         known = self.model.verbatim
         if known is not None and (place := known.first_of(tokens)) is not None:
             self.cut += 1
             tokens = tokens[:place]
+        self.completion_tokens += len(tokens)
         return await self.worker.do(lambda run: run.predictor.decode(tokens))
 
     def keep(self, **content: Any) -> None:
@@ -182,10 +189,13 @@ class Visit:
         if judge is None:
             return
         async with self.server.shelf.worker(self.server.shelf.find(judge.model)) as worker:
-            (said,) = await worker.do(lambda run: list(run.classify([text])))
-        if said.get(judge.label, 0.0) >= judge.threshold:
-            self.guarded[f"{side}.judged"] += 1
-            raise refused(f"{side}.judged")
+            parts = await worker.do(partial(_seen_whole, text))
+            for start in range(0, len(parts), AT_ONCE):
+                some = parts[start : start + AT_ONCE]
+                for said in await worker.do(lambda run, some=some: list(run.classify(some))):  # type: ignore[misc]
+                    if said.get(judge.label, 0.0) >= judge.threshold:
+                        self.guarded[f"{side}.judged"] += 1
+                        raise refused(f"{side}.judged")
 
     async def give(self, text: str) -> str:
         """A whole answer as the guard lets it out.
@@ -207,6 +217,16 @@ class Visit:
         self.server.note(
             self, time.monotonic() - self.began, None if self._first is None else self._first - self.began
         )
+
+
+def _seen_whole(text: str, run: LoadedRun) -> list[str]:
+    """A text in parts that a model sees whole; what stands where two meet is in both."""
+    if len(run.encode(text)) <= run.context:
+        return [text]
+    middle, more = len(text) // 2, min(OVERLAP, len(text) // 8)
+    return [
+        part for half in (text[: middle + more], text[middle - more :]) for part in _seen_whole(half, run)
+    ]
 
 
 def _joined(pieces: Sequence[Any]) -> Any:

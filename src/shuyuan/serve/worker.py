@@ -33,18 +33,19 @@ class Text:
 
     Attributes:
         request: the engine's, with its counts.
+        taken: tokens of the prompt and of the pieces that were looked at; the engine may be further on already.
     """
 
     def __init__(self, request: Any) -> None:
         self.request = request
         self.finished = False
-        self._taken = request.prompt_tokens
+        self.taken = request.prompt_tokens
 
     def next_tokens(self, most: int) -> list[int]:
-        """The last tokens of the answer as of its next piece; the engine may be further on already."""
-        self._taken += 1
+        """The last tokens of the answer as of its next piece."""
+        self.taken += 1
         tokens: list[int] = self.request.tokens[
-            max(self.request.prompt_tokens, self._taken - most) : self._taken
+            max(self.request.prompt_tokens, self.taken - most) : self.taken
         ]
         return tokens
 
@@ -54,9 +55,14 @@ class Worker:
 
     Args:
         load: loads the model; called in that thread.
+
+    Attributes:
+        ready: done once it is loaded.
+        loaded: the model. Others than the thread may look at what never changes of it.
     """
 
     def __init__(self, load: Callable[[], LoadedRun]) -> None:
+        self.loaded: LoadedRun
         self._load = load
         self._loop = asyncio.get_running_loop()
         self._commands: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
@@ -82,7 +88,7 @@ class Worker:
                 self._tell(_settle, result, None, end)
                 return
             try:
-                value = work(self._loaded)
+                value = work(self.loaded)
             except Exception as error:
                 self._tell(_settle, result, None, error)
             else:
@@ -155,12 +161,12 @@ class Worker:
 
     @property
     def _engine(self) -> Any:
-        return self._loaded.engine
+        return self.loaded.engine
 
     def _run(self) -> None:
         try:
-            self._loaded = self._load()
-            if self._loaded.task.output == "tokens":
+            self.loaded = self._load()
+            if self.loaded.task.output == "tokens":
                 self._engine.reserve()  # slots for all, so that nobody waits for longer ones
         except Exception as error:
             self._end(error)
@@ -182,7 +188,7 @@ class Worker:
                 "the model failed: %s", type(error).__name__, exc_info=_log.isEnabledFor(logging.DEBUG)
             )
             self._end(failed())
-        del self._loaded
+        del self.loaded
 
     def _end(self, error: Exception) -> None:
         """Tells everybody who waits."""
