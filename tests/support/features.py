@@ -9,6 +9,10 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,12 +25,14 @@ from shuyuan import pipeline
 from shuyuan.errors import Interrupted, VaultError
 from shuyuan.progress import Stop
 from shuyuan.tasks import task_named
+from shuyuan.train import joined
+from shuyuan.vault import OpenStore
 from tests.runs import Outcome, text_of
 from tests.runs import shuyuan as command
 from tests.serve.running import serving, text_of_events
 from tests.train.parts import StopAt
 
-from .families import FAMILIES, Family, texts
+from .families import Family, texts
 
 Check = Callable[[Family, Path], None]
 KEY = "env:SHUYUAN_TEST_KEY"
@@ -123,6 +129,34 @@ def trains_with(**train: object) -> Check:
         assert summary["steps"] == 4 and summary["loss"]["train"] is not None
 
     return check
+
+
+def trains_on_two_ranks(family: Family, folder: Path) -> None:
+    """This process leads, and another follows, which is told of no run."""
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    meeting = {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+    }
+    follower = subprocess.Popen(
+        [sys.executable, "-m", "shuyuan", "train", "nothing"],
+        env=os.environ | meeting | {"RANK": "1"},
+        stderr=subprocess.PIPE,
+    )
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in (meeting | {"RANK": "0"}).items():
+                patch.setenv(name, value)
+            with joined(Stop()):
+                trains_with()(family, folder)
+        started = OpenStore(folder / "run", writable=False).journal("metrics.jsonl").entries()
+        assert [line["ranks"] for line in started if line["event"] == "train.start"] == [2]
+    finally:
+        _, errors = follower.communicate(timeout=300)
+        assert follower.returncode == 0, errors
 
 
 def resumes(family: Family, folder: Path) -> None:
@@ -273,7 +307,6 @@ def did(*arguments: str | Path) -> Outcome:
 
 NOT_TEXTS = {"cnn": "it reads images", "ngrams": "it tells labels apart, and writes nothing"}
 UNSEEN = dict.fromkeys(("ngrams", "rnn"), "it has no matrices in PyTorch that multiply what it computes")
-NOT_YET = dict.fromkeys(FAMILIES, "not built yet")
 
 
 FEATURES = {
@@ -385,5 +418,9 @@ FEATURES = {
         UNSEEN,
     ),
     "serve": Feature("serve", serves),
-    "distributed": Feature("a recipe on several processes", trains_with(processes=2), NOT_YET),
+    "distributed": Feature(
+        "a recipe on several processes (torchrun)",
+        trains_on_two_ranks,
+        {"rnn": "it is trained by one process"},
+    ),
 }

@@ -11,7 +11,12 @@ from shuyuan.errors import ShuyuanError
 from .families import FAMILIES, Family
 from .features import FEATURES, Feature, RefusedError
 
-CELLS = [(feature, family) for feature in FEATURES for family in FAMILIES]
+SLOW = {("distributed", family) for family in ("hub", "cnn", "ngrams")}  # processes of their own
+CELLS = [
+    pytest.param(feature, family, marks=[pytest.mark.slow] if (feature, family) in SLOW else [])
+    for feature in FEATURES
+    for family in FAMILIES
+]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),  # peft asks so
 ]

@@ -33,7 +33,6 @@ WAITING = timedelta(days=30)  # for an order: rank 0 may prepare records meanwhi
 MEETING = timedelta(minutes=10)
 STEPPING = timedelta(minutes=30)  # inside a step, where all are at work
 BUCKET_BYTES = 32 << 20  # of gradients that are summed at once
-LOST = "train.rank-lost"
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class World:
                 "run.interrupted", "Interrupted.", mend="Nothing is lost; the same command goes on from here."
             )
         return MachineError(
-            LOST,
+            "train.rank-lost",
             f"Rank {self.number} of {self.count} has lost the others ({_last_line(error)}).",
             mend="See which rank ended, and why. The same command goes on from the last checkpoint; "
             "torchrun --max-restarts=3 gives it by itself.",
@@ -233,7 +232,7 @@ def joined(stop: Stop) -> Iterator[World]:
         yield world
         _dismiss(world)
     except ShuyuanError as error:
-        if error.code in (LOST, "run.interrupted"):  # nobody is there to hear it
+        if error.code in ("train.rank-lost", "run.interrupted"):  # nobody is there to hear it
             raise
         _dismiss(world)
         raise
@@ -250,11 +249,12 @@ def _dismiss(world: World) -> None:
 def _join(number: int, count: int, stop: Stop) -> World:
     import torch
     import torch.distributed as dist
+    from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
     try:
         store, _, _ = next(rendezvous("env://", number, count, timeout=MEETING))
-        store = dist.PrefixStore(meet(store, number, count), store)
+        store = PrefixStore(meet(store, number, count), store)
         backend = "gloo"
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
