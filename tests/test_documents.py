@@ -1,0 +1,35 @@
+"""The documents that are written by hand: what they name is there."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src/shuyuan"
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+WITHOUT_A_ROOM = {"__main__", "version"}
+
+
+def picture() -> list[str]:
+    found = re.search(r"```text\n(.*?)```", ARCHITECTURE, re.DOTALL)
+    assert found
+    return found[1].splitlines()
+
+
+def test_every_file_that_the_architecture_names_is_there() -> None:
+    named = set(re.findall(r"`([a-z_/]+\.py)`", ARCHITECTURE))
+    assert len(named) > 50
+    assert sorted(name for name in named if not (SOURCE / name).is_file()) == []
+
+
+def test_the_picture_shows_every_room_of_the_import_contract_and_no_other() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    rooms = {layer.removeprefix("shuyuan.") for layer in contracts[0]["layers"]} - WITHOUT_A_ROOM
+    shown = re.findall(r"\b([a-z]+)(?:/|\.py)", "\n".join(picture()))
+    assert sorted(shown) == sorted(rooms)
+
+
+def test_the_picture_fits_a_terminal() -> None:
+    assert all(len(line) <= 80 and line.isascii() for line in picture())
