@@ -130,7 +130,7 @@ def test_an_unforeseen_error_quotes_no_record(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_the_same_command_goes_on(tmp_path: Path, number: signal.Signals) -> None:
-    recipe = write_recipe(tmp_path, steps=400)  # long enough that the signal finds it at work
+    recipe = write_recipe(tmp_path, steps=120)  # long enough that the signal finds it at work
     plain = shuyuan("run", recipe, "--out", tmp_path / "plain")
     assert plain.status == 0, plain.stderr
     command = [sys.executable, "-m", "shuyuan", "run", str(recipe), "--out", str(tmp_path / "run"), "--json"]
