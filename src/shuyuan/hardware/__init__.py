@@ -4,10 +4,11 @@ Other rooms use `detect`, `choose_precision`, `measured_rates`, `assumed_rates` 
 that is not here.
 """
 
-from .catalog import Accelerator, Machines, machines
+from .catalog import Machines, machines
 from .facts import Hardware, detect
 from .precision import Precision, choose_precision
 from .rates import Rates, assumed_rates, cache_folder, measured_rates
+from .table import Accelerator
 
 __all__ = [
     "Accelerator",
