@@ -345,12 +345,13 @@ def apply_advice(
     return write(file, to or file, given | better).to_json()
 
 
-def fit_law(patterns: Sequence[str], key: str | None = None) -> dict[str, Any]:
+def fit_law(patterns: Sequence[str], key: str | None = None, to: Path | None = None) -> dict[str, Any]:
     """A law of loss fitted to finished runs, as `shuyuan plan --fit … --json` prints it.
 
     Args:
         patterns: run folders, or patterns of them.
         key: where the vaults' key is, instead of where the recipes say.
+        to: a page with the picture, in the clear; None: none is written.
 
     Raises:
         RunError: a run is not finished, is private, or was made of other records; or there are too few.
@@ -370,7 +371,16 @@ def fit_law(patterns: Sequence[str], key: str | None = None) -> dict[str, Any]:
             where="--fit",
             mend="Give runs whose recipes differ in [model] and [train] alone.",
         )
-    return scaling.fitted(points).to_json()
+    found = scaling.fitted(points)
+    if to is None:
+        return found.to_json() | {"page": None}
+    if to.exists():
+        raise RunError(
+            "plan.file-in-use", "There is a file already.", where=str(to), mend="Choose another --to."
+        )
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.write_text(report.law_page(found), encoding="utf-8")
+    return found.to_json() | {"page": str(to)}
 
 
 def _point(job: Job) -> scaling.Point:

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shuyuan import recipe as recipes
-from shuyuan.errors import DataError, RecipeError
+from shuyuan.errors import DataError, RecipeError, ShuyuanError
 from shuyuan.models import TransformerConfig
 from shuyuan.planning import plan
 from shuyuan.planning.advice import changed
@@ -46,12 +48,16 @@ def test_the_fields_are_those_of_the_design() -> None:
         "host",
         "serving",
         "not_modelled",
+        "time_items",
+        "scaling",
     }
     for name in ("peak_bytes", "seconds"):
         assert 0 < found[name]["low"] < found[name]["expected"] < found[name]["high"]
     assert found["privacy"] is None and found["price"] is None
     assert found["fits"] is True and found["advice"] == []
     assert sum(found["items"].values()) == found["peak_bytes"]["expected"]
+    work = planned(train={"budget": "100 steps"})
+    assert sum(work["time_items"].values()) == pytest.approx(work["seconds"]["expected"])
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
@@ -112,6 +118,17 @@ def test_without_rates_the_interval_is_wider_and_says_why() -> None:
     measured, assumed = (plan(recipe, CPU, rates, make_manifest()) for rates in (RATES, None))
     assert assumed.seconds.high / assumed.seconds.low > measured.seconds.high / measured.seconds.low
     assert any("not measured" in note for note in assumed.notes) and measured.notes == []
+
+
+def test_loss_and_best_size_of_language_models_that_learn_from_nothing() -> None:
+    found = planned(train={"budget": "10 steps"})
+    best = found["scaling"]["best"]
+    assert best["loss"] <= found["scaling"]["loss"]
+    assert best["parameters"] * best["tokens"] == pytest.approx(
+        found["parameters"] * found["tokens"], rel=0.01
+    )
+    labels = {"task": "classification", "data": {"source": "notes.csv", "labels": ["a", "b"]}}
+    assert planned(**labels, train={"budget": "10 steps"})["scaling"] is None
 
 
 def test_a_gpu_is_planned_for() -> None:
@@ -244,6 +261,42 @@ def test_nonsense_is_refused_clearly_and_quickly(tables: dict[str, Any]) -> None
 def test_zero_is_refused(tables: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
         plan(make_recipe(**tables), CPU, RATES, make_manifest())
+
+
+@pytest.mark.parametrize("price", [float("nan"), float("inf"), -1.0, 1e300])
+def test_a_price_that_is_none_is_refused(price: float) -> None:
+    with pytest.raises(RecipeError, match="absurd-price"):
+        plan(make_recipe(), CPU, RATES, make_manifest(), hourly_price=price)
+
+
+ODD = st.one_of(
+    st.integers(-5, 5),
+    st.integers(10**5, 10**30),
+    st.floats(),
+    st.text(max_size=9),
+    st.just("-5M tokens"),
+    st.none(),
+)
+KEYS = ["model.layers", "model.width", "model.context", "model.heads", "train.batch_size", "train.micro_batch", "train.steps",
+        "train.budget", "train.keep", "privacy.epsilon", "data.validation"]  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.sampled_from(KEYS), ODD, min_size=1, max_size=3), st.floats())
+def test_whatever_is_asked_there_is_a_plan_of_finite_numbers_or_a_clear_refusal(
+    change: dict[str, Any], price: float
+) -> None:
+    tables: dict[str, Any] = {"data": {"source": "notes.txt"}, "train": {"budget": "10 steps"}}
+    for key, value in change.items():
+        table, name = key.split(".")
+        tables.setdefault(table, {})[name] = value
+    try:
+        found = plan(recipes.from_table(tables), CPU, RATES, make_manifest(), hourly_price=price).to_json()
+    except ShuyuanError as error:
+        assert error.mend and len(str(error)) < 2000
+    else:
+        json.dumps(found, allow_nan=False)
+        assert found["peak_bytes"]["expected"] > 0 and found["seconds"]["expected"] > 0
 
 
 # ---- no weight -----------------------------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ from hypothesis import strategies as st
 
 from shuyuan.errors import RunError
 from shuyuan.planning.scaling import CHINCHILLA, CONSTANTS, Law, Point, fitted
+from shuyuan.report import law_page
+from shuyuan.report.wording import rounded
 from tests.runs import shuyuan, write_recipe
 
 SIZES, LENGTHS = (1e6, 4e6, 2e7, 1e8), (1e8, 5e8, 3e9, 2e10)
@@ -69,6 +73,41 @@ def test_too_few_runs_fix_nothing(some: list[Point]) -> None:
         fitted(some)
 
 
+def test_the_fit_tells_its_rule_its_points_and_intervals() -> None:
+    found = fitted(points(CHINCHILLA, noise=0.003, seed=4)).to_json()
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert "embeddings too" in found["counting_rule"] and len(found["points"]) == 16
+    assert all(abs(point["predicted"] / point["loss"] - 1) < 0.02 for point in found["points"])
+    for best in found["best"]:
+        low, high = best["loss_interval"]
+        assert low <= best["loss"] <= high
+        assert best["parameters_interval"][0] <= best["parameters"] <= best["parameters_interval"][1]
+
+
+@given(st.floats(0.01, 2.5), st.floats(0.01, 2.5), st.floats(-5, 40), st.floats(-5, 40), st.floats(1, 30))
+def test_a_law_that_makes_no_sense_still_has_a_best_size(
+    alpha: float, beta: float, log_a: float, log_b: float, log_flops: float
+) -> None:
+    law = Law(1.0, math.exp(log_a), math.exp(log_b), alpha, beta)
+    parameters, tokens = law.best(10**log_flops)
+    assert parameters >= 1 - 1e-9 and tokens >= 1 - 1e-9
+    assert 6 * parameters * tokens == pytest.approx(10**log_flops)
+
+
+def test_the_page_of_a_law_is_one_file_that_asks_for_nothing() -> None:
+    found = fitted(points(CHINCHILLA, noise=0.003, seed=4))
+    page = law_page(found)
+    assert page == law_page(found)
+    assert page.count("<svg") == 2 and "default-src 'none'" in page
+    assert not re.findall(r"(?:src|href|url\()\s*=?\s*[\"']?(?!#)(?:https?:)?//", page)
+    assert "<script" not in page and "style=" not in page
+    for told in ("embeddings too", "90 % of resampled fits", "16 finished runs", *CONSTANTS):
+        assert told in page
+    for size in SIZES:
+        assert f">{rounded(size)}<" in page  # the line of each size is named
+    assert page.count("<use ") >= 2 * 16  # a dot for each run, in both pictures
+
+
 def test_the_command_refuses_what_gives_no_law(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, steps=2)
     assert shuyuan("run", recipe, "--out", tmp_path / "a").status == 0
@@ -88,7 +127,13 @@ def test_a_law_of_ones_own_runs(tmp_path: Path) -> None:
             recipe = write_recipe(tmp_path, steps=steps)
             recipe.write_text(recipe.read_text().replace("width = 32", f"width = {width}"))
             assert shuyuan("run", recipe, "--out", tmp_path / f"runs/{width}-{steps}").status == 0
+    command = ("plan", "--fit", f"{tmp_path}/runs/*", "--to", tmp_path / "law.html")
+    told = shuyuan(*command)
+    assert told.status == 0 and str(tmp_path / "law.html") in told.stdout.replace("\n", "")
+    assert (tmp_path / "law.html").read_text().startswith("<!doctype html>")
+    assert "plan.file-in-use" in shuyuan(*command).stderr
     found = shuyuan("plan", "--fit", f"{tmp_path}/runs/*", "--json").json
+    assert found["page"] is None
     assert found["runs"] == 9 and found["error"] < 0.1
     assert [best["loss"] for best in found["best"]] == sorted(
         (best["loss"] for best in found["best"]), reverse=True

@@ -44,6 +44,7 @@ PLAN = {
     "peak_bytes": {"low": 700 << 20, "expected": 760 << 20, "high": 840 << 20},
     "seconds": {"low": 100, "expected": 120, "high": 144}, "storage_bytes": 93 << 20,
     "advice": [], "notes": ["Tokens are guessed from the first 777 records."], "items": {"weights": 21 << 20, "activations": 500 << 20},
+    "time_items": {"start": 0.0, "steps": 110.0, "evaluations": 8.5, "checkpoints": 1.5},
     "measured": {"seconds": 127.4, "peak_bytes": 790 << 20, "storage_bytes": 95 << 20},
 }  # fmt: skip
 MANIFEST = {

@@ -39,7 +39,11 @@ def plan(
         bool, typer.Option("--apply", help="Write the first settings advised into the recipe, comments kept.")
     ] = False,
     to: Annotated[
-        Path | None, typer.Option("--to", help="With --apply: a new file, instead of over the recipe.")
+        Path | None,
+        typer.Option(
+            "--to",
+            help="A new file: of --apply, instead of over the recipe; of --fit, a page with its picture.",
+        ),
     ] = None,
     key: Key = None,
     as_json: AsJson = False,
@@ -51,7 +55,7 @@ def plan(
         from .run import DEMO
 
         if fit:
-            found = pipeline.fit_law(fit, key)
+            found = pipeline.fit_law(fit, key, to)
             answer.give(found, lambda: _show_law(answer.screen.out, found))
             return
         target = target or Path(DEMO.stem)
@@ -84,6 +88,8 @@ def _show(out: Any, plan: dict[str, Any]) -> None:
     table.add_row("parameters", f"{plan['parameters']:,}")
     table.add_row("tokens", f"{plan['tokens']:,.0f}")
     table.add_row("training", f"{plan['train_flops']:.2e} floating-point operations")
+    if plan["scaling"]:
+        table.add_row("size", _size(plan["scaling"]))
     table.add_row("time", interval(plan["seconds"], duration))
     table.add_row("peak memory", interval(plan["peak_bytes"], lambda value: quantity(value, "bytes")))
     table.add_row("of which", _parts(plan["items"]))
@@ -118,6 +124,14 @@ def _show(out: Any, plan: dict[str, Any]) -> None:
         out.print(f"- {line}", markup=False)
 
 
+def _size(scaling: dict[str, Any]) -> str:
+    best = scaling["best"]
+    return (
+        f"{best['parameters']:,} parameters and {best['tokens']:,} tokens would be best for as much work: loss {best['loss']:.2f} for "
+        f"{scaling['loss']:.2f} (a law of {scaling['of']})"
+    )
+
+
 def _parts(items: dict[str, int], most: int = 5) -> str:
     """The largest parts, the rest together."""
     from .screen import quantity
@@ -147,6 +161,8 @@ def _show_noise(out: Any, noise: dict[str, Any]) -> None:
     """What other ε, batches and steps need: the first row is the plan's own."""
     from rich.table import Table
 
+    from ..report.forecast import size_lines
+
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("ε", "noise multiplier", "units a step", "steps", "noise / batch"):
         table.add_column(heading, justify="right")
@@ -160,19 +176,6 @@ def _show_noise(out: Any, noise: dict[str, Any]) -> None:
     out.print()
     for line in [*noise["rules"], *size_lines(noise["size"])]:
         out.print(f"- {line}", markup=False)
-
-
-def size_lines(size: dict[str, Any] | None) -> list[str]:
-    """What the rules of McKenna et al. say of the size of a private language model."""
-    if size is None:
-        return []
-    between = size["best_between"]
-    usual = f", between {between[0]:,} and {between[1]:,} parameters" if between else ""
-    return [
-        f"For the same work the best private model is at least ten times smaller than the best without privacy: at most "
-        f"{size['best_at_most']:,} parameters{usual} (McKenna et al. 2025, by rules for ε from 1 to 10); this plan has "
-        f"{size['tokens_a_parameter']:,.3g} tokens for each."
-    ]
 
 
 def _changed(change: dict[str, Any]) -> str:
@@ -197,9 +200,16 @@ def _show_law(out: Any, found: dict[str, Any]) -> None:
     for best in found["best"]:
         out.print(
             f"- {best['flops']:.1e} operations are best spent on {best['parameters']:,.0f} parameters and "
-            f"{best['tokens']:,.0f} tokens: loss {best['loss']:.3f}",
+            f"{best['tokens']:,.0f} tokens: loss {best['loss']:.3f} "
+            f"({' to '.join(f'{edge:.3f}' for edge in best['loss_interval'])})",
             markup=False,
         )
+    out.print(f"- {found['counting_rule']}", markup=False)
+    out.print(
+        f"- {'The picture is in ' + found['page'] if found['page'] else 'Nothing was written; --to FILE.html writes the picture'}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _price(price: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ from ..train.resolve import (
     fill_in,
     mechanism_of,
     row_width,
+    stage_items,
     stage_seconds,
     steps_of,
     steps_within,
@@ -37,6 +38,7 @@ from .layouts import Layout, costs_together, held_by_each
 from .memory import Interval, Memory, peak_memory
 from .noise import INTERVAL, choices
 from .rnn import flops_per_token
+from .scaling import foreseen
 from .serving import serving
 from .storage import export_bytes, storage_items
 from .time import precision_of, predicted_costs
@@ -46,6 +48,7 @@ ALONE = Layout()
 MOST_TOKENS = 1e16  # a thousand times the largest runs
 MOST = {"seconds": 1e10, "steps": 1e12, "tokens": MOST_TOKENS, "epochs": 1e6}
 MOST_BATCH_TOKENS = 1e9
+MOST_PRICE = 1e9  # of a device and an hour, in any money
 MOST_PHYSICAL_TOKENS = 32_768  # of a device: more fill no GPU better
 OVERHEAD = 1.5  # power of hosts, network and cooling beside that of the accelerators
 # Shares of the expected time: of a time budget, which is calibrated; by formula with measured rates; with assumed ones.
@@ -85,7 +88,7 @@ class Plan:
         items: the parts of the expected peak, in bytes.
         notes: what was guessed, and from what.
         price: device hours, energy and money; None for this machine without a rate.
-        beyond: what stands beside training: {exports, lora, host, serving, not_modelled}.
+        beyond: what stands beside training: {scaling, time_items, exports, lora, host, serving, not_modelled}.
         privacy: {epsilon, delta, noise_multiplier, clip, unit, units, sampling_rate, expected_batch, steps, accountant} at the
             end of training; None if it is not private.
         noise: what other batches, steps and ε would need of it, as `noise.choices` tells; None if it is not private.
@@ -159,10 +162,17 @@ def plan(
         layout: how the model lies over several devices.
 
     Raises:
-        RecipeError: model, batch or budget are absurdly large.
+        RecipeError: model, batch, budget or price are absurd.
         DataError: the source is not there.
     """
     _check_sane(recipe)
+    if hourly_price is not None and not 0 <= hourly_price <= MOST_PRICE:
+        raise RecipeError(
+            "plan.absurd-price",
+            f"{hourly_price:g} an hour is no price of a device.",
+            where="--price",
+            mend="Give what one device costs an hour, such as 2.5.",
+        )
     if not recipe.images:
         planned_model(recipe.model, 1)  # an absurd model is refused before anything is read or computed
     notes: list[str] = []
@@ -185,6 +195,7 @@ def plan(
     )
     better = against_waste(asked) if found.outcome.fits else to_fit(asked)
     config = found.config
+    writes = _learns_to_write(recipe, config)
     mechanism = _mechanism(found.recipe.replace(**{"train.steps": found.steps}), manifest)
     return Plan(
         parameters=config.parameters,
@@ -201,8 +212,10 @@ def plan(
         privacy=None if mechanism is None else stated(mechanism, mechanism.steps),
         noise=None
         if mechanism is None
-        else choices(mechanism, config.parameters, found.tokens, writes=_learns_to_write(recipe, config)),
+        else choices(mechanism, config.parameters, found.tokens, writes=writes),
         beyond={
+            "scaling": foreseen(config.parameters, found.tokens) if writes and not mechanism else None,
+            "time_items": stage_items(found.steps, found.recipe.train, found.costs),
             "exports": export_bytes(config),
             "lora": lora_items(found.recipe, config),
             "host": beside(found.recipe, config, manifest, hardware, elsewhere, found.costs.step),

@@ -10,8 +10,9 @@ paper's own data. They are of English web text in 32,000 tokens: other text and 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,10 @@ STARTS = tuple(itertools.product((0.0, 8.0), (0.0, 8.0), (0.0,), (0.2, 0.6), (0.
 RESAMPLES, CONFIDENCE = 100, 0.9
 FACTORS = (1, 10, 100)  # times the largest run, for which the best size is told
 CONSTANTS = ("E", "A", "B", "alpha", "beta")
+COUNTING_RULE = (
+    "Parameters are all of them, embeddings too; tokens are those learned from, repeats included; training takes 6 operations for each "
+    "parameter and token. What counts otherwise gets other exponents."
+)
 
 
 @dataclass(frozen=True)
@@ -50,12 +55,29 @@ class Law:
 
     def best(self, flops: float) -> tuple[float, float]:
         """(parameters, tokens) with the least loss for a compute budget, where 6 · parameters · tokens is all of it."""
-        ratio = (self.alpha * self.A / (self.beta * self.B)) ** (1 / (self.alpha + self.beta))
-        parameters = ratio * (flops / FLOPS_A_TOKEN) ** (self.beta / (self.alpha + self.beta))
+        pairs = math.log(flops / FLOPS_A_TOKEN)
+        ratio = math.log(self.alpha * self.A / (self.beta * self.B))
+        log_parameters = (ratio + self.beta * pairs) / (self.alpha + self.beta)
+        parameters = math.exp(min(max(log_parameters, 0.0), pairs))  # at least one parameter, and one token
         return parameters, flops / FLOPS_A_TOKEN / parameters
 
 
 CHINCHILLA = Law(E=1.8169, A=482.01, B=2085.43, alpha=0.3478, beta=0.3658)
+
+
+OF_WHAT = "English web text in 32,000 tokens"  # that these constants are about
+
+
+def foreseen(parameters: int, tokens: int) -> dict[str, Any]:
+    """The loss of a plan by the published law, and the best size for the same work; as `scaling` of `plan --json` has it."""
+    best, length = CHINCHILLA.best(FLOPS_A_TOKEN * parameters * tokens)
+    return {
+        "loss": CHINCHILLA.loss(parameters, tokens),
+        "best": {"parameters": round(best), "tokens": round(length), "loss": CHINCHILLA.loss(best, length)},
+        "law": asdict(CHINCHILLA),
+        "of": OF_WHAT,
+        "counting_rule": COUNTING_RULE,
+    }
 
 
 @dataclass(frozen=True)
@@ -83,6 +105,8 @@ class Fit:
         error: the median of |predicted / true loss - 1| over the runs.
         runs: how many there were.
         largest_flops: of the largest of them.
+        points: the runs.
+        resampled: the laws that the intervals are of.
     """
 
     law: Law
@@ -90,17 +114,43 @@ class Fit:
     error: float
     runs: int
     largest_flops: float
+    points: tuple[Point, ...] = ()
+    resampled: tuple[Law, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As `plan --fit --json` prints it."""
         constants = {name: getattr(self.law, name) for name in CONSTANTS}
-        told = {"law": constants, "intervals": self.intervals, "error": self.error, "runs": self.runs}
+        told = {
+            "law": constants,
+            "intervals": {name: list(edges) for name, edges in self.intervals.items()},
+            "error": self.error,
+            "runs": self.runs,
+        }
+        told |= {
+            "counting_rule": COUNTING_RULE,
+            "confidence": CONFIDENCE,
+            "points": [
+                asdict(point) | {"predicted": self.law.loss(point.parameters, point.tokens)}
+                for point in self.points
+            ],
+        }
         return told | {"best": [self._best(factor * self.largest_flops) for factor in FACTORS]}
 
-    def _best(self, flops: float) -> dict[str, float]:
+    def _best(self, flops: float) -> dict[str, Any]:
         parameters, tokens = self.law.best(flops)
         loss = self.law.loss(parameters, tokens)
-        return {"flops": flops, "parameters": round(parameters), "tokens": round(tokens), "loss": loss}
+        told = {"flops": flops, "parameters": round(parameters), "tokens": round(tokens), "loss": loss}
+        if not self.resampled:
+            return told
+        others = [(law.best(flops)[0], law.loss(*law.best(flops))) for law in self.resampled]
+        sizes, losses = (_interval([other[place] for other in others]) for place in (0, 1))
+        return told | {"parameters_interval": [round(edge) for edge in sizes], "loss_interval": list(losses)}
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float]:
+    """Where so much of them lies as CONFIDENCE says."""
+    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
+    return low, high
 
 
 def fitted(points: Sequence[Point], seed: int = 0) -> Fit:
@@ -131,14 +181,10 @@ def fitted(points: Sequence[Point], seed: int = 0) -> Fit:
     others = [
         _law(_solved(logs[choose.integers(len(logs), size=len(logs))], best)[1]) for _ in range(RESAMPLES)
     ]
-    edges = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-    intervals: dict[str, tuple[float, float]] = {
-        name: tuple(np.quantile([getattr(other, name) for other in others], edges).tolist())
-        for name in CONSTANTS
-    }
+    intervals = {name: _interval([getattr(other, name) for other in others]) for name in CONSTANTS}
     errors = [abs(law.loss(point.parameters, point.tokens) / point.loss - 1) for point in points]
     largest = max(FLOPS_A_TOKEN * point.parameters * point.tokens for point in points)
-    return Fit(law, intervals, float(np.median(errors)), len(points), largest)
+    return Fit(law, intervals, float(np.median(errors)), len(points), largest, tuple(points), tuple(others))
 
 
 def _law(x: NDArray[np.float64]) -> Law:

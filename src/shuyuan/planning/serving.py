@@ -40,31 +40,26 @@ def serving(config: Config, hardware: Hardware, precision: Precision) -> dict[st
         the model keeps nothing of tokens (labels, images, recurrent networks) or the memory is unknown.
     """
     number = _number_bytes(config, hardware, precision)
-    writes = (
+    compiled = _compiled(config, hardware)
+    process = (
+        CUDA_CONTEXT_BYTES if hardware.device == "cuda" else LOADED_BYTES + (0 if compiled else TORCH_BYTES)
+    )
+    token = text = None
+    if (
         isinstance(config, TransformerConfig)
         and not isinstance(config, NgramConfig)
         and config.output == "tokens"
-    )
-    token = kv_bytes_per_token(config, number) if writes and isinstance(config, TransformerConfig) else None
-    process = CUDA_CONTEXT_BYTES if hardware.device == "cuda" else LOADED_BYTES
-    if hardware.device == "cpu" and not _compiled(config, hardware):
-        process += TORCH_BYTES
+    ):
+        token = kv_bytes_per_token(config, number)
+        text = token * config.context
     variants = {}
     for name, bits in VARIANTS.items():
-        size = (
-            weight_bytes(config, bits, number) if _compiled(config, hardware) else number * config.parameters
-        )
+        size = weight_bytes(config, bits if compiled else 32, number)
         room = FULL * hardware.memory_bytes - process - size
-        fitting = None
-        if token is not None and hardware.memory_bytes:
-            fitting = max(0, int(room // (token * _context(config))))
+        fitting = max(0, int(room // text)) if text and hardware.memory_bytes else None
         variants[name] = {"bytes": size, "texts": fitting}
-    return {
-        "device": hardware.name,
-        "context": _context(config),
-        "kv_bytes_per_token": token,
-        "variants": variants,
-    }
+    context = None if isinstance(config, ImageConfig) else config.context
+    return {"device": hardware.name, "context": context, "kv_bytes_per_token": token, "variants": variants}
 
 
 def kv_bytes_per_token(config: TransformerConfig, number: int) -> int:
@@ -95,7 +90,3 @@ def _compiled(config: Config, hardware: Hardware) -> bool:
 
 def _number_bytes(config: Config, hardware: Hardware, precision: Precision) -> int:
     return 2 if _compiled(config, hardware) and precision != "fp32" else 4
-
-
-def _context(config: Config) -> int | None:
-    return None if isinstance(config, ImageConfig) else config.context

@@ -2,7 +2,8 @@
 
 from .card import model_card
 from .facts import summary
+from .law import law_page
 from .owner import owner_in_runs
 from .page import render, write_report
 
-__all__ = ["model_card", "owner_in_runs", "render", "summary", "write_report"]
+__all__ = ["law_page", "model_card", "owner_in_runs", "render", "summary", "write_report"]

@@ -82,6 +82,47 @@ def memory_parts(facts: Facts) -> list[tuple[str, str]]:
     return [(str(name), wording.size(part)) for name, part in items.items() if wording.is_number(part)]
 
 
+NOISE_COLUMNS = ("epsilon", "noise_multiplier", "batch_size", "steps", "noise_to_batch")
+
+
+def noise_rows(facts: Facts) -> dict[str, Any] | None:
+    """What other ε, batches and steps would need of noise: {headings, rows, notes}; None where the plan says nothing of it."""
+    noise = facts.plan.get("noise")
+    table = noise.get("table") if isinstance(noise, Mapping) else None
+    if not isinstance(noise, Mapping) or not isinstance(table, list):
+        return None
+    kept = [
+        row
+        for row in table
+        if isinstance(row, Mapping) and all(wording.is_number(row.get(key)) for key in NOISE_COLUMNS)
+    ]
+    if not kept:
+        return None
+    forms: tuple[Any, ...] = ("{:.3g}".format, "{:.3g}".format, wording.count, wording.count, "{:.3g}".format)
+    rows = [[form(row[key]) for key, form in zip(NOISE_COLUMNS, forms, strict=True)] for row in kept]
+    rules = noise.get("rules")
+    notes = [str(line) for line in rules] if isinstance(rules, list) else []
+    headings = ("ε", "Noise multiplier", "Units a step", "Steps", "Noise / batch")
+    return {"headings": headings, "rows": rows, "notes": notes + size_lines(noise.get("size"))}
+
+
+def size_lines(size: Any) -> list[str]:
+    """What the rules of McKenna et al. say of the size of a private language model."""
+    if not isinstance(size, Mapping) or not all(
+        wording.is_number(size.get(key)) for key in ("best_at_most", "tokens_a_parameter")
+    ):
+        return []
+    between = size.get("best_between")
+    usual = (
+        f", of {between[0]:,} to {between[1]:,}" if isinstance(between, list) and len(between) == 2 else ""
+    )
+    return [
+        f"At the same work the best private model is at least ten times smaller than the best without privacy: {size['best_at_most']:,} "
+        f"parameters at most{usual} by a rule for ε from 1 to 10 (McKenna et al. 2025). This plan has {size['tokens_a_parameter']:,.3g} tokens "
+        "for each parameter."
+    ]
+
+
 def remarks(facts: Facts) -> list[str]:
     """What the plan guessed from what, and what it advised."""
     lines = (facts.plan.get(name) for name in ("notes", "advice"))

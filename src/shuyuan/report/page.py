@@ -21,6 +21,7 @@ from . import forecast, guarantee, plots, sections, wording
 from .answers import answer_splits
 from .facts import REPORT_FILE, Facts, gather, variants
 from .labels import label_splits
+from .plan_plots import memory_parts_plot, time_parts_plot
 from .svg import Styles
 
 INTERNAL_FILE = "report-internal.html"
@@ -105,6 +106,7 @@ def _values(facts: Facts) -> dict[str, Any]:
         "plan": forecast.plan_rows(facts),
         "memory_parts": forecast.memory_parts(facts),
         "plan_remarks": forecast.remarks(facts),
+        "noise": forecast.noise_rows(facts),
         "split_rows": sections.split_rows(facts),
         "data_rows": sections.data_rows(facts),
         "samples": sections.samples(facts),
@@ -133,7 +135,9 @@ def _pictures(facts: Facts, styles: Styles) -> dict[str, Any]:
     ]
     found = variants(facts)
     smaller = plots.variant_plot(found, target, styles) if len(found) > 1 else None
+    of_plan = (memory_parts_plot(facts.plan, styles), time_parts_plot(facts.plan, styles))
     return {
+        "plan_pictures": [Markup(picture) for picture in of_plan if picture],
         "variant_picture": Markup(smaller) if smaller else None,
         "loss_pictures": [Markup(picture) for picture in loss],
         "first_loss": wording.nats(train[0][1]) if train else "",

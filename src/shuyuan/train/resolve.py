@@ -515,12 +515,21 @@ def validation_windows(recipe: Recipe, manifest: Manifest) -> int:
 
 def stage_seconds(steps: int, train: Train, costs: Costs) -> float:
     """Seconds that training takes with all its evaluations and checkpoints."""
+    return sum(stage_items(steps, train, costs).values())
+
+
+def stage_items(steps: int, train: Train, costs: Costs) -> dict[str, float]:
+    """These seconds by part."""
     stepping = steps * costs.step
-    evaluating = len(validation_steps(steps, train.evaluations)) * costs.evaluation
     saves = 2 + steps / safe_steps_apart(steps)
     interval = Budget.parse(train.checkpoint_every)
     saves += (stepping if interval.unit == "seconds" else steps) / interval.amount
-    return costs.start + stepping + evaluating + saves * costs.checkpoint
+    return {
+        "start": costs.start,
+        "steps": stepping,
+        "evaluations": len(validation_steps(steps, train.evaluations)) * costs.evaluation,
+        "checkpoints": saves * costs.checkpoint,
+    }
 
 
 def enough_steps(recipe: Recipe, manifest: Manifest) -> int:
