@@ -2,11 +2,12 @@
 
     python benchmarks/published_runs.py [../shared/data/planning/published_training_runs.csv]
 
-Nothing is fitted to these rows: the shares of the peak in hardware/catalog.toml come from other measurements. What a row does
-not say is filled in by one rule for all (`assumed`): steps of half a million tokens below a billion parameters and of four million
-above; 1,024 devices where no number is given; matrices split over the eight devices of a node where it has no room for all
-states, blocks over eight groups from a hundred billion parameters on; activations computed again where the run's own source says so. Rows that are
-projections, or that their sources call no plain pretraining, are left out, and named.
+Nothing is fitted to these rows: the shares of the peak in hardware/catalog.toml and the constants of planning/time.py come from other
+measurements. What a row does not say is filled in by one rule for all (`assumed`): the tokens of a step from the run's own source, else
+half a million below a billion parameters and four million above; 1,024 devices where no number is given; matrices split over the eight
+devices of a node where it has no room for all states, blocks over eight groups from a hundred billion parameters on; activations
+computed again where the run's own source says so, or where they do not fit else; attention unfused in runs older than FlashAttention. Hours that a source worked out from a measured rate have no failures and no waiting
+in them: from the plan's they are taken out too. Rows that are projections, or that their sources call no plain pretraining, are left out, and named.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 from shuyuan import pipeline
 from shuyuan.hardware import machines
-from shuyuan.planning.layouts import ROOM_FOR_STATES
+from shuyuan.planning.layouts import ROOM_FOR_STATES, goodput
 from shuyuan.progress import Progress
 from shuyuan.recipe import from_table
 
@@ -37,6 +38,12 @@ UNSOUND = (
 )
 STATE_BYTES = 18  # of weights, gradients and optimizer, for each parameter
 RECOMPUTED = ("OPT", "GPT-NeoX", "Pythia")
+UNFUSED = ("OPT", "GPT-NeoX")  # trained before FlashAttention was there
+# Of these the table's own source gives a rate, and hours that are the tokens by that rate (OPT: "assuming no hardware issues"; LLaMA:
+# 1.4e12 tokens at 380 a second and GPU; TinyLlama: 24,000; llm.c: milliseconds an iteration).
+BY_RATE = ("OPT", "LLaMA-", "TinyLlama", "llm.c")
+# Tokens a step, as the runs' own sources have them: GPT-NeoX and SmolLM3 in the table; Pythia in the table of EleutherAI/pythia's README.
+STEP_TOKENS = {"GPT-NeoX": 3_150_000, "SmolLM3": 2_359_296, "Pythia": 2_097_152}
 Row = dict[str, str]
 
 
@@ -75,6 +82,8 @@ def hours(rows: list[Row]) -> None:
             continue
         plan, layout = planned(row)
         planned_hours, reported = plan["price"]["device_hours"], float(row["gpu_hours_reported"])
+        if row["model"].startswith(BY_RATE):
+            planned_hours *= goodput(devices_of(row))
         ratios.append(planned_hours / reported)
         peak = f"{plan['peak_bytes']['expected'] / 1e9:.0f} GB, {layout or 'sharded data parallel'}"
         print(f"{row['model'][:28]:30}{planned_hours:12,.0f}{reported:12,.0f}{ratios[-1]:8.2f}  {peak}")
@@ -90,9 +99,18 @@ def sound(row: Row) -> bool:
 def planned(row: Row) -> tuple[dict[str, Any], str]:
     """The plan of a row, and the layout that it was made for."""
     on, layout, batch_tokens = assumed(row)
-    tokens = float(row["tokens"])
-    context = int(row["seq_len"])
-    table = {
+    table = recipe_of(row, batch_tokens, 1 if "pipeline" in layout else "auto")
+    plan = pipeline.plan_for(from_table(table), None, Progress(), machines(on), layout=layout)
+    if plan["fits"] or "recompute" in layout:
+        return plan, layout
+    again = ",".join([*filter(None, [layout]), "recompute"])
+    return pipeline.plan_for(from_table(table), None, Progress(), machines(on), layout=again), again
+
+
+def recipe_of(row: Row, batch_tokens: int, micro_batch: int | str) -> dict[str, Any]:
+    """The recipe of a row."""
+    tokens, context = float(row["tokens"]), int(row["seq_len"])
+    return {
         "name": "published",
         "data": {"source": "hf:org/text"},
         "tokenizer": {"kind": "bpe", "vocab_size": int(row["vocab"])},
@@ -107,17 +125,16 @@ def planned(row: Row) -> tuple[dict[str, Any], str]:
         "train": {
             "budget": f"{tokens / 1e6:.0f}M tokens",
             "batch_size": max(1, batch_tokens // context),
-            "micro_batch": 1 if layout else "auto",
+            "micro_batch": micro_batch,
             "optimizer": "adamw",
             "checkpoint_every": "3 h",
         },
     }
-    return pipeline.plan_for(from_table(table), None, Progress(), machines(on), layout=layout), layout
 
 
 def assumed(row: Row) -> tuple[str, str, int]:
     """(hardware, layout, tokens a step) by the rule above."""
-    size, devices = float(row["params"]), int(row["gpu_count"] or 1024)
+    size, devices = float(row["params"]), devices_of(row)
     words = []
     memory = machines(HARDWARE[row["gpu"]]).hardware.memory_bytes
     if STATE_BYTES * size / 8 > ROOM_FOR_STATES * memory:
@@ -126,13 +143,20 @@ def assumed(row: Row) -> tuple[str, str, int]:
         words.append("pipeline=8")
     if row["model"].startswith(RECOMPUTED):
         words.append("recompute")
+    if row["model"].startswith(UNFUSED):
+        words.append("unfused")
     nodes = max(1, devices // 8)
-    batch = 2**22 if size > 1e9 else 2**19
+    given = (tokens for name, tokens in STEP_TOKENS.items() if row["model"].startswith(name))
+    batch = next(given, 2**22 if size > 1e9 else 2**19)
     return (
         f"{HARDWARE[row['gpu']]}:{nodes}x{min(8, devices)}",
         ",".join(words),
         max(batch, devices * int(row["seq_len"])),
     )
+
+
+def devices_of(row: Row) -> int:
+    return int(row["gpu_count"] or 1024)
 
 
 def hidden(row: Row) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import MachineError
 
 FLOPS = ("fp32", "bf16", "fp16")
-PRODUCTS = 0.7
+PRODUCTS = 0.75
 # The largest that a number can be: far above any card there is, so that a wrong unit is found.
 MOST = {
     "memory_gb": 1e5, "fp32": 1e6, "bf16": 1e6, "fp16": 1e6, "memory_gb_s": 1e6, "link_gb_s": 1e5, "watts": 1e5,
@@ -38,7 +38,7 @@ class Accelerator:
         memory_bytes_per_second: to its own memory.
         link_bytes_per_second: to the other cards of its node, one way.
         watts: at full load.
-        products: the share of the peak that large matrix products reach in long training.
+        products: the share of the peak that large matrix products reach.
     """
 
     key: str

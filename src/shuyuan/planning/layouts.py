@@ -20,8 +20,9 @@ from ..errors import MachineError
 from ..hardware import Machines
 from ..models import ImageConfig, TransformerConfig
 from ..train.resolve import Costs
-from .cost import block_matrix_parameters
+from .cost import block_matrix_parameters, train_flops_per_token
 from .memory import Held
+from .time import GPU_PASSES
 
 SHARDED = ("weights", "optimizer", "gradients", "half-precision weights")
 HALF = 2  # bytes of a number that travels
@@ -35,13 +36,19 @@ WHOLE, SPLIT = (
     10 / 34,
     24 / 34,
 )  # of a block's activations: what each device of a tensor group keeps whole, and what it splits
+UNFUSED = 5  # bytes of a weight of attention: scores, softmax, what is dropped of it
 ALL_REDUCES = (
     4 * 2 * HALF
 )  # bytes for each token, block and column that travel in a tensor group: four, there and back
-BACKWARD_AGAIN = 4 / 3  # of the operations, where the forward pass is made again
-# The share of the time that a run really trains: the rest goes to failures, restarts and waiting. Large published runs lost
-# 10 to 35 % (PaLM, Llama 3.1 405B, BLOOM); small ones hardly any.
-GOODPUT = ((8, 1.0), (64, 0.97), (512, 0.93), (2048, 0.88), (10**9, 0.82))
+# Of what travels while something is computed, or the reverse, what does not hide behind it: fitted to 77 throughputs of 16 to 512 GPUs
+# in the tables that planning/time.py names.
+EXPOSED = 0.3
+BACKWARD_AGAIN = (
+    1 / 3
+)  # more operations in the blocks, where their forward pass is made again; the head's is not
+# The share of the time that a run really trains: the rest goes to failures, restarts and waiting. Steady rates beside what all hours
+# together give: BLOOM on 384 GPUs 0.89, Llama 3.1 405B on 16,384 0.89, PaLM on 6,144 chips 0.65; on one node hardly anything is lost.
+GOODPUT = ((8, 1.0), (64, 0.95), (512, 0.89), (2048, 0.83), (10**9, 0.77))
 
 
 @dataclass(frozen=True)
@@ -52,11 +59,13 @@ class Layout:
         tensor: devices that share each matrix, all in one node.
         pipeline: groups of devices that have the blocks in turn.
         recompute: whether activations are given up and computed again in the backward pass.
+        unfused: whether attention's weights pass through memory, as in all runs before FlashAttention (May 2022).
     """
 
     tensor: int = 1
     pipeline: int = 1
     recompute: bool = False
+    unfused: bool = False
 
     @property
     def model(self) -> int:
@@ -73,8 +82,8 @@ def layout(text: str, machines: Machines) -> Layout:
     found = Layout()
     for word in filter(None, (part.strip() for part in text.split(","))):
         degree = re.fullmatch(r"(tensor|pipeline)\s*=\s*([1-9]\d{0,5})", word)
-        if word == "recompute":
-            found = replace(found, recompute=True)
+        if word in ("recompute", "unfused"):
+            found = replace(found, **{word: True})
         elif degree:
             number = int(degree[2])
             found = (
@@ -153,6 +162,8 @@ def _activations(
     """The first group of a pipeline has begun as many physical batches as there are groups before the first comes back."""
     if isinstance(config, ImageConfig):
         return kept
+    if layout.unfused:
+        kept += UNFUSED * attention_weights(config) * tokens
     begun = min(layout.pipeline, parts) / layout.pipeline
     if layout.recompute:
         inputs = HALF * tokens * config.width * config.layers
@@ -189,7 +200,12 @@ def costs_together(
         parts: physical batches a step in each replica.
         tokens: of one of them.
     """
-    step = costs.step * (BACKWARD_AGAIN if layout.recompute else 1)
+    step = costs.step - costs.update
+    if layout.unfused:
+        passing = UNFUSED * attention_weights(config) * parts * tokens
+        step += GPU_PASSES * passing / machines.rates.memory_bytes_per_second
+    if layout.recompute:
+        step *= 1 + BACKWARD_AGAIN * _share_of_blocks(config)
     if machines.devices > 1 and machines.accelerator is not None:
         near = machines.accelerator.link_bytes_per_second
         far = near if machines.nodes == 1 else min(near, NETWORK_BYTES_PER_SECOND)
@@ -199,8 +215,23 @@ def costs_together(
             bubble = 1 + (layout.pipeline - 1) / parts
             step = step / layout.model * bubble + parts * _tensor_seconds(config, layout, tokens, near)
             travelling = (HALF + GRADIENT_BYTES) * config.parameters / layout.model / far
-        step = max(step, travelling)  # it hides behind computing as far as it is shorter
+        step = max(step, travelling) + EXPOSED * min(step, travelling)
+    group = machines.devices if layout.model > 1 else sharing(config, machines)
+    step += costs.update / group
     return replace(costs, step=step / goodput(machines.devices), checkpoint=costs.checkpoint / machines.nodes)
+
+
+def attention_weights(config: TransformerConfig | ImageConfig) -> int:
+    """Of one token in all blocks."""
+    return 0 if isinstance(config, ImageConfig) else config.layers * config.heads * config.context
+
+
+def _share_of_blocks(config: TransformerConfig | ImageConfig) -> float:
+    """Of a step's operations."""
+    if isinstance(config, ImageConfig):
+        return 1.0
+    head = 6 * config.head[0] * config.head[1] * config.width / config.context
+    return 1 - head / train_flops_per_token(config)
 
 
 def _travelling_seconds(

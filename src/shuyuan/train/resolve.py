@@ -78,12 +78,14 @@ FEW_STEPS = 50  # a run of fewer learns little, and says so
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds that the parts of training take: one step, one evaluation of the validation part, one checkpoint; and once, to start."""
+    """Seconds that the parts of training take: one step, one evaluation of the validation part, one checkpoint; once, to start; and,
+    within a step, the update."""
 
     step: float
     evaluation: float
     checkpoint: float
     start: float = 0.0
+    update: float = 0.0
 
 
 def resolve(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: Progress) -> Recipe:
