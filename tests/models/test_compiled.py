@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from shuyuan import hardware
 from shuyuan.errors import ShuyuanError
-from shuyuan.models import Transformer, TransformerConfig, load_writer
+from shuyuan.models import Transformer, TransformerConfig, cache_bytes, load_writer
 from shuyuan.models.compiled import CompiledModel, CompiledSlots, NotCompiledError, build, library, selftest
 from shuyuan.models.packed import Kind, dense, floats, pack
 from shuyuan.progress import Progress
@@ -329,3 +329,14 @@ def test_text_is_written_without_torch(tmp_path: Path) -> None:
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ, capture_output=True)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_what_slots_take_is_known_before_they_are_opened(tmp_path: Path, half: bool) -> None:
+    model = lively(replace(TINY, context=512))
+    write_folder(tmp_path, model)
+    with OpenStore(tmp_path) as store:
+        told = cache_bytes(store, "model", 16, "bf16" if half else "fp32")
+    named = [(name, None, {"": weight.detach().numpy()}) for name, weight in model.named_parameters()]
+    slots = CompiledSlots(CompiledModel(model.config, named, half=half), 16, 512)
+    assert 0.8 * slots.bytes < told <= slots.bytes
