@@ -60,7 +60,7 @@ def requests(door: Door, key: str, choose: random.Random) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS * 3 + 300)
-def test_nothing_grows(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+def test_nothing_grows(tmp_path: Path, record_testsuite_property: Callable[[str, object], None]) -> None:
     models = [fake.model("demo"), fake.model("labels", "sentiment")]
     with running(tmp_path, models, seconds=0.0005) as door:
         keys = [door.key(f"user-{number}") for number in range(USERS)]
@@ -87,13 +87,13 @@ def test_nothing_grows(tmp_path: Path, record_property: Callable[[str, object], 
         door.wait(lambda: all(model.users == 0 for model in door.server.shelf.models.values()), 60)
         gc.collect()
         grown = resident_mib() - before
-        record_property("grown_mib", round(grown, 1))  # `--junitxml FILE` tells it
-        record_property("resident_mib", round(before, 1))
+        record_testsuite_property("grown_mib", round(grown, 1))  # `--junitxml FILE` tells it
+        record_testsuite_property("resident_mib", round(before, 1))
         assert grown < 40
         with suppress(RuntimeError):  # the set may change while it is counted
             assert len(asyncio.all_tasks(door.loop)) < 3 * USERS
         assert all(model.line.free == model.line.places for model in door.server.shelf.models.values())
         asked = sum(line["requests"] for line in door.server.usage.all())
-    record_property("requests", asked)
+    record_testsuite_property("requests", asked)
     assert asked > 20
     assert verify(tmp_path)["ok"]

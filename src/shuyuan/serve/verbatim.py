@@ -32,8 +32,8 @@ class Verbatim:
     def __init__(self, rows: Sequence[NDArray[np.integer[Any]]] | list[list[int]], span: int) -> None:
         self.span = span
         random = np.random.default_rng(secrets.randbits(128))
-        self._factors = random.integers(0, 2**63, span, np.uint64) * np.uint64(2) + np.uint64(1)
         self._secret = random.integers(0, 2**63, 1, np.uint64)
+        self._factor = int(random.integers(0, 2**63, dtype=np.uint64)) * 2 + 1
         found = [self._digests(np.asarray(row)) for row in rows if len(row) >= span]
         self._known = np.unique(np.concatenate(found)) if found else np.zeros(0, np.uint64)
 
@@ -51,15 +51,21 @@ class Verbatim:
         return next((end - 1 for end in ends if self.repeats(tokens[:end])), None)
 
     def _digests(self, row: NDArray[np.integer[Any]]) -> NDArray[np.uint64]:
-        """Of each span of a row, a sum of its mixed tokens, each with the factor of its place."""
+        """Of each span of a row, a sum of its mixed tokens, each with a power of a secret factor, modulo 2**64 (Rabin and Karp)."""
         mixed = (row.astype(np.uint64) + self._secret) * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed ^= mixed >> np.uint64(32)
+        sums = np.zeros(len(row) + 1, np.uint64)
+        np.cumsum(mixed * _powers(self._factor, len(row)), out=sums[1:])
         count = len(row) - self.span + 1
-        sums = np.zeros(count, np.uint64)
-        for place, factor in enumerate(self._factors):
-            sums += mixed[place : place + count] * factor
-        return sums
+        return (sums[self.span :] - sums[:count]) * _powers(pow(self._factor, -1, 2**64), count)
+
+
+def _powers(factor: int, count: int) -> NDArray[np.uint64]:
+    """1, the factor, its square and so on, modulo 2**64."""
+    powers = np.full(count, factor, np.uint64)
+    powers[:1] = 1
+    return np.multiply.accumulate(powers)
 
 
 def verbatim_of(path: Path, key: str | None, span: int) -> Verbatim | None:
