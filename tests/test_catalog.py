@@ -131,6 +131,8 @@ def entry(**changes: str | None) -> str:
         (entry(memory_gb="-5"), "[ours-1] memory_gb = -5"),
         (entry(watts="nan"), "[ours-1] watts = nan"),
         (entry(fp32="inf"), "[ours-1] fp32 = inf"),
+        (entry(fp32="1" + "0" * 400), "[ours-1] fp32 = 1000"),
+        (entry(fp32="9" * 5000), "not TOML"),
         (entry(fp32="true"), "[ours-1] fp32 = True"),
         (entry(bf16='"80"'), "[ours-1] bf16 = 80 is no number"),
         (entry(products="1.5"), "[ours-1] products = 1.5 is no number above 0 and at most 1"),

@@ -83,6 +83,7 @@ def test_the_table_of_noise_is_on_the_page_of_those_inside_alone(make_run: MakeR
         {"table": [{}]},
         {"table": [{"epsilon": "x"}]},
         {"table": NOISE["table"], "size": {}, "rules": 7},
+        {"table": NOISE["table"], "size": {**NOISE["size"], "best_between": ["a", None]}},
     ],
 )
 def test_a_strange_table_breaks_no_page(noise: Any, make_run: MakeRun) -> None:

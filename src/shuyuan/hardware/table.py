@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import os
 import re
 import tomllib
@@ -77,7 +76,7 @@ def own_file() -> Path:
 def _read(text: str, where: str) -> dict[str, Accelerator]:
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # tomllib's own, or Python's of a number of thousands of digits
         raise _refused(where, f"it is not TOML: {error}") from None
     return {key: _entry(key, table, where) for key, table in tables.items()}
 
@@ -118,7 +117,7 @@ def _entry(key: str, table: Any, where: str) -> Accelerator:
 
 def _number(key: str, name: str, value: Any, where: str) -> float:
     sound = isinstance(value, int | float) and not isinstance(value, bool)
-    if not sound or not math.isfinite(value) or not 0 < value <= MOST[name]:
+    if not sound or not 0 < value <= MOST[name]:  # nor is NaN
         raise _refused(
             where, f"[{key}] {name} = {_short(value)} is no number above 0 and at most {MOST[name]:g}"
         )

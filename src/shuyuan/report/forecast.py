@@ -113,13 +113,12 @@ def size_lines(size: Any) -> list[str]:
     ):
         return []
     between = size.get("best_between")
-    usual = (
-        f", of {between[0]:,} to {between[1]:,}" if isinstance(between, list) and len(between) == 2 else ""
-    )
+    usual = ""
+    if isinstance(between, list) and len(between) == 2 and all(map(wording.is_number, between)):
+        usual = f", and {between[0]:,} to {between[1]:,} by a rule for ε from 1 to 10"
     return [
         f"At the same work the best private model is at least ten times smaller than the best without privacy: {size['best_at_most']:,} "
-        f"parameters at most{usual} by a rule for ε from 1 to 10 (McKenna et al. 2025). This plan has {size['tokens_a_parameter']:,.3g} tokens "
-        "for each parameter."
+        f"parameters at most{usual} (McKenna et al. 2025). This plan has {size['tokens_a_parameter']:,.3g} tokens for each parameter."
     ]
 
 
