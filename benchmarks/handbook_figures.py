@@ -267,6 +267,13 @@ MEASURES: dict[str, dict[str, Measure]] = {
         "masked-card": median(card_digits),
         "masked-rest": median(words_of_the_rest),
     },
+    "rnn-in-tensorflow": {
+        "parameters": median(lambda run: run.result["parameters"]),
+        "every-loss": median(validation_loss),
+        "last-loss": median(validation_loss),
+        "lstm-loss": median(validation_loss),
+        "epsilon-loss": median(validation_loss),
+    },
     "cnn-in-pytorch": {
         "textbook-accuracy": median(accuracy),
         "textbook-parameters": median(lambda run: run.result["parameters"]),

@@ -44,7 +44,11 @@ def checker_of(question: str, *functions: str) -> Iterator[HintFor]:
             return str(named)
         return None
 
-    threads = module.torch.get_num_threads()
-    module.torch.set_num_threads(1)  # as in the grader: threads only get in each other's way here
+    torch = getattr(module, "torch", None)  # not where Keras computes
+    if torch is None:
+        yield hint_for
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the grader: threads only get in each other's way here
     yield hint_for
-    module.torch.set_num_threads(threads)
+    torch.set_num_threads(threads)
