@@ -33,6 +33,7 @@ from shuyuan.handbook import Question, load_bank
 YEAR_SECONDS = 31_557_600
 SMALL = ["--set", "train.budget=3 steps", "--set", "train.batch_size=4"]
 FEED_CONTEXT, FEED_BATCH = 2048, 16
+SHORT_CONTEXT, LONG_CONTEXT = 4096, 131_072
 
 
 class Finished:
@@ -218,6 +219,30 @@ def loss_change(variant: str) -> Callable[[Finished], float]:
     return pick
 
 
+# ---- plans ---------------------------------------------------------------------------------------------------------
+
+
+def flops_ratio(_: Runs, all_runs: dict[str, Runs]) -> float:
+    long, short = (all_runs[name][0].result for name in ("long-flops", "short-flops"))
+    return float(long["train_flops"] / long["tokens"] * short["tokens"] / short["train_flops"])
+
+
+def equal_context(_: Runs, all_runs: dict[str, Runs]) -> float:
+    """Where the part of a token's operations that grows with the context is as large as the rest."""
+    long, short = (all_runs[name][0].result for name in ("long-flops", "short-flops"))
+    per_long, per_short = (each["train_flops"] / each["tokens"] for each in (long, short))
+    per_place = (per_long - per_short) / (LONG_CONTEXT - SHORT_CONTEXT)
+    return float(per_short / per_place - SHORT_CONTEXT)
+
+
+def activations(run: Finished) -> float:
+    return float(run.result["items"]["activations"])
+
+
+def activations_ratio(_: Runs, all_runs: dict[str, Runs]) -> float:
+    return activations(all_runs["long-flops"][0]) / activations(all_runs["short-flops"][0])
+
+
 MEASURES: dict[str, dict[str, Measure]] = {
     "training-cost": {
         "gpt3-parameters": median(lambda run: run.result["parameters"]),
@@ -283,6 +308,14 @@ MEASURES: dict[str, dict[str, Measure]] = {
         "private-accuracy": median(accuracy),
         "private-textbook": median(accuracy),
     },
+    "attention": {
+        "short-flops": median(lambda run: run.result["train_flops"]),
+        "long-flops": median(lambda run: run.result["train_flops"]),
+        "flops-ratio": flops_ratio,
+        "equal-context": equal_context,
+        "activations-ratio": activations_ratio,
+        "long-activations": median(lambda run: activations(run) / 1e9),
+    },
     "generation-speed": {
         "whole-speed": median(of_variant("original", "tokens_per_second")),
         "int8-speed": median(of_variant("int8", "tokens_per_second")),
@@ -299,6 +332,9 @@ START = "public-parameters"  # of the model that all runs of its page start from
 NEEDS = {name: [START] for name in MEASURES["safety-and-privacy"] if name != START} | {
     "bf16-ratio": ["fp32-speed", "bf16-speed"],
     "schedule-spread": ["schedule-wsd"],
+    "flops-ratio": ["short-flops", "long-flops"],
+    "equal-context": ["short-flops", "long-flops"],
+    "activations-ratio": ["short-flops", "long-flops"],
     "white-box-lower": [START, "private-extracted"],
     "notes-card": [START, "notes-loss"],
     "shy-card": [START, "shy-loss"],

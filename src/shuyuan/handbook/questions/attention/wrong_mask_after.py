@@ -1,0 +1,37 @@
+"""Wrong: sets weights to zero after the softmax, so that they no longer add up to 1."""
+
+import math
+
+import torch
+
+
+def attention(q, k, v):
+    """Head h reads the keys and values of head h // (heads / kv_heads)."""
+    heads, tokens, size = q.shape[1:]
+    k = k.repeat_interleave(heads // k.shape[1], 1)
+    v = v.repeat_interleave(heads // v.shape[1], 1)
+    scores = q @ k.transpose(2, 3) / math.sqrt(size)
+    past = torch.ones(tokens, tokens).tril()
+    return (scores.softmax(3) * past) @ v
+
+
+def attention_in_blocks(q, k, v, block):
+    """The sums are kept relative to the largest score so far; when it rises, they shrink."""
+    heads, tokens, size = q.shape[1:]
+    k = k.repeat_interleave(heads // k.shape[1], 1)
+    v = v.repeat_interleave(heads // v.shape[1], 1)
+    place = torch.arange(tokens)
+    top = q.new_full((*q.shape[:3], 1), -math.inf)
+    total = q.new_zeros((*q.shape[:3], 1))
+    mixed = torch.zeros_like(q)
+    for start in range(0, tokens, block):
+        keys, values = k[:, :, start : start + block], v[:, :, start : start + block]
+        scores = q @ keys.transpose(2, 3) / math.sqrt(size)
+        future = place[start : start + block] > place[:, None]
+        scores = scores.masked_fill(future, -math.inf)
+        higher = torch.maximum(top, scores.amax(3, keepdim=True))
+        weights, shrink = (scores - higher).exp(), (top - higher).exp()
+        total = total * shrink + weights.sum(3, keepdim=True)
+        mixed = mixed * shrink + weights @ values
+        top = higher
+    return mixed / total

@@ -1,0 +1,37 @@
+"""Wrong: leaves out the division by the root of the size."""
+
+import math
+
+import torch
+
+
+def attention(q, k, v):
+    """Head h reads the keys and values of head h // (heads / kv_heads)."""
+    heads, tokens, _ = q.shape[1:]
+    k = k.repeat_interleave(heads // k.shape[1], 1)
+    v = v.repeat_interleave(heads // v.shape[1], 1)
+    scores = q @ k.transpose(2, 3)
+    future = torch.ones(tokens, tokens, dtype=torch.bool).triu(1)
+    return scores.masked_fill(future, -math.inf).softmax(3) @ v
+
+
+def attention_in_blocks(q, k, v, block):
+    """The sums are kept relative to the largest score so far; when it rises, they shrink."""
+    heads, tokens, _ = q.shape[1:]
+    k = k.repeat_interleave(heads // k.shape[1], 1)
+    v = v.repeat_interleave(heads // v.shape[1], 1)
+    place = torch.arange(tokens)
+    top = q.new_full((*q.shape[:3], 1), -math.inf)
+    total = q.new_zeros((*q.shape[:3], 1))
+    mixed = torch.zeros_like(q)
+    for start in range(0, tokens, block):
+        keys, values = k[:, :, start : start + block], v[:, :, start : start + block]
+        scores = q @ keys.transpose(2, 3)
+        future = place[start : start + block] > place[:, None]
+        scores = scores.masked_fill(future, -math.inf)
+        higher = torch.maximum(top, scores.amax(3, keepdim=True))
+        weights, shrink = (scores - higher).exp(), (top - higher).exp()
+        total = total * shrink + weights.sum(3, keepdim=True)
+        mixed = mixed * shrink + weights @ values
+        top = higher
+    return mixed / total

@@ -1,0 +1,34 @@
+"""Wrong: takes exponentials of the scores as they are, which overflow where they are large."""
+
+import math
+
+import torch
+
+
+def attention(q, k, v):
+    """Head h reads the keys and values of head h // (heads / kv_heads)."""
+    heads, tokens, size = q.shape[1:]
+    k = k.repeat_interleave(heads // k.shape[1], 1)
+    v = v.repeat_interleave(heads // v.shape[1], 1)
+    scores = q @ k.transpose(2, 3) / math.sqrt(size)
+    future = torch.ones(tokens, tokens, dtype=torch.bool).triu(1)
+    return scores.masked_fill(future, -math.inf).softmax(3) @ v
+
+
+def attention_in_blocks(q, k, v, block):
+    """Sums of exponentials, block by block."""
+    heads, tokens, size = q.shape[1:]
+    k = k.repeat_interleave(heads // k.shape[1], 1)
+    v = v.repeat_interleave(heads // v.shape[1], 1)
+    place = torch.arange(tokens)
+    total = q.new_zeros((*q.shape[:3], 1))
+    mixed = torch.zeros_like(q)
+    for start in range(0, tokens, block):
+        keys, values = k[:, :, start : start + block], v[:, :, start : start + block]
+        scores = q @ keys.transpose(2, 3) / math.sqrt(size)
+        future = place[start : start + block] > place[:, None]
+        scores = scores.masked_fill(future, -math.inf)
+        weights = scores.exp()
+        total = total + weights.sum(3, keepdim=True)
+        mixed = mixed + weights @ values
+    return mixed / total
