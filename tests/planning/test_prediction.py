@@ -127,8 +127,13 @@ def test_loss_and_best_size_of_language_models_that_learn_from_nothing() -> None
     assert best["parameters"] * best["tokens"] == pytest.approx(
         found["parameters"] * found["tokens"], rel=0.01
     )
-    labels = {"task": "classification", "data": {"source": "notes.csv", "labels": ["a", "b"]}}
-    assert planned(**labels, train={"budget": "10 steps"})["scaling"] is None
+    labelled = make_recipe(
+        task="classification",
+        data={"source": "notes.csv", "labels": ["a", "b"]},
+        train={"budget": "10 steps"},
+    )
+    manifest = replace(make_manifest(), labels=["a", "b"])
+    assert plan(labelled, CPU, RATES, manifest).to_json()["scaling"] is None
 
 
 def test_a_gpu_is_planned_for() -> None:
