@@ -32,10 +32,12 @@ from .preparation import ACCOUNTANT_BYTES, DIGITS_BYTES, LOADED_BYTES, TORCH_BYT
 
 MIB = 2**20
 KERNEL_BYTES = 24 * MIB  # of torch's code and its kernels, which are loaded at the first step
+SHAPES_BYTES = 80 * MIB  # what torch's kernels keep for shapes, where rows of many widths have many
 HUB_BYTES = 160 * MIB  # transformers and peft, and torch's compiler, which they load
 TOKENIZER_BYTES = 36 * MIB  # what learning and using a bpe vocabulary leaves between what still lives
 # Of the libraries that score answers: ROUGE's loads nltk, and that what there is of scikit-learn.
 SCORING_BYTES = {"rouge_score": 166 * MIB, "sacrebleu": 8 * MIB}
+MERGED_COPIES = 2  # of the weights: with what LoRA learned added to them, and as the bytes of a file
 TAUGHT_COPIES = 3  # of the logits, in float32
 UNIT_COPIES = 3  # of the gradient of each n-gram of a unit, while its rows are added up
 NOISE_BYTES = 20  # of an element of a large parameter: random words, the noisy sum, the sum that begins anew
@@ -106,6 +108,7 @@ def peak_memory(
     bigram = bigram_bytes(manifest) if config.output == "tokens" else 0
     scoring = sum(SCORING_BYTES.get(library, 0) for library in task_named(recipe.task).libraries)
     evaluating = {"weights": 4 * config.parameters, "bigram": bigram, "scores": scoring} | around
+    evaluating["shapes"] = _of_shapes(recipe, config, manifest)
     others = [preparation_items(recipe, manifest), evaluating]
     fullest = max(others, key=lambda items: sum(items.values()))
     total = sum(fullest.values())
@@ -130,6 +133,8 @@ def _of_training(
     if recipe.train.distill is not None:
         states["teacher"] = 4 * stored_config(recipe.train.distill.from_).parameters
     moments, passing = _of_a_step(recipe, config, hardware.device, manifest)
+    if recipe.train.lora is not None and held is None:
+        moments.append({"merged and written": MERGED_COPIES * 4 * config.parameters})
     each = [(held or dict)(states | parts) for parts in moments]
     items = max(each, key=lambda parts: sum(parts.values()))
     if held is not None:
@@ -138,6 +143,7 @@ def _of_training(
         around, spread = {"CUDA context": CUDA_CONTEXT_BYTES}, CUDA_CONTEXT_BYTES // 2
     else:
         around, spread = _of_the_process(recipe, config, manifest), PROCESS_SPREAD
+        around["shapes"] = _of_shapes(recipe, config, manifest)
     items |= around
     if recipe.privacy is not None and hardware.device != "cuda":
         items["accountant"] = ACCOUNTANT_BYTES
@@ -285,6 +291,14 @@ def _of_the_process(recipe: Recipe, config: Config, manifest: Manifest) -> dict[
         "scikit-learn": DIGITS_BYTES if recipe.data.source == "digits" else 0,
         "transformers": HUB_BYTES if isinstance(config, HubConfig) or recipe.train.lora else 0,
     }
+
+
+def _of_shapes(recipe: Recipe, config: Config, manifest: Manifest) -> int:
+    """In half precision a kernel is made for each shape of a product, and kept; windows of text have one shape."""
+    one = isinstance(config, ImageConfig | RnnConfig | NgramConfig) or not (
+        manifest.prompted or manifest.labels
+    )
+    return 0 if one or recipe.privacy is not None or recipe.train.precision == "fp32" else SHAPES_BYTES
 
 
 def _framework(config: Config) -> dict[str, int]:
