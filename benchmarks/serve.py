@@ -132,6 +132,7 @@ def llama(python: str, run: Path, folder: Path) -> Iterator[tuple[str, str]]:
         write_gguf(file, model, load_tokenizer(job.store), "model", "bf16")
     address = "http://127.0.0.1:8123"
     options = {"model": file, "n_threads": detect().cores, "port": 8123, "n_ctx": 256}
+    options |= {"interrupt_requests": "false"}  # else whoever comes ends the answer of who was before
     command = [python, "-m", "llama_cpp.server"]
     command += [word for name, value in options.items() for word in (f"--{name}", str(value))]
     with started(command, address, folder / "llama.log", {}):
