@@ -191,8 +191,7 @@ class Visit:
         async with self.server.shelf.worker(self.server.shelf.find(judge.model)) as worker:
             parts = await worker.do(partial(_seen_whole, text))
             for start in range(0, len(parts), AT_ONCE):
-                some = parts[start : start + AT_ONCE]
-                for said in await worker.do(lambda run, some=some: list(run.classify(some))):  # type: ignore[misc]
+                for said in await worker.do(partial(_labels, parts[start : start + AT_ONCE])):
                     if said.get(judge.label, 0.0) >= judge.threshold:
                         self.guarded[f"{side}.judged"] += 1
                         raise refused(f"{side}.judged")
@@ -227,6 +226,10 @@ def _seen_whole(text: str, run: LoadedRun) -> list[str]:
     return [
         part for half in (text[: middle + more], text[middle - more :]) for part in _seen_whole(half, run)
     ]
+
+
+def _labels(texts: Sequence[str], run: LoadedRun) -> list[dict[str, float]]:
+    return list(run.classify(texts))
 
 
 def _joined(pieces: Sequence[Any]) -> Any:

@@ -58,12 +58,11 @@ class Worker:
 
     Attributes:
         ready: done once it is loaded.
-        loaded: the model. Others than the thread may look at what never changes of it.
     """
 
     def __init__(self, load: Callable[[], LoadedRun]) -> None:
-        self.loaded: LoadedRun
         self._load = load
+        self._loaded: LoadedRun | None = None
         self._loop = asyncio.get_running_loop()
         self._commands: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
         # By the engine's request: who waits for its pieces, and its number there. These are touched by the thread alone.
@@ -76,6 +75,17 @@ class Worker:
         self._lock = threading.Lock()  # nobody may wait for a thread that has ended
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
+
+    @property
+    def loaded(self) -> LoadedRun:
+        """The model. Others than the thread may look at what never changes of it.
+
+        Raises:
+            ServeError: it broke down.
+        """
+        if self._loaded is None:
+            raise failed()
+        return self._loaded
 
     # -- from the event loop --
 
@@ -165,7 +175,7 @@ class Worker:
 
     def _run(self) -> None:
         try:
-            self.loaded = self._load()
+            self._loaded = self._load()
             if self.loaded.task.output == "tokens":
                 self._engine.reserve()  # slots for all, so that nobody waits for longer ones
         except Exception as error:
@@ -188,7 +198,7 @@ class Worker:
                 "the model failed: %s", type(error).__name__, exc_info=_log.isEnabledFor(logging.DEBUG)
             )
             self._end(failed())
-        del self.loaded
+        self._loaded = None
 
     def _end(self, error: Exception) -> None:
         """Tells everybody who waits."""
