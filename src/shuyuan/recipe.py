@@ -552,6 +552,11 @@ class Train(Section):
     )
     lora: Lora | None = Field(None, description=Lora.__doc__)
     distill: Distill | None = Field(None, description=Distill.__doc__)
+    sharded: bool = Field(
+        False,
+        description="Under torchrun: each rank holds a share of weights, gradients and optimizer state (FSDP2) instead of all of them, "
+        "and activations are computed twice. The result is the same but for rounding.",
+    )
     keep: int = Field(2, ge=1, description="Checkpoints kept; older ones are removed.")
     evaluations: int = Field(
         10, ge=0, le=100_000, description="How often the validation loss is measured during training."

@@ -107,16 +107,16 @@ def scene(recipe: Recipe, noise: float = 0.0, secret: bytes = bytes(32)) -> Arra
             figures = backend.step(batch_of(recipe, step), rate)
             told = (figures.loss, figures.gradient_norm, figures.tokens, figures.not_finite)
             seen[f"figures/{step}"] = np.array(told)
-        weights = {
-            f"weights/{name}": weight.detach().numpy().copy() for name, weight in model.named_parameters()
-        }
+        state_now = backend.state()
+        weights = {name: array.copy() for name, array in state_now.items() if name.startswith("weights.")}
         held_out = [replace(batch_of(recipe, step), unit_B=None) for step in (1, 3)]
         seen["validation"] = np.array(backend.evaluate(held_out))
         place = "again"
         backend.load(state)
         backend.step(batch_of(recipe, STEPS), rate)
         backend.close()
-    return seen | weights
+        final = {f"final/{name}": weight.detach().numpy().copy() for name, weight in model.named_parameters()}
+    return seen | weights | final
 
 
 def scenes() -> dict[str, Arrays]:
@@ -126,6 +126,12 @@ def scenes() -> dict[str, Arrays]:
         "text": scene(recipe_of()),
         "muon": scene(recipe_of(train={"optimizer": "muon", "learning_rate": 0.002})),
         "images": scene(recipe_of({"family": "cnn"})),
+        "sharded": scene(recipe_of(train={"sharded": distributed.world().count > 1})),
+        "sharded muon": scene(
+            recipe_of(
+                train={"sharded": distributed.world().count > 1, "optimizer": "muon", "learning_rate": 0.002}
+            )
+        ),
         "dropped": scene(recipe_of({"family": "ngrams", "size": "tiny", "context": CONTEXT})),
         "private": scene(recipe_of(**private)),
         "per layer": scene(recipe_of(**per_layer)),

@@ -25,13 +25,13 @@ from shuyuan.progress import Stop
 from shuyuan.recipe import from_table
 from shuyuan.train import check_ranks, distributed, joined
 from shuyuan.train.backend import Batch
-from shuyuan.train.distributed import World, meet, share
+from shuyuan.train.distributed import World, check_sharded, meet, share
 
 from . import rank
 
 ROOT = Path(__file__).parents[2]
 Arrays = dict[str, NDArray[Any]]
-SCENES = [
+WHOLE = [
     "text",
     "muon",
     "images",
@@ -39,6 +39,7 @@ SCENES = [
     "per layer",
     "noise",
 ]  # of "dropped", what is left out is another's
+SCENES = [*WHOLE, "sharded", "sharded muon"]
 
 
 def start(count: int, folder: Path) -> Arrays:
@@ -82,7 +83,7 @@ def of_scene(many: Arrays, scene: str) -> Arrays:
     }
 
 
-@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("scene", WHOLE)
 def test_gradients_are_those_of_one_process_to_the_rounding_of_float32(
     many: Arrays, one: dict[str, Arrays], scene: str
 ) -> None:
@@ -105,8 +106,18 @@ def test_figures_and_weights_are_those_of_one_process(
         assert np.allclose(found[f"figures/{step}"], wanted[f"figures/{step}"], rtol=1e-4, equal_nan=True)
     assert np.allclose(found["validation"], wanted["validation"], rtol=1e-4)
     for name, array in wanted.items():
-        if name.startswith("weights/"):
-            assert np.allclose(found[name], array, atol=5e-4 if scene == "muon" else 1e-4), name
+        if name.startswith(("weights.", "final/")):
+            assert np.allclose(found[name], array, atol=5e-4 if "muon" in scene else 1e-4), name
+
+
+def test_a_rank_holds_its_rows_alone(many: Arrays, one: dict[str, Arrays]) -> None:
+    """Of each gradient, with what the optimizer keeps for it: a share, and no more."""
+    for scene in ("sharded", "sharded muon"):
+        for name, array in one[scene].items():
+            if name.startswith("gradient/1/"):
+                ranks = len(array) / len(many[f"{scene}/{name}"])
+                assert ranks >= 2 and many[f"{scene}/{name}"].shape[1:] == array.shape[1:]
+                assert np.allclose(many[f"{scene}/{name}"], array[: len(many[f"{scene}/{name}"])], atol=1e-6)
 
 
 @pytest.mark.parametrize("scene", ["noise", "private"])
@@ -176,6 +187,30 @@ def test_what_one_process_alone_can_train_is_refused() -> None:
     recurrent = from_table({"name": "ranks", "data": {"source": "stdlib"}, "model": {"family": "rnn"}})
     with pytest.raises(TrainError, match="family rnn is trained by one process, and there are 8"):
         check_ranks(recurrent)
+
+
+@pytest.mark.usefixtures("eight")
+@pytest.mark.parametrize(
+    ("tables", "why"),
+    [
+        ({"privacy": {"epsilon": 3.0}}, "one norm over all weights"),
+        ({"model": {"family": "cnn"}}, "begun from nothing"),
+        ({"model": {"family": "ngrams", "size": "tiny"}}, "begun from nothing"),
+        ({"train": {"precision": "fp16"}}, "loss scale"),
+        ({"train": {"lora": {"rank": 2}}}, "LoRA"),
+    ],
+    ids=["privacy", "cnn", "ngrams", "fp16", "lora"],
+)
+def test_what_cannot_be_divided_is_refused(tables: dict[str, Any], why: str) -> None:
+    train = tables.get("train", {}) | {"sharded": True}
+    with pytest.raises(TrainError, match=why):
+        check_sharded(rank.recipe_of(**tables | {"train": train}))
+
+
+def test_one_process_has_nobody_to_share_with() -> None:
+    check_sharded(rank.recipe_of())
+    with pytest.raises(TrainError, match="there is one process"):
+        check_sharded(rank.recipe_of(train={"sharded": True}))
 
 
 def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:

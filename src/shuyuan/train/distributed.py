@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ..errors import Interrupted, MachineError, ShuyuanError, TrainError
 from ..progress import Stop
-from ..recipe import Recipe
+from ..recipe import LABELLED_TASKS, Recipe
 from .backend import Batch
 
 if TYPE_CHECKING:
@@ -134,8 +134,8 @@ class World:
             raise self.lost(error) from error
 
     def lost(self, error: BaseException) -> ShuyuanError:
-        """The error of a rank that hears nothing of the others any more; where all were asked to stop, that is no wonder."""
-        if self._stop.is_set():
+        """The error of a rank that hears nothing of the others any more. That rank 0 ends when all are asked to stop is no wonder."""
+        if self.number and self._stop.is_set():
             return Interrupted(
                 "run.interrupted", "Interrupted.", mend="Nothing is lost; the same command goes on from here."
             )
@@ -200,6 +200,39 @@ def check_ranks(recipe: Recipe) -> None:
             f"A step has {rows} rows, and there are {count} ranks.",
             where="train.batch_size",
             mend="Raise it, or start fewer processes.",
+        )
+
+
+def check_sharded(recipe: Recipe) -> None:
+    """Refuses `train.sharded` where weights cannot be divided among ranks.
+
+    Raises:
+        TrainError: there is one process, or the recipe asks for something that needs all weights in one place.
+    """
+    train = recipe.train
+    if not train.sharded:
+        return
+    why = None
+    if world().count == 1:
+        why = "there is one process, and nobody to share with"
+    elif recipe.privacy is not None:
+        why = "a unit's gradient has one norm over all weights, and clipping needs these in one place"
+    elif (
+        recipe.model.family != "transformer"
+        or recipe.model.from_ is not None
+        or recipe.task in LABELLED_TASKS
+    ):
+        why = "the built-in transformer that writes, begun from nothing, is what can be divided"
+    elif train.lora is not None or train.distill is not None:
+        why = "LoRA and teachers are not divided"
+    elif train.precision == "fp16":
+        why = "a loss scale is kept by each rank; bf16 and fp32 need none"
+    if why:
+        raise TrainError(
+            "train.not-sharded",
+            f"This training cannot be sharded: {why}.",
+            where="train.sharded",
+            mend="Leave train.sharded out, or change that.",
         )
 
 

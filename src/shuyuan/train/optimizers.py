@@ -66,6 +66,18 @@ class Optimizer:
         raise NotImplementedError
 
 
+class Whole(nn.Module):
+    """Where the rows of a parameter lie: all of them here. `sharded.Shares` knows of others on other ranks."""
+
+    def gather(self, weight: Tensor, tensor: Tensor) -> Tensor:
+        """All rows of something that lies as a parameter does."""
+        return tensor
+
+    def own(self, weight: Tensor, tensor: Tensor) -> Tensor:
+        """The rows of it that lie here."""
+        return tensor
+
+
 class Muon(Optimizer):
     """Momentum whose update is made orthogonal by Newton-Schulz iterations, at the root mean square of AdamW's.
 
@@ -75,20 +87,26 @@ class Muon(Optimizer):
     Args:
         groups: of matrices.
         dtype: the format of the iterations.
+        whole: gathers a matrix whose rows lie on several ranks; each of them iterates the whole.
 
     Reference: Liu et al. 2025, Muon is Scalable for LLM Training (arXiv 2502.16982).
     """
 
-    def __init__(self, groups: Sequence[Group], dtype: torch.dtype) -> None:
+    def __init__(self, groups: Sequence[Group], dtype: torch.dtype, whole: Whole | None = None) -> None:
         super().__init__(groups)
         self.dtype = dtype
+        self.whole = whole or Whole()
 
     def update(self, weights: list[Tensor], gradients: list[Tensor], state: list[State], rate: float) -> None:
         for weight, gradient, own in zip(weights, gradients, state, strict=True):
             momentum = own["momentum_buffer"].lerp_(gradient, 1 - MUON_MOMENTUM)
             # A convolution is the matrix that takes each patch to its outputs.
-            update = orthogonal(gradient.lerp(momentum, MUON_MOMENTUM).flatten(1), self.dtype)
-            weight.add_(update.view_as(weight), alpha=-0.2 * rate * math.sqrt(max(update.shape)))
+            mixed = self.whole.gather(weight, gradient.lerp(momentum, MUON_MOMENTUM))
+            update = orthogonal(mixed.flatten(1), self.dtype)
+            weight.add_(
+                self.whole.own(weight, update).view_as(weight),
+                alpha=-0.2 * rate * math.sqrt(max(update.shape)),
+            )
 
 
 class AdamW(Optimizer):
@@ -162,6 +180,7 @@ class Optimizers:
             head, whose rows are words that would fade between two visits. A network for images has no words: its
             convolutions and matrices all count as inside.
         muon_dtype: the format of Muon's iterations.
+        whole: gathers matrices whose rows lie on several ranks.
     """
 
     def __init__(
@@ -170,6 +189,7 @@ class Optimizers:
         kind: Literal["muon", "adamw", "sgd"],
         weight_decay: float,
         muon_dtype: torch.dtype = torch.float32,
+        whole: Whole | None = None,
     ) -> None:
         self._named = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         pictures = isinstance(model, ImageClassifier)
@@ -189,7 +209,7 @@ class Optimizers:
         both = [group for group in (inside, outside) if group["params"]]
         self.all: list[Optimizer]
         if kind == "muon":
-            self.all = [Muon([inside], muon_dtype), AdamW([outside] if rest else [])]
+            self.all = [Muon([inside], muon_dtype, whole), AdamW([outside] if rest else [])]
         else:
             self.all = [AdamW(both) if kind == "adamw" else SGD(both)]
 

@@ -19,7 +19,7 @@ from ..hardware import Hardware, detect
 from ..privacy import Mechanism
 from ..recipe import Recipe
 from .backend import Backend, Batch, Figures, StepByStep
-from .distributed import Order, World, check_ranks, world
+from .distributed import Order, World, check_ranks, check_sharded, world
 from .framework import framework_of
 
 
@@ -45,6 +45,7 @@ def backend_of(
         TrainError: the recipe cannot be trained by so many processes.
     """
     check_ranks(recipe)
+    check_sharded(recipe)
     ranks = world()
     if ranks.count == 1:
         alone: Backend = _own(recipe, model, hardware, mechanism, secret, ranks)
@@ -101,6 +102,8 @@ class Leading(StepByStep):
 
     def state(self) -> dict[str, NDArray[Any]]:
         """That of rank 0, which is that of all: it knows nothing of their number."""
+        if self._own.sharded:
+            self._ranks.tell(Order("state"))
         state: dict[str, NDArray[Any]] = self._own.state()
         return state
 
@@ -117,8 +120,8 @@ class Leading(StepByStep):
 
     def close(self) -> None:
         """Leaves the model of rank 0 as an ordinary one; the others forget theirs."""
-        self._own.close()
         self._ranks.tell(Order("close"))
+        self._own.close()
 
 
 def follow(ranks: World) -> None:
@@ -143,9 +146,12 @@ def _take_part(ranks: World, facts: dict[str, Any]) -> bool:
             elif order.word == "evaluate":
                 pairs = zip(order.arrays[::2], order.arrays[1::2], strict=True)
                 own.evaluate([_batch(number, pair) for number, pair in enumerate(pairs)])
+            elif order.word == "state":
+                own.state()
             else:
                 own.agree()
-        own.close()
+        if order.word == "close":
+            own.close()
     return order.word == "close"
 
 

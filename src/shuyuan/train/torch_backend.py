@@ -6,7 +6,7 @@ Shapes: B sequences, T tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,7 +24,7 @@ from .distill import Distillation
 from .distributed import ALONE, World, share
 from .memory import peak_memory
 from .micro_batches import micro_batches
-from .optimizers import Optimizers
+from .optimizers import Optimizers, Whole
 from .precision import Precision
 
 FROZEN, TEACHER = "frozen", "teacher"
@@ -50,6 +50,8 @@ class TorchBackend(StepByStep):
         teacher: whose loss is learned instead of the model's own; validation stays with that.
         ranks: those that train this model, each in a process of its own, and call the same methods with the same batches.
     """
+
+    sharded = False  # whether each rank holds but a share of the weights
 
     def __init__(
         self,
@@ -78,7 +80,8 @@ class TorchBackend(StepByStep):
         muon_dtype = (
             torch.bfloat16 if machines.choose_precision("auto", hardware) == "bf16" else torch.float32
         )
-        self._optimizers = Optimizers(self.model, train.optimizer, train.weight_decay, muon_dtype)
+        learners, whole = self._learners()
+        self._optimizers = Optimizers(learners, train.optimizer, train.weight_decay, muon_dtype, whole)
         self._frozen = _frozen(self.model) | _taught_by(teacher)
         if self.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -93,15 +96,15 @@ class TorchBackend(StepByStep):
             learning_rate: for all parameters.
         """
         self._begin(batch)
-        self.model.zero_grad(set_to_none=True)
+        self._zero_gradients()
         targets = max(1, int(learned(batch.targets_BT).sum()))
         total = torch.zeros((), device=self.device)
-        for part in micro_batches(self._share(batch), self._micro_batch):
+        for part in self._parts(batch):
             loss = self._loss_of(part, self._teacher.loss if self._teacher else self._loss)
             self._precision.backward(loss / targets)
             total += loss.detach()
         loss_mean = self._ranks.total(total.item())[0] / targets
-        self._ranks.add_up(self._gradients())
+        self._add_up()
         self._precision.unscale(self._optimizers.all)
         norm = self._clip()
         finite = math.isfinite(norm) and math.isfinite(loss_mean)
@@ -116,10 +119,7 @@ class TorchBackend(StepByStep):
         total, targets = 0.0, 0
         with torch.no_grad():
             for batch in batches:
-                total += sum(
-                    self._loss_of(part, self._loss).item()
-                    for part in micro_batches(self._share(batch), self._micro_batch)
-                )
+                total += sum(self._loss_of(part, self._loss).item() for part in self._parts(batch))
                 targets += int(learned(batch.targets_BT).sum())
         return self._ranks.total(total)[0] / max(1, targets)
 
@@ -145,10 +145,30 @@ class TorchBackend(StepByStep):
     def _clip(self) -> float:
         """Cuts the gradient to its largest allowed norm, and returns the norm that it had."""
         gradients = self._gradients()
-        norm = nn.utils.get_total_norm(gradients)
+        norm = self._norm(gradients)
         if norm > self._grad_clip and norm.isfinite():
             torch._foreach_mul_(gradients, self._grad_clip / norm)
         return norm.item()
+
+    # -- where weights and rows lie --
+
+    def _learners(self) -> tuple[nn.Module, Whole | None]:
+        """Whose parameters the optimizer steps, and how their rows are gathered."""
+        return self.model, None
+
+    def _parts(self, batch: Batch) -> Iterator[Batch]:
+        return micro_batches(self._share(batch), self._micro_batch)
+
+    def _zero_gradients(self) -> None:
+        self.model.zero_grad(set_to_none=True)
+
+    def _add_up(self) -> None:
+        """Sums the gradients of all ranks."""
+        self._ranks.add_up(self._gradients())
+
+    def _norm(self, gradients: list[Tensor]) -> Tensor:
+        norm: Tensor = nn.utils.get_total_norm(gradients)
+        return norm
 
     def _gradients(self) -> list[Tensor]:
         return [weight.grad for weight in self._optimizers.parameters() if weight.grad is not None]

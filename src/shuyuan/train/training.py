@@ -54,6 +54,7 @@ FREE_KEYS = {
     "budget",
     "checkpoint_every",
     "keep",
+    "sharded",
 }  # of [train]: they shape no result; steps stand for the budget
 
 

@@ -81,7 +81,11 @@ def _config(recipe: Recipe, manifest: Manifest) -> TransformerConfig | ImageConf
 
 
 def backend(model: Network, train: Train, hardware: Hardware, ranks: World) -> TorchBackend:
-    """Trains the model, beside its teacher where the recipe names one."""
+    """Trains the model, beside its teacher where the recipe names one, and in shares where it asks for that."""
+    if train.sharded:
+        from .sharded import ShardedBackend
+
+        return ShardedBackend(model, train, hardware, ranks)
     teacher = Distillation(model, train.distill, hardware.device) if train.distill else None
     return TorchBackend(model, train, hardware, teacher, ranks)
 

@@ -1,0 +1,231 @@
+"""Training of a model of which every rank holds a share: of each weight, its gradient and its optimizer's state (FSDP2).
+
+A block's weights are whole while it is computed, and its activations are computed again on the way back. Its gradients are summed over the
+ranks in float32, each rank getting those of its own rows, and are divided once, like everywhere, by the targets of the whole batch.
+
+States are those of one process, by name and shape: a checkpoint tells nothing of ranks or shares.
+
+Reference: Zhao et al. 2023, PyTorch FSDP (arXiv 2304.11277).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.utils.checkpoint import checkpoint
+
+from .. import hardware as machines
+from ..data import NOTHING
+from ..recipe import Train
+from .backend import Batch
+from .distributed import World, share
+from .micro_batches import micro_batches
+from .optimizers import Whole
+from .torch_backend import TorchBackend
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class ShardedBackend(TorchBackend):
+    """Trains a transformer in shares. The same methods are called on all ranks, in the same order; `load` on rank 0 before `agree`.
+
+    Args:
+        model: whole; that of rank 0 gets the trained weights at the end.
+        train: the recipe's section, resolved.
+        hardware: where it runs.
+        ranks: that hold a share each.
+    """
+
+    sharded = True
+
+    def __init__(self, model: Any, train: Train, hardware: machines.Hardware, ranks: World) -> None:
+        self._whole = model
+        self._shares = Shares(divided(model, hardware.device), ranks)
+        super().__init__(self._shares.model, train, hardware, ranks=ranks)
+        self._source: Arrays | None = None
+
+    # -- a step --
+
+    def _parts(self, batch: Batch) -> Iterator[Batch]:
+        """As many parts on each rank, since each gathers weights: those that have fewer compute some more, and learn nothing from them."""
+        ranks = self._ranks
+        parts = [
+            list(micro_batches(share(batch, n, ranks.count), self._micro_batch)) for n in range(ranks.count)
+        ]
+        own = parts[ranks.number]
+        yield from own
+        for _ in range(len(own), max(map(len, parts))):
+            yield Batch(batch.step, own[-1].inputs_BT, np.full_like(own[-1].targets_BT, NOTHING))
+
+    def _zero_gradients(self) -> None:
+        super()._zero_gradients()
+        self._shares.forget_gradients()
+
+    def _add_up(self) -> None:
+        """The backward pass has done so."""
+        self._shares.take_gradients()
+
+    def _norm(self, gradients: list[Tensor]) -> Tensor:
+        square = math.fsum(float(gradient.double().square().sum()) for gradient in gradients)
+        return torch.tensor(math.sqrt(self._ranks.total(square)[0]))
+
+    def _learners(self) -> tuple[nn.Module, Whole]:
+        return self._shares, self._shares
+
+    # -- the state --
+
+    def state(self) -> Arrays:
+        """Everything that the next step depends on, by name, on rank 0; a tensor at a time is whole on the others."""
+        whole = {}
+        for name, tensor in self._tensors().items():
+            found = self._shares.gather_named(name, tensor)
+            if self._ranks.number == 0:
+                whole[name] = found.detach().cpu().numpy()
+        return whole
+
+    def load(self, arrays: Arrays) -> None:
+        """Has `agree` go on from a state of rank 0."""
+        self._source = arrays
+        torch.set_rng_state(torch.from_numpy(arrays["random.cpu"].copy()))
+
+    def agree(self) -> None:
+        """Every rank gets its share of what rank 0 has: the whole model at first, a state later."""
+        for name, tensor in self._tensors().items():
+            if name != "random.cpu":
+                self._shares.spread(name, tensor, self._known(name) if self._ranks.number == 0 else None)
+        self._source = None
+        if self._ranks.number:
+            self._whole = None  # the others have no use for it any more
+
+    def _known(self, name: str) -> Tensor | None:
+        """What rank 0 has of a tensor; nothing of an optimizer that is new."""
+        if self._source is not None:
+            return torch.from_numpy(self._source[name].copy())
+        kind, _, parameter = name.partition(".")
+        weight: Tensor | None = self._whole.get_parameter(parameter) if kind == "weights" else None
+        return weight
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """The shares of this rank, by the names that a state has."""
+        tensors = {f"weights.{name}": weight.detach() for name, weight in self._shares.named_parameters()}
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in self._optimizers.tensors().items()}
+        tensors["random.cpu"] = torch.get_rng_state()
+        return tensors
+
+    def close(self) -> None:
+        """Puts the trained weights into the model of rank 0."""
+        with torch.no_grad():
+            for name, tensor in self._shares.named_parameters():
+                whole = self._shares.gather_named(f"weights.{name}", tensor.detach())
+                if self._ranks.number == 0:
+                    self._whole.get_parameter(name).copy_(whole)
+
+
+class Shares(Whole):
+    """This rank's rows of each parameter, as parameters that an optimizer takes.
+
+    Args:
+        model: sharded.
+        ranks: that hold a share each.
+    """
+
+    def __init__(self, model: nn.Module, ranks: World) -> None:
+        super().__init__()
+        self.model = model
+        self.new = getattr(model, "new", None)
+        self._ranks = ranks
+        self._named = {
+            name: nn.Parameter(weight.to_local().detach())  # type: ignore[attr-defined]  # a DTensor
+            for name, weight in model.named_parameters()
+        }
+        self._shapes = {name: weight.shape for name, weight in model.named_parameters()}
+        self._names = {id(weight): name for name, weight in self._named.items()}
+
+    def named_parameters(self, *_: Any, **__: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        """By the names that they have in the model."""
+        yield from self._named.items()
+
+    def forget_gradients(self) -> None:
+        """Before a step."""
+        for weight in self._named.values():
+            weight.grad = None
+
+    def take_gradients(self) -> None:
+        """After the backward pass: the sums over all ranks, of this rank's rows."""
+        for name, weight in self.model.named_parameters():
+            if weight.grad is not None:
+                self._named[name].grad = weight.grad.to_local()  # type: ignore[attr-defined]
+
+    def gather(self, weight: Tensor, tensor: Tensor) -> Tensor:
+        """All rows of something that lies as a parameter does."""
+        return self._gather(tensor, self._shapes[self._names[id(weight)]])
+
+    def own(self, weight: Tensor, tensor: Tensor) -> Tensor:
+        """This rank's rows of it."""
+        height = self._height(len(tensor))
+        return tensor[self._ranks.number * height :][: len(weight)]
+
+    def gather_named(self, name: str, tensor: Tensor) -> Tensor:
+        """All rows of a tensor of a state; what is not divided is the same on all."""
+        shape = self._shape(name)
+        return tensor if shape is None else self._gather(tensor, shape)
+
+    def spread(self, name: str, tensor: Tensor, whole: Tensor | None) -> None:
+        """Each rank gets its rows of what rank 0 has; zeros, where it has nothing."""
+        shape = self._shape(name)
+        shape = tensor.shape if shape is None else shape
+        carried = torch.zeros(shape, dtype=tensor.dtype, device=tensor.device)
+        if self._ranks.number == 0 and whole is not None:
+            carried.copy_(whole.detach())
+        self._ranks.spread([carried])
+        height = self._height(shape[0]) if shape and shape != tensor.shape else 0
+        tensor.copy_(carried[self._ranks.number * height :][: len(tensor)] if shape else carried)
+
+    def _shape(self, name: str) -> torch.Size | None:
+        """Of the whole of a tensor of a state; None where it is not divided."""
+        kind, _, rest = name.partition(".")
+        parameter, _, word = rest.rpartition(".")
+        if kind == "weights":
+            return self._shapes[rest]
+        return self._shapes[parameter] if kind == "optimizer" and word != "step" else None
+
+    def _gather(self, tensor: Tensor, shape: torch.Size) -> Tensor:
+        height = self._height(shape[0])
+        padded = tensor.new_zeros((height, *shape[1:]))
+        padded[: len(tensor)] = tensor
+        parts = [torch.empty_like(padded) for _ in range(self._ranks.count)]
+        self._ranks._call(dist.all_gather, parts, padded)
+        return torch.cat(parts)[: shape[0]]
+
+    def _height(self, rows: int) -> int:
+        """Rows that each rank has, as FSDP2 divides them; the last ones have fewer, or none."""
+        return -(-rows // self._ranks.count)
+
+
+def divided(model: nn.Module, device: str) -> nn.Module:
+    """A copy of a model of whose weights this rank has its rows, on the device; what is tied stays tied."""
+    mesh = init_device_mesh(device, (dist.get_world_size(),))
+    policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
+    found: Any = copy.deepcopy(model)
+    for block in found.model.layers:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(found, mesh=mesh, mp_policy=policy)
+    register_fsdp_forward_method(found, "loss")
+    for module in found.modules():
+        if isinstance(module, FSDPModule):  # sums, not means: the batch's targets divide
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
+    whole: nn.Module = found
+    return whole
