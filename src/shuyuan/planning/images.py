@@ -54,4 +54,4 @@ def unit_gradient_bytes(config: ImageConfig, precision: Precision) -> int:
     factors = sum(layer.inputs + layer.outputs for layer in config.layers() if layer.kind == "matrix")
     if precision == "fp32":
         return 4 * (sum(kernels) + factors)
-    return 2 * (sum(kernels) + factors) + 4 * min(max(kernels), SUMMED_AT_ONCE)
+    return 2 * (sum(kernels) + factors) + 4 * min(max(kernels, default=0), SUMMED_AT_ONCE)
