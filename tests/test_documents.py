@@ -33,3 +33,21 @@ def test_the_picture_shows_every_room_of_the_import_contract_and_no_other() -> N
 
 def test_the_picture_fits_a_terminal() -> None:
     assert all(len(line) <= 80 and line.isascii() for line in picture())
+
+
+def test_the_citation_has_the_version_and_licence_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {project['version']}\n" in citation
+    assert f"\nlicense: {project['license']}\n" in citation
+    assert project["authors"] == [{"name": "The Shuyuan maintainers"}]
+    assert "- name: The Shuyuan maintainers\n" in citation
+
+
+def test_reports_of_weaknesses_go_to_the_private_form_and_to_no_address() -> None:
+    security = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    assert "Report a vulnerability" in security
+    papers = [ROOT / name for name in ("SECURITY.md", "CODE_OF_CONDUCT.md", "CITATION.cff")]
+    papers += (ROOT / ".github").rglob("*.*")
+    assert len(papers) == 7
+    assert [file.name for file in papers if "@" in file.read_text(encoding="utf-8")] == []
