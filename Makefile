@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all soak lint types docs bench format clean
+.PHONY: help demo test test-all soak lint types docs docs-site bench format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt scripts/install.py
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt scripts/install.py
 	$(PYTHON) scripts/install.py $(VENV) test lint
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml constraints.txt scripts/install.py
+	$(PYTHON) scripts/install.py $(VENV) docs
 	@touch $@ $(VENV)/.installed
 
 demo: $(VENV)/.installed  ## plan, prepare, train, report on this Python's own documentation; then once more, privately (under 5 minutes)
@@ -41,6 +45,10 @@ types: $(VENV)/.installed-dev  ## strict type check
 
 docs: $(VENV)/.installed-dev  ## write the generated pages of docs/
 	$(BIN)/python scripts/docs.py
+
+docs-site: $(VENV)/.installed-docs  ## the documentation as a site, in build/site
+	$(BIN)/python scripts/docs_site.py
+	$(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/.installed-dev  ## measure beside peers; takes a while and wants a quiet machine
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import typer.main
+from python_reference import python_page
 from typer.testing import CliRunner
 
 from shuyuan import cli, handbook, recipe
@@ -33,6 +34,7 @@ def main() -> int:
         DOCS / "recipe.md": recipe_page(),
         DOCS / "cli.md": cli_page(),
         DOCS / "errors.md": errors_page(),
+        DOCS / "python.md": python_page(MADE),
         DOCS / "support.md": table.page("# What works with what\n\n" + MADE),
     }
     pages |= handbook_pages()

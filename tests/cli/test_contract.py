@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from shuyuan import pipeline
+from shuyuan import __version__, pipeline
 from tests.runs import shuyuan, write_recipe
 
 RUN_FIELDS = {
@@ -185,3 +185,8 @@ def test_help_is_quick_and_light() -> None:
         subprocess.run([sys.executable, "-m", "shuyuan", "--help"], check=True, capture_output=True)
         times.append(time.perf_counter() - began)
     assert min(times) < 1.0, "0.5 s is the promise, measured in benchmarks; this catches a heavy import"
+
+
+def test_the_version() -> None:
+    outcome = shuyuan("--version")
+    assert (outcome.status, outcome.stdout) == (0, f"shuyuan {__version__}\n")

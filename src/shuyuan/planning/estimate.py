@@ -69,8 +69,10 @@ def estimated_manifest(recipe: Recipe) -> tuple[Manifest, list[str]]:
         how = f"The size of {recipe.data.source} is unknown before it is fetched; 100 MB of text are assumed."
     else:
         sample = take_sample(recipe)
+        size = sample.total_bytes
+        told = f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
         how = (
-            f"Tokens are guessed from the source's {sample.total_bytes / 1e6:,.1f} MB "
+            f"Tokens are guessed from the source's {told} "
             f"and the first {len(sample.texts):,} records; duplicates are not foreseen."
         )
     vocab_size, text_bytes_per_token = _tokenizer(recipe, sample)

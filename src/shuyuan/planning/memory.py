@@ -228,7 +228,8 @@ def _of_a_step_on_images(recipe: Recipe, config: ImageConfig) -> tuple[list[dict
     kept = micro_batch * config.kept_bytes(size)
     copies = 0 if precision == "fp32" else 2 * block_matrix_parameters(config)
     gradients = 4 * config.parameters
-    coming_back = 2 * micro_batch * size * config.widths[0] * config.height * config.width
+    first = sum(config.widths[:1])  # channels; without stages there are no maps
+    coming_back = 2 * micro_batch * size * first * config.height * config.width
     parts = {
         "activations": kept,
         "gradients of activations": coming_back,
