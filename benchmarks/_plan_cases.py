@@ -160,7 +160,11 @@ CASES: dict[str, tuple[Callable[[Path, Path], Table] | None, Table]] = {
     "ngrams, private": (hotels, {"task": "sentiment", "privacy": PRIVATE, "train": {"batch_size": 256}}),
     "labels, tiny": (
         reviews,
-        {"task": "sentiment", "tokenizer": {"kind": "byte"}, "model": {"size": "tiny", "context": 256}},
+        {
+            "task": "sentiment",
+            "tokenizer": {"kind": "byte"},
+            "model": {"family": "transformer", "size": "tiny", "context": 256},
+        },
     ),
     "labels, encoder": (
         reviews,

@@ -67,7 +67,7 @@ def labelled(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("made", [chats, labelled])
 def test_the_peak_of_rows_of_many_widths(made: Any, tmp_path: Path) -> None:
     table = made(tmp_path) | {
-        "model": {"size": "tiny", "context": 256},
+        "model": {"family": "transformer", "size": "tiny", "context": 256},
         "train": {"budget": "12 steps", "batch_size": 16, "precision": "bf16"},
     }
     command = [sys.executable, "-c", RUN, str(tmp_path), json.dumps(table)]
