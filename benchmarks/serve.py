@@ -101,10 +101,10 @@ def started(command: Sequence[str], address: str, log: Path, environment: dict[s
 
 
 @contextmanager
-def ours(run: Path, folder: Path) -> Iterator[tuple[str, str]]:
+def ours(run: Path, folder: Path, streams: int = 64) -> Iterator[tuple[str, str]]:
     """Our server on a free port; its address and a key."""
     command = [sys.executable, "-m", "shuyuan", "serve", str(run), "--port", "0", "--requests", "100000"]
-    command += ["--tokens", "100000000", "--streams", "64"]
+    command += ["--tokens", "100000000", "--streams", str(streams)]
     home = os.environ | {"SHUYUAN_HOME": str(folder)}
     add = [sys.executable, "-m", "shuyuan", "users", "add", "bench", "--json"]
     key = json.loads(subprocess.run(add, env=home, capture_output=True, text=True, check=True).stdout)["key"]
