@@ -25,7 +25,7 @@ BESIDE = {
     "SECURITY.md": "reporting.md",
     "CODE_OF_CONDUCT.md": "conduct.md",
 }
-LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)]*)?\))")
+LINK = re.compile(r"\[([^\]]*)\]\(([^)\s#:]+)((?:#[^)]*)?)\)")
 FENCED_BLOCK = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 
 
@@ -53,7 +53,9 @@ def _relinked(place: str, text: str) -> str:
         target = _joined(here.parent, found[2])
         if (ROOT / target).is_dir():
             target += "/en/index.md"
-        return found[1] + _from(PurePosixPath(in_site(place)), in_site(target)) + found[3]
+        if target not in BESIDE and not target.startswith("docs/") and (ROOT / target).is_file():
+            return found[1]  # a file of the repository that the site does not have
+        return f"[{found[1]}]({_from(PurePosixPath(in_site(place)), in_site(target))}{found[3]})"
 
     parts = re.split(f"({FENCED_BLOCK.pattern})", text, flags=FENCED_BLOCK.flags)
     return "".join(part if part.startswith("```") else LINK.sub(link, part) for part in parts)

@@ -49,6 +49,10 @@ def test_a_folder_in_the_navigation_stands_for_its_pages() -> None:
     ]
 
 
+def test_a_file_that_the_site_does_not_have_is_named_without_a_link() -> None:
+    assert "- `deploy/slurm.sh`: `sbatch" in PAGES["cluster.md"]
+
+
 def slugs(text: str) -> set[str]:
     """The anchors of a page's headings, as the site makes them."""
     headings = re.findall(r"^#+ (.+)$", SITE.FENCED_BLOCK.sub("", text), re.MULTILINE)
@@ -71,6 +75,7 @@ def test_the_site_asks_no_other_host() -> None:
     assert SETTINGS["theme"]["font"] is False
     assert not SETTINGS.keys() & {"extra_javascript", "extra_css", "repo_url"}
     assert "analytics" not in SETTINGS["extra"]
+    assert not [name for name, text in PAGES.items() if "```mermaid" in text]  # the theme fetches its library
     pictures = re.compile(r"!\[[^\]]*\]\(https?:|<(?:img|script|iframe|link)\b")
     loading = [name for name, text in PAGES.items() if pictures.search(SITE.FENCED_BLOCK.sub("", text))]
     assert loading == []

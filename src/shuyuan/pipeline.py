@@ -1,4 +1,7 @@
-"""The life of a run from recipe to report: each function does what is missing, and can be interrupted and repeated."""
+"""The life of a run from recipe to report: each function does what is missing, and can be interrupted and repeated.
+
+Long because every verb stands here once, in the order in which a run meets them; each is short and calls one room.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 Unknown keys, wrong types and contradictions are refused with the key, what is allowed and the nearest right spelling.
 `docs/recipe.md` is generated from the descriptions below.
+
+Long because it is the whole contract of a recipe: every key with its description, and the rules between tables, which no table
+could hold alone.
 """
 
 from __future__ import annotations
