@@ -57,6 +57,8 @@ def test_reports_of_weaknesses_go_to_the_private_form_and_to_no_address() -> Non
 def test_a_file_of_more_than_600_lines_says_why() -> None:
     long = [file for file in SOURCE.rglob("*.py") if len(file.read_text(encoding="utf-8").splitlines()) > 600]
     silent = [
-        file.name for file in long if "Long because" not in (ast.get_docstring(ast.parse(file.read_bytes())) or "")
+        file.name
+        for file in long
+        if "Long because" not in (ast.get_docstring(ast.parse(file.read_bytes())) or "")
     ]
     assert silent == []
