@@ -243,6 +243,10 @@ def activations_ratio(_: Runs, all_runs: dict[str, Runs]) -> float:
     return activations(all_runs["long-flops"][0]) / activations(all_runs["short-flops"][0])
 
 
+def texts_beside_weights(run: Finished) -> float:
+    return float(run.result["serving"]["variants"]["original"]["texts"])
+
+
 MEASURES: dict[str, dict[str, Measure]] = {
     "training-cost": {
         "gpt3-parameters": median(lambda run: run.result["parameters"]),
@@ -315,6 +319,14 @@ MEASURES: dict[str, dict[str, Measure]] = {
         "equal-context": equal_context,
         "activations-ratio": activations_ratio,
         "long-activations": median(lambda run: activations(run) / 1e9),
+    },
+    "kv-cache-size": {
+        "grouped-token": median(lambda run: run.result["serving"]["kv_bytes_per_token"]),
+        "grouped-texts": median(texts_beside_weights),
+        "plain-token": median(lambda run: run.result["serving"]["kv_bytes_per_token"]),
+        "plain-texts": median(texts_beside_weights),
+        "one-texts": median(texts_beside_weights),
+        "long-texts": median(texts_beside_weights),
     },
     "generation-speed": {
         "whole-speed": median(of_variant("original", "tokens_per_second")),
