@@ -30,6 +30,7 @@ from typing import Any
 from shuyuan import hardware
 from shuyuan.handbook import Question, load_bank
 
+DATA = Path(__file__).parents[1] / "../shared/data"
 YEAR_SECONDS = 31_557_600
 SMALL = ["--set", "train.budget=3 steps", "--set", "train.batch_size=4"]
 FEED_CONTEXT, FEED_BATCH = 2048, 16
@@ -247,6 +248,31 @@ def texts_beside_weights(run: Finished) -> float:
     return float(run.result["serving"]["variants"]["original"]["texts"])
 
 
+# ---- tokenizers ------------------------------------------------------------------------------------------------------
+
+
+def splits(run: Finished) -> list[dict[str, Any]]:
+    return list(json.loads((run.folder / "data" / "manifest.json").read_text())["splits"].values())
+
+
+def tokens_of_text(run: Finished) -> int:
+    """Without the one that ends each record."""
+    return sum(split["tokens"] - split["records"] for split in splits(run))
+
+
+def tokens_a_character(characters: str) -> Measure:
+    """`characters` is the figure whose run took the same text by characters."""
+    return lambda runs, all_runs: tokens_of_text(runs[0]) / tokens_of_text(all_runs[characters][0])
+
+
+def tokens_a_sentence(run: Finished) -> float:
+    return tokens_of_text(run) / sum(split["records"] for split in splits(run))
+
+
+def vocabulary(run: Finished) -> float:
+    return float(json.loads((run.folder / "data" / "manifest.json").read_text())["vocab_size"])
+
+
 MEASURES: dict[str, dict[str, Measure]] = {
     "training-cost": {
         "gpt3-parameters": median(lambda run: run.result["parameters"]),
@@ -320,6 +346,18 @@ MEASURES: dict[str, dict[str, Measure]] = {
         "activations-ratio": activations_ratio,
         "long-activations": median(lambda run: activations(run) / 1e9),
     },
+    "tokenizers": {
+        "en-byte": tokens_a_character("en-chars"),
+        "zh-byte": tokens_a_character("zh-chars"),
+        "en-chars": median(vocabulary),
+        "zh-chars": median(vocabulary),
+        "en-bpe": tokens_a_character("en-chars"),
+        "zh-bpe": tokens_a_character("zh-chars"),
+        "zh-by-en": tokens_a_character("zh-chars"),
+        "en-sentence": median(tokens_a_sentence),
+        "zh-sentence": median(tokens_a_sentence),
+        "zh-sentence-by-en": median(tokens_a_sentence),
+    },
     "kv-cache-size": {
         "grouped-token": median(lambda run: run.result["serving"]["kv_bytes_per_token"]),
         "grouped-texts": median(texts_beside_weights),
@@ -344,6 +382,12 @@ START = "public-parameters"  # of the model that all runs of its page start from
 NEEDS = {name: [START] for name in MEASURES["safety-and-privacy"] if name != START} | {
     "bf16-ratio": ["fp32-speed", "bf16-speed"],
     "schedule-spread": ["schedule-wsd"],
+    "en-byte": ["en-chars"],
+    "zh-byte": ["zh-chars"],
+    "en-bpe": ["en-chars"],
+    "zh-bpe": ["zh-chars"],
+    "zh-by-en": ["en-bpe", "zh-chars"],
+    "zh-sentence-by-en": ["en-bpe"],
     "flops-ratio": ["short-flops", "long-flops"],
     "equal-context": ["short-flops", "long-flops"],
     "activations-ratio": ["short-flops", "long-flops"],
@@ -403,6 +447,7 @@ def main() -> None:
     )
     parser.add_argument("--question", choices=list(MEASURES))
     parser.add_argument("--only", nargs="+", default=[], metavar="FIGURE")
+    parser.add_argument("--data", type=Path, default=DATA, help="public data, for recipes that read ../data")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--small", action="store_true")
     asked = parser.parse_args()
@@ -413,6 +458,7 @@ def main() -> None:
             continue
         question = bank[question_id]
         with tempfile.TemporaryDirectory(prefix="shuyuan-figures-") as folder:
+            (Path(folder) / "data").symlink_to(asked.data.resolve())  # which some recipes read
             repeats = 1 if asked.small else asked.repeats
             values = measure(question, names, Path(folder), repeats=repeats, small=asked.small)
         if not asked.small:

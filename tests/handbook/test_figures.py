@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -86,6 +87,31 @@ def test_secrets_brought_back_are_a_share_of_those_put_in(script: ModuleType, tm
     run = script.Finished({"extraction": found}, tmp_path, 1.0)
     assert script.brought_back("brought_back", "put_in")(run) == 25
     assert script.brought_back("brought_back_of_left_out", "left_out")(run) == 5
+
+
+def test_attention_costs_as_much_as_the_rest_where_two_plans_say(script: ModuleType, tmp_path: Path) -> None:
+    """A token that takes 900 operations and 3 for each place of its context."""
+    runs = {
+        name: [script.Finished({"train_flops": 7 * (900 + 3 * context), "tokens": 7}, tmp_path, 1.0)]
+        for name, context in (("short-flops", script.SHORT_CONTEXT), ("long-flops", script.LONG_CONTEXT))
+    }
+    assert script.equal_context([], runs) == pytest.approx(300)
+    assert script.flops_ratio([], runs) == pytest.approx((900 + 3 * 131_072) / (900 + 3 * 4096))
+
+
+def test_tokens_of_a_text_are_counted_without_those_that_end_records(
+    script: ModuleType, tmp_path: Path
+) -> None:
+    def prepared(name: str, tokens: int) -> Any:
+        (tmp_path / name / "data").mkdir(parents=True)
+        split = {"tokens": tokens, "records": 10}
+        manifest = {"splits": {"train": split, "validation": split}, "vocab_size": 300}
+        (tmp_path / name / "data" / "manifest.json").write_text(json.dumps(manifest))
+        return script.Finished({}, tmp_path / name, 1.0)
+
+    characters, pieces = prepared("characters", 110), prepared("pieces", 60)
+    assert script.tokens_a_character("zh-chars")([pieces], {"zh-chars": [characters]}) == 0.5
+    assert (script.tokens_a_sentence(pieces), script.vocabulary(pieces)) == (5, 300)
 
 
 def test_a_figure_that_needs_the_run_of_another_is_measured_after_it(
