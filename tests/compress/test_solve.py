@@ -63,8 +63,13 @@ def test_the_share_goes_and_what_goes_is_zero(share: float) -> None:
     assert found.mask_RC is not None
     assert (~found.mask_RC).float().mean() == pytest.approx(share, abs=0.01)
     assert (found.weight_RC[~found.mask_RC] == 0).all()
-    of_rows = wanda(weight, moments, share)
-    assert ((~of_rows).sum(1) == round(share * 256)).all()
+    assert int((~wanda(weight, moments, share)).sum()) == round(share * weight.numel())
+
+
+def test_wanda_is_magnitude_where_all_inputs_are_as_loud() -> None:
+    weight, _ = case(1)
+    by_size = torch.from_numpy(largest(weight.numpy(), 0.3))
+    assert torch.equal(wanda(weight, torch.eye(150) * 3, 0.3), by_size)
 
 
 def test_with_inputs_that_have_nothing_to_do_with_each_other_the_nearest_is_best() -> None:
