@@ -173,7 +173,11 @@ scalars = st.one_of(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=50,
+    deadline=None,
+)
 @given(table=st.dictionaries(st.sampled_from(["name", *MOST, "other"]), scalars, max_size=9))
 def test_any_entry_is_whole_or_refused(
     table: dict[str, object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -204,7 +208,7 @@ texts = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=60, deadline=None)
 @given(texts)
 def test_any_text_is_machines_or_a_clear_refusal(text: str) -> None:
     try:

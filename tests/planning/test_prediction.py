@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shuyuan import recipe as recipes
@@ -286,7 +286,7 @@ KEYS = ["model.layers", "model.width", "model.context", "model.heads", "train.ba
         "train.budget", "train.keep", "privacy.epsilon", "data.validation"]  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS), ODD, min_size=1, max_size=3), st.floats())
 def test_whatever_is_asked_there_is_a_plan_of_finite_numbers_or_a_clear_refusal(
     change: dict[str, Any], price: float

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shuyuan.errors import RecipeError, RunError
@@ -76,6 +76,7 @@ keys = st.sampled_from(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     st.dictionaries(keys, values, max_size=4),
     st.dictionaries(keys, st.one_of(st.none(), values), max_size=4),
