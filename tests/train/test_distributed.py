@@ -197,9 +197,8 @@ def test_what_one_process_alone_can_train_is_refused() -> None:
         ({"model": {"family": "cnn"}}, "begun from nothing"),
         ({"model": {"family": "ngrams", "size": "tiny"}}, "begun from nothing"),
         ({"train": {"precision": "fp16"}}, "loss scale"),
-        ({"train": {"lora": {"rank": 2}}}, "LoRA"),
     ],
-    ids=["privacy", "cnn", "ngrams", "fp16", "lora"],
+    ids=["privacy", "cnn", "ngrams", "fp16"],
 )
 def test_what_cannot_be_divided_is_refused(tables: dict[str, Any], why: str) -> None:
     train = tables.get("train", {}) | {"sharded": True}

@@ -223,8 +223,8 @@ def check_sharded(recipe: Recipe) -> None:
         or recipe.task in LABELLED_TASKS
     ):
         why = "the built-in transformer that writes, begun from nothing, is what can be divided"
-    elif train.lora is not None or train.distill is not None:
-        why = "LoRA and teachers are not divided"
+    elif train.distill is not None:
+        why = "a teacher is not divided"
     elif train.precision == "fp16":
         why = "a loss scale is kept by each rank; bf16 and fp32 need none"
     if why:
