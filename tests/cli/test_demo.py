@@ -9,7 +9,7 @@ import pytest
 from rich.cells import cell_len
 
 from shuyuan import recipe as recipes
-from shuyuan.cli.run import DEMO, visible
+from shuyuan.cli.run import DEMO, visible, words_of
 from tests.runs import shuyuan, text_of
 
 SMALL = [
@@ -63,3 +63,7 @@ def test_the_demo_tells_the_whole_story(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_what_a_model_writes_steers_no_terminal() -> None:
     assert visible("a\x1b[31mb\u202ec\n") == "a\\x1b[31mb\\x202ec\n"
+
+
+def test_what_is_to_be_tried_next_can_be_typed() -> None:
+    assert words_of("\ufffd\ufffd里。 记录 it's 142") == "'里。 记录 it'\"'\"'s'"

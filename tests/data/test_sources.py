@@ -236,6 +236,15 @@ def test_json_files(tmp_path: Path) -> None:
     assert rows_of(file)[0] == []
 
 
+def test_a_line_that_breaks_off_is_named_with_its_column(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n{"text": "cut of\n')
+    error = refusal(tmp_path / "a.jsonl")
+    assert (error.what, error.where) == (
+        "This is not JSON: Invalid control character at column 17.",
+        f"{tmp_path / 'a.jsonl'}:2",
+    )
+
+
 @pytest.mark.parametrize(
     "content", ["{}", '{"a": [], "b": []}', "3", "[1]", "[{]", "[{}", "[] []", '{"a": [{}]} x', "nonsense"]
 )

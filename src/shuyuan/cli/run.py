@@ -139,7 +139,7 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
         prompt = Text(sample["prompt"], style="bold")
         out.print(Text(f"sample {number}: ", style="cyan") + prompt + Text(visible(sample["text"])[:240]))
     out.print()
-    words = shlex.quote(" ".join(facts["samples"][0]["prompt"].split()[:3])) if facts["samples"] else ""
+    words = words_of(facts["samples"][0]["prompt"]) if facts["samples"] else ""
     words = "PICTURE" if manifest.image else words
     verb, more = task_named(summary["task"]).command
     out.print(
@@ -168,3 +168,8 @@ def _command() -> str:
 def visible(text: str) -> str:
     """Model output with its control characters made visible: what a model writes is not to steer a terminal."""
     return "".join(c if c in "\n\t" or (c.isprintable()) else f"\\x{ord(c):02x}" for c in text)
+
+
+def words_of(prompt: str) -> str:
+    """The first words of a prompt, as a shell takes them; a text of bytes may begin within a character, which nobody can type."""
+    return shlex.quote(" ".join(prompt.replace("\ufffd", "").split()[:3]))

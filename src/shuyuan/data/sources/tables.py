@@ -121,7 +121,7 @@ def _object(value: Any, where: str) -> dict[str, Any]:
 
 def _bad_json(where: str, error: Exception) -> DataError:
     if isinstance(error, json.JSONDecodeError):
-        what = f"{error.msg} at column {error.colno}"
+        what = f"{error.msg.removesuffix(' at')} at column {error.colno}"
     else:
         what = "it is nested too deep" if isinstance(error, RecursionError) else "a number is too long"
     return DataError(
