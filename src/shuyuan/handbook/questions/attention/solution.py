@@ -1,4 +1,4 @@
-"""Causal attention with grouped heads, and the same in blocks of keys, which never holds a square of scores."""
+"""Causal attention with grouped heads, and the same in blocks of keys."""
 
 import math
 
@@ -16,7 +16,7 @@ def attention(q, k, v):
 
 
 def attention_in_blocks(q, k, v, block):
-    """The sums are kept relative to the largest score so far; when it rises, they shrink."""
+    """When a larger score comes, the sums of the earlier ones shrink."""
     heads, tokens, size = q.shape[1:]
     k = k.repeat_interleave(heads // k.shape[1], 1)
     v = v.repeat_interleave(heads // v.shape[1], 1)
@@ -25,9 +25,10 @@ def attention_in_blocks(q, k, v, block):
     total = q.new_zeros((*q.shape[:3], 1))
     mixed = torch.zeros_like(q)
     for start in range(0, tokens, block):
-        keys, values = k[:, :, start : start + block], v[:, :, start : start + block]
+        now = slice(start, start + block)
+        keys, values = k[:, :, now], v[:, :, now]
         scores = q @ keys.transpose(2, 3) / math.sqrt(size)
-        future = place[start : start + block] > place[:, None]
+        future = place[now] > place[:, None]
         scores = scores.masked_fill(future, -math.inf)
         higher = torch.maximum(top, scores.amax(3, keepdim=True))
         weights, shrink = (scores - higher).exp(), (top - higher).exp()

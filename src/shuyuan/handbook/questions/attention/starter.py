@@ -1,4 +1,4 @@
-"""Causal attention with grouped heads, and the same in blocks of keys, which never holds a square of scores."""
+"""Causal attention with grouped heads, and the same in blocks of keys."""
 
 import torch  # noqa: F401
 

@@ -25,9 +25,10 @@ def attention_in_blocks(q, k, v, block):
     total = q.new_zeros((*q.shape[:3], 1))
     mixed = torch.zeros_like(q)
     for start in range(0, tokens, block):
-        keys, values = k[:, :, start : start + block], v[:, :, start : start + block]
+        now = slice(start, start + block)
+        keys, values = k[:, :, now], v[:, :, now]
         scores = q @ keys.transpose(2, 3) / math.sqrt(size)
-        future = place[start : start + block] > place[:, None]
+        future = place[now] > place[:, None]
         scores = scores.masked_fill(future, -math.inf)
         higher = torch.maximum(top, scores.amax(3, keepdim=True))
         weights = (scores - higher).exp()

@@ -16,7 +16,7 @@ def attention(q, k, v):
 
 
 def attention_in_blocks(q, k, v, block):
-    """The sums are kept relative to the largest score so far; when it rises, they shrink."""
+    """When a larger score comes, the sums of the earlier ones shrink."""
     heads, tokens, size = q.shape[1:]
     k = k.repeat_interleave(heads // k.shape[1], 1)
     v = v.repeat_interleave(heads // v.shape[1], 1)

@@ -1,4 +1,4 @@
-"""A recurrent network in TensorFlow: prepared, built, compiled, trained, evaluated."""
+"""A recurrent network in TensorFlow, from the text to its perplexity."""
 
 import keras
 import numpy as np

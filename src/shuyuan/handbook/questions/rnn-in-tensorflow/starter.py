@@ -1,4 +1,4 @@
-"""A recurrent network in TensorFlow: prepared, built, compiled, trained, evaluated."""
+"""A recurrent network in TensorFlow, from the text to its perplexity."""
 
 import keras  # noqa: F401
 import numpy as np  # noqa: F401
