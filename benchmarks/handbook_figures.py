@@ -34,6 +34,7 @@ DATA = Path(__file__).parents[1] / "../shared/data"
 YEAR_SECONDS = 31_557_600
 SMALL = ["--set", "train.budget=3 steps", "--set", "train.batch_size=4"]
 FEED_CONTEXT, FEED_BATCH = 2048, 16
+SIZES = ((32, 100), (32, 300), (32, 600), (64, 100), (64, 300), (128, 300), (128, 600))  # width, steps
 SHORT_CONTEXT, LONG_CONTEXT = 4096, 131_072
 
 
@@ -322,6 +323,13 @@ MEASURES: dict[str, dict[str, Measure]] = {
         "masked-card": median(card_digits),
         "masked-rest": median(words_of_the_rest),
     },
+    "what-is-a-large-model": {
+        **{f"loss-{width}-{steps}": median(validation_loss) for width, steps in SIZES},
+        **{f"parameters-{width}": median(lambda run: run.result["parameters"]) for width in (32, 64, 128)},
+        "fit-error": median(lambda run: 100 * run.result["error"]),
+        "fit-parameters": median(lambda run: run.result["best"][1]["parameters"]),
+        "fit-tokens": median(lambda run: run.result["best"][1]["tokens"]),
+    },
     "rnn-in-tensorflow": {
         "parameters": median(lambda run: run.result["parameters"]),
         "every-loss": median(validation_loss),
@@ -382,6 +390,7 @@ START = "public-parameters"  # of the model that all runs of its page start from
 NEEDS = {name: [START] for name in MEASURES["safety-and-privacy"] if name != START} | {
     "bf16-ratio": ["fp32-speed", "bf16-speed"],
     "schedule-spread": ["schedule-wsd"],
+    **{key: [f"loss-{w}-{n}" for w, n in SIZES] for key in ("fit-error", "fit-parameters", "fit-tokens")},
     "en-byte": ["en-chars"],
     "zh-byte": ["zh-chars"],
     "en-bpe": ["en-chars"],

@@ -43,15 +43,17 @@ def as_json(*words: object, status: int = 0) -> dict[str, object]:
 def test_list_shows_progress_and_what_is_next() -> None:
     text = practice("list").stdout
     assert "What does training a large model cost?" in text
-    assert "0 of 5 solved." in text and "Next: shuyuan practice show training-cost" in text
+    assert f"0 of {len(load_bank())} solved." in text
+    assert "Next: shuyuan practice show what-is-a-large-model" in text
+    practice("grade", "what-is-a-large-model", "a", "c", "f")
     practice("grade", "training-cost", "days=28.4")
     assert "1 of 6" in practice("list").stdout
     parts = load_bank()["training-cost"].facts.parts
     practice("grade", "training-cost", *(f"{part.id}={part.value!r}" for part in parts))
     listed = as_json("list", "--lang", "zh")
     assert listed["next"] == "training-efficiency"
-    assert listed["questions"][0]["state"] == "已完成"  # type: ignore[index]
-    assert "完成 1 题" in practice("list", "--lang", "zh").stdout
+    assert listed["questions"][1]["state"] == "已完成"  # type: ignore[index]
+    assert "完成 2 题" in practice("list", "--lang", "zh").stdout
     assert "train_step" in practice("next").stdout
 
 
@@ -108,7 +110,7 @@ def test_grade_code_and_show_what_it_printed(tmp_path: Path) -> None:
     text = practice("grade", "training-efficiency", file).stdout
     assert "[bold]here[/bold] \\x1b[31m" in text
     assert "Everything is as asked." in text and "Solved: How is training made efficient?" in text
-    assert as_json("list")["questions"][1]["solved"]  # type: ignore[index]
+    assert as_json("list")["questions"][2]["solved"]  # type: ignore[index]
 
 
 def test_an_unwritable_home_is_said_and_grading_goes_on(tmp_path: Path) -> None:

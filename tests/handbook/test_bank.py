@@ -41,7 +41,12 @@ VARIANTS = [
 
 
 def test_the_first_questions_are_there() -> None:
-    assert list(BANK)[:3] == ["training-cost", "training-efficiency", "safety-and-privacy"]
+    assert list(BANK)[:4] == [
+        "what-is-a-large-model",
+        "training-cost",
+        "training-efficiency",
+        "safety-and-privacy",
+    ]
 
 
 @pytest.mark.parametrize("name", GRADED)
