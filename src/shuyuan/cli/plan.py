@@ -10,6 +10,10 @@ import typer
 
 from .frame import AsJson, Changes, Debug, Key, frame
 
+GUESSING = (
+    10.4  # nats of a token of 32,000 that is guessed: of fewer tokens than that takes, the law knows nothing
+)
+
 
 def plan(
     target: Annotated[Path | None, typer.Argument(metavar="[RECIPE|RUN]", help="Left out: the demo.")] = None,
@@ -88,7 +92,7 @@ def _show(out: Any, plan: dict[str, Any]) -> None:
     table.add_row("parameters", f"{plan['parameters']:,}")
     table.add_row("tokens", f"{plan['tokens']:,.0f}")
     table.add_row("training", f"{plan['train_flops']:.2e} floating-point operations")
-    if plan["scaling"]:
+    if plan["scaling"] and plan["scaling"]["loss"] < GUESSING:
         table.add_row("size", _size(plan["scaling"]))
     table.add_row("time", interval(plan["seconds"], duration))
     table.add_row("peak memory", interval(plan["peak_bytes"], lambda value: quantity(value, "bytes")))
