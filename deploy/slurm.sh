@@ -15,7 +15,8 @@
 set -euo pipefail
 
 run=${1:?"Name a run folder or a recipe."}
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+head=${hosts%%$'\n'*}
 
 # One torchrun a machine; Slurm's TERM before the time is over reaches each, and the run is saved at one step.
 exec srun --kill-on-bad-exit=1 torchrun \

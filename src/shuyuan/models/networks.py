@@ -94,7 +94,7 @@ def load_writer(
     network: Any = load_network(store, name)
     if isinstance(network.config, RnnConfig) or network.config.output != "tokens":
         return network  # type: ignore[no-any-return]  # they choose for themselves
-    if device == "cpu" and isinstance(network.config, TransformerConfig):
+    if device == "cpu" and type(network.config) is TransformerConfig:  # not of another architecture
         from . import eager
 
         return eager.prepared(network, half=precision != "fp32")
