@@ -22,7 +22,7 @@ FOLDER = Path(fake.__file__).parents[2] / "src/shuyuan/serve/web"
 ATTACK = (
     "<script>document.title='taken'</script><img src=http://127.0.0.1:1/a onerror=document.title='taken'>"
     "<a href=http://127.0.0.1:1/b>x</a><style>*{display:none}</style> ![i](http://127.0.0.1:1/c) "
-    "[l](javascript:document.title='taken') <http://127.0.0.1:1/d> \u202eright\u202c \x1b[2J \x00 \u2066z"
+    "\u202eright\u202c \x1b[2J \x00 \u2066z [l](javascript:document.title='taken') <http://127.0.0.1:1/d>"
 )
 
 
