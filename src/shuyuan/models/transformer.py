@@ -89,8 +89,11 @@ class Transformer(nn.Module):
             A float32 scalar; divide it by the number of learned targets for the mean.
         """
         learned_BT = targets_BT != LEARN_NOTHING
-        if learned_BT.all():
-            return self.losses(tokens_BT, targets_BT).sum()
+        if (
+            learned_BT.all()
+        ):  # not by `self(…)`: of a sharded model that would gather weights once more on this rank alone
+            logits_NV = self.lm_head(self.model(tokens_BT)).flatten(0, 1)
+            return cross_entropy(logits_NV, targets_BT.flatten()).view(targets_BT.shape).sum()
         # The head is the larger half of a small model: prompts need none of its logits. Some are computed all the same, so that
         # there are few shapes: libraries prepare themselves for each, and remember it.
         place_N = learned_BT.flatten().nonzero().squeeze(1)

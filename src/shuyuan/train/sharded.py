@@ -101,6 +101,9 @@ class ShardedBackend(TorchBackend):
 
     def agree(self) -> None:
         """Every rank gets its share of what rank 0 has: the whole model at first, a state later."""
+        for module in self._shares.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()  # what an evaluation gathered and kept is not what comes now
         for name, tensor in self._tensors().items():
             if name != "random.cpu":
                 self._shares.spread(name, tensor, self._known(name) if self._ranks.number == 0 else None)
