@@ -7,8 +7,6 @@ import math
 import os
 import subprocess
 import sys
-import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -22,9 +20,9 @@ from torch import nn
 from shuyuan.errors import PrivacyError
 from shuyuan.privacy import make_private
 
+from ..ranks import ROOT, start_ranks
 from . import rank
 
-ROOT = Path(__file__).parents[2]
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 
@@ -39,21 +37,7 @@ class World:
 
 def start(count: int, folder: Path) -> World:
     """Starts so many ranks; where one fails, the others are ended."""
-    env = dict(os.environ, WORLD_SIZE=str(count), OMP_NUM_THREADS="1")
-    one = [sys.executable, "-W", "error", "-m", "tests.privacy.rank", str(folder)]
-    with ExitStack() as stack:
-        files = [stack.enter_context((folder / f"errors-{number}").open("w")) for number in range(count)]
-        ranks = [
-            subprocess.Popen(one, cwd=ROOT, env=env | {"RANK": str(number)}, stderr=file)
-            for number, file in enumerate(files)
-        ]
-        while any(process.poll() is None for process in ranks):
-            if any(process.poll() for process in ranks):
-                for process in ranks:
-                    process.kill()
-            time.sleep(0.05)
-    failed = [number for number, process in enumerate(ranks) if process.returncode]
-    assert not failed, [(folder / f"errors-{number}").read_text() for number in failed]
+    start_ranks("tests.privacy.rank", count, folder)
     told = [json.loads((folder / f"rank-{number}.json").read_text()) for number in range(count)]
     arrays = [dict(np.load(folder / f"rank-{number}.npz")) for number in range(count)]
     return World([each["rows"] for each in told], arrays, [each["refusals"] for each in told])

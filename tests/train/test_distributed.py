@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +23,9 @@ from shuyuan.train import check_ranks, distributed, joined
 from shuyuan.train.backend import Batch
 from shuyuan.train.distributed import World, check_sharded, meet, share
 
+from ..ranks import start_ranks
 from . import rank
 
-ROOT = Path(__file__).parents[2]
 Arrays = dict[str, NDArray[Any]]
 WHOLE = [
     "text",
@@ -44,21 +40,7 @@ SCENES = [*WHOLE, "sharded", "sharded muon"]
 
 def start(count: int, folder: Path) -> Arrays:
     """Starts so many ranks, and gives what rank 0 saw; where one fails, the others are ended."""
-    env = dict(os.environ, WORLD_SIZE=str(count), OMP_NUM_THREADS="1")
-    one = [sys.executable, "-W", "error", "-m", "tests.train.rank", str(folder)]
-    with ExitStack() as stack:
-        files = [stack.enter_context((folder / f"errors-{number}").open("w")) for number in range(count)]
-        ranks = [
-            subprocess.Popen(one, cwd=ROOT, env=env | {"RANK": str(number)}, stderr=file)
-            for number, file in enumerate(files)
-        ]
-        while any(process.poll() is None for process in ranks):
-            if any(process.poll() for process in ranks):
-                for process in ranks:
-                    process.kill()
-            time.sleep(0.05)
-    failed = [number for number, process in enumerate(ranks) if process.returncode]
-    assert not failed, [(folder / f"errors-{number}").read_text() for number in failed]
+    start_ranks("tests.train.rank", count, folder)
     assert all((folder / f"stopped-{number}.json").read_text() == "true" for number in range(count))
     return dict(np.load(folder / "seen.npz"))
 

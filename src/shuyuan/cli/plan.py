@@ -10,9 +10,8 @@ import typer
 
 from .frame import AsJson, Changes, Debug, Key, frame
 
-GUESSING = (
-    10.4  # nats of a token of 32,000 that is guessed: of fewer tokens than that takes, the law knows nothing
-)
+# Nats of a token of 32,000 that is guessed: of a plan that the law has worse than that, it knows nothing.
+GUESSING = 10.4
 
 
 def plan(

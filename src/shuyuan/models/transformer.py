@@ -89,11 +89,8 @@ class Transformer(nn.Module):
             A float32 scalar; divide it by the number of learned targets for the mean.
         """
         learned_BT = targets_BT != LEARN_NOTHING
-        if (
-            learned_BT.all()
-        ):  # not by `self(…)`: of a sharded model that would gather weights once more on this rank alone
-            logits_NV = self.lm_head(self.model(tokens_BT)).flatten(0, 1)
-            return cross_entropy(logits_NV, targets_BT.flatten()).view(targets_BT.shape).sum()
+        if learned_BT.all():
+            return self.losses(tokens_BT, targets_BT).sum()
         # The head is the larger half of a small model: prompts need none of its logits. Some are computed all the same, so that
         # there are few shapes: libraries prepare themselves for each, and remember it.
         place_N = learned_BT.flatten().nonzero().squeeze(1)
@@ -104,7 +101,8 @@ class Transformer(nn.Module):
 
     def losses(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """The cross entropy, in nats, of each target: float32 (B, T), zero where the target is -100."""
-        logits_NV = self(tokens_BT).flatten(0, 1)
+        # Not by `self(…)`: a sharded model would gather its outer weights once more, on the ranks alone that come here.
+        logits_NV = self.lm_head(self.model(tokens_BT)).flatten(0, 1)
         return cross_entropy(logits_NV, targets_BT.flatten()).view(targets_BT.shape)
 
     def to_hub(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
