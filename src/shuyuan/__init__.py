@@ -25,9 +25,10 @@ from .version import __version__ as __version__
 # training step many times slower; 5000 turns cost about 3 % on a quiet machine (docs/lab-notes.md). Read when torch loads.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 # oneDNN, and torch's bridge to it, keep what they prepared for the last 1024 shapes, some 0.4 MB each: batches of rows of many
-# widths then take hundreds of megabytes more, step by step (docs/lab-notes.md). Read when torch loads.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
-os.environ.setdefault("LRU_CACHE_CAPACITY", "16")
+# widths then take hundreds of megabytes more, step by step; kept for too few, they prepare it anew in each step, which takes a
+# quarter of it (docs/lab-notes.md). Read when torch loads.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
+os.environ.setdefault("LRU_CACHE_CAPACITY", "128")
 # huggingface_hub tells the hub which libraries and tools surround it, and asks it for a list of tools to look for.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 

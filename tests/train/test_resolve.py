@@ -328,6 +328,15 @@ def test_of_few_units_a_share_is_in_each_step(unit: str, batch_size: int) -> Non
     assert fill_in(asked, pictures(800), CPU).train.batch_size == batch_size
 
 
+@pytest.mark.usefixtures("no_torch_no_clock")
+def test_a_batch_that_nothing_divides_is_a_little_smaller() -> None:
+    asked = of_images(privacy={"epsilon": 8.0, "unit": "record"})
+    train = fill_in(asked, pictures(8 * 179), CPU).train
+    assert (train.batch_size, train.micro_batch) == (178, 89)
+    given = fill_in(asked.replace(**{"train.batch_size": 179}), pictures(8 * 179), CPU).train
+    assert (given.batch_size, given.micro_batch) == (179, 1)
+
+
 @pytest.mark.parametrize(("budget", "steps"), [("7 steps", 7), ("2 epochs", 1000)])
 def test_epochs_of_images_are_counted_in_images(budget: str, steps: int) -> None:
     asked = of_images(train={"budget": budget, "batch_size": 100})

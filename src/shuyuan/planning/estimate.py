@@ -80,11 +80,14 @@ def estimated_manifest(recipe: Recipe) -> tuple[Manifest, list[str]]:
     records, rows = len(sample.texts) * sample.scale, sample.rows * sample.scale
     each = max(1.0, sample.rows / max(1, len(sample.texts)))  # rows of a record
     lengths = [length / each / text_bytes_per_token for length in sample.lengths]
+    tokens = text_bytes / text_bytes_per_token + records
+    if lengths:  # what is longer than the context is cut
+        tokens *= sum(min(length, recipe.model.context) for length in lengths) / sum(lengths)
     splits = {
         name: Split(
             records=math.ceil(records * share),
             owners=math.ceil(records * share),
-            tokens=math.ceil((text_bytes / text_bytes_per_token + records) * share),
+            tokens=math.ceil(tokens * share),
             text_bytes=math.ceil(text_bytes * share),
             shards=[],
             rows=math.ceil(rows * share),

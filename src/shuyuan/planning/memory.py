@@ -31,8 +31,8 @@ from .cost import (
 from .preparation import ACCOUNTANT_BYTES, DIGITS_BYTES, LOADED_BYTES, TORCH_BYTES, preparation_items
 
 MIB = 2**20
-KERNEL_BYTES = 24 * MIB  # of torch's code and its kernels, which are loaded at the first step
-SHAPES_BYTES = 80 * MIB  # what torch's kernels keep for shapes, where rows of many widths have many
+KERNEL_BYTES = 44 * MIB  # of torch's code and its kernels, which are loaded and prepared at the first step
+SHAPES_BYTES = 110 * MIB  # what torch's kernels keep for shapes, where rows of many widths have many
 HUB_BYTES = 160 * MIB  # transformers and peft, and torch's compiler, which they load
 TOKENIZER_BYTES = 36 * MIB  # what learning and using a bpe vocabulary leaves between what still lives
 # Of the libraries that score answers: ROUGE's loads nltk, and that what there is of scikit-learn.

@@ -1,7 +1,8 @@
 """How long training takes: matrix products at a share of the measured rate, and all else by the bytes that it passes over.
 
-The constants were fitted to the processor time of 36 kinds of steps of this project's own transformer (widths 64 to 768,
-contexts 64 to 1024, bf16 and fp32, AdamW and Muon) on one core with AVX512-BF16: median error 4 %, largest 27 %.
+The constants were fitted to the time of 32 kinds of parts of this project's own transformer (2 to 8 layers, widths 64 to 512, 128 to
+4,096 tokens in rows of 32 to 1,024, bf16 and fp32) on two cores with AVX512-BF16, whose rates were measured in between: median
+error 4 % in bf16 and 6 % in fp32, largest 16 %.
 """
 
 from __future__ import annotations
@@ -26,15 +27,13 @@ from .cost import (
 from .memory import activation_bytes, by_products
 from .rnn import costs as recurrent_costs
 
-EFFICIENCY = {
-    "fp32": 0.92,
-    "bf16": 0.65,
-    "fp16": 0.5,
-}  # of a large product's rate, reached by the model's own
+# Shares of a large product's rate, reached by the model's own products and by those of attention.
+EFFICIENCY = {"fp32": 0.80, "bf16": 0.76, "fp16": 0.5}
+ATTENTION_EFFICIENCY = {"fp32": 0.84, "bf16": 1.0, "fp16": 0.5}
 MUON_EFFICIENCY = 0.85
 # What is not a product: for each byte kept for the backward pass, about this many operations at the float32 rate of the
 # processor, or this many bytes through its memory, whichever takes longer.
-OPERATIONS_A_BYTE, PASSES = 39, 6
+OPERATIONS_A_BYTE, PASSES = {"fp32": 60, "bf16": 102, "fp16": 102}, 6
 # Private training: a micro batch beside the plain one (benchmarks/private_step.py), and noise for each parameter.
 PRIVATE_PART = {"fp32": 1.07, "bf16": 1.14, "fp16": 1.14}
 NOISE_SECONDS = 12e-9
@@ -44,12 +43,13 @@ NOISE_SECONDS = 12e-9
 # about half the rate of a product, as FlashAttention-2 is reported (arXiv 2307.08691). Calling torch for a block takes so long at
 # least (the plain step of private_step.py on an H200).
 GPU_EFFICIENCY, GPU_PASSES, GPU_ATTENTION, GPU_BLOCK_SECONDS = 0.88, 9, 1.0, 2.5e-3
-# Of a classifier of n-grams: seconds for each of a row, made, looked up, learned from, on a CPU's core; how many tokens are
-# computed for each real one, since parts are as wide as their widest row and filled up to few heights (1.8 to 2.0 on four sets,
-# docs/lab-notes.md); the same in private training, sums by unit included.
-GRAM_SECONDS, COMPUTED_A_TOKEN, PRIVATE_GRAM = 0.2e-6, 2, 10
+# Of a classifier of n-grams: seconds for each of a row, made, looked up, learned from, on a CPU's core; times as many in private
+# training, sums by unit included; and for rows computed at once, however short.
+GRAM_SECONDS, PRIVATE_GRAM, GRAM_PART_SECONDS = 0.2e-6, 1.3, 3e-3
+BESIDE = 1.07  # batches that are read and lines that are logged meanwhile (benchmarks/plan.py)
 UPDATE_PASSES = 2  # of weights, gradients and optimizer, in an update
-BLOCK_SECONDS, MUON_MATRIX_SECONDS = 1.3e-3, 0.25e-3  # calling torch, however small the arrays
+# Calling torch for a block, forward and back, however small the arrays: autocast converts each matrix besides.
+BLOCK_SECONDS, MUON_MATRIX_SECONDS = {"fp32": 1.8e-3, "bf16": 3.0e-3, "fp16": 3.0e-3}, 0.6e-3
 
 
 def predicted_costs(
@@ -70,10 +70,6 @@ def predicted_costs(
     """
     if isinstance(config, RnnConfig):
         return recurrent_costs(recipe, config, manifest, rates)
-    if isinstance(config, NgramConfig) and recipe.privacy is None:
-        split = manifest.splits["train"]
-        typical = COMPUTED_A_TOKEN * split.tokens // max(1, split.records)
-        config = replace(config, context=min(config.context, max(1, typical)))
     train = recipe.train
     batch_size, micro_batch = train.batch_size, train.micro_batch
     assert batch_size != "auto" and micro_batch != "auto"  # resolve.fill_in came first
@@ -84,7 +80,10 @@ def predicted_costs(
         computing = batch_size // micro_batch * part
     elif isinstance(config, NgramConfig):
         each = GRAM_SECONDS * (1 if recipe.privacy is None else PRIVATE_GRAM)
-        computing = batch_size // micro_batch * (BLOCK_SECONDS + micro_batch * config.grams * each)
+        computing = sum(
+            GRAM_PART_SECONDS + part.rows * replace(config, context=part.width).grams * each
+            for part in typical_parts(recipe, manifest)
+        )
     else:
         parts = typical_parts(recipe, manifest)
         computing = sum(_part_seconds(part, recipe, config, hardware, rates) for part in parts)
@@ -101,6 +100,7 @@ def predicted_costs(
         apart = recipe.images or isinstance(config, NgramConfig)
         computing *= 1.0 if apart else PRIVATE_PART[precision_of(recipe)]
         update += learned * NOISE_SECONDS
+    computing *= BESIDE
     return Costs(
         step=computing + update,
         evaluation=validation_windows(recipe, manifest) / batch_size * computing / 3,  # forward only
@@ -145,30 +145,25 @@ def _part_seconds(
     config = replace(config, context=part.width)
     tokens, logits = part.rows * part.width, computed_logits(part, config)
     attention = tokens * attention_flops_per_token(config)
-    share = 1.0 if recipe.train.lora is None else 2 / 3  # frozen matrices need no gradient of their own
+    # Frozen matrices need no gradient of their own; on a CPU, LoRA's many small products take as long as that would.
+    share = 1.0 if recipe.train.lora is None or hardware.device == "cpu" else 2 / 3
     products = share * 6 * (tokens * block_matrix_parameters(config) + logits * config.width)
     # torch's fused attention gains nothing from bf16 on a CPU.
-    slow = (
-        hardware.device == "cpu"
-        and precision == "bf16"
-        and not by_products(config, precision, hardware.device)
-    )
+    slow = hardware.device == "cpu" and not by_products(config, precision, hardware.device)
+    attending = "fp32" if slow else precision
     kept = activation_bytes(config, precision, part.rows, hardware.device)
     kept += 2 * logits * (4 if precision == "fp32" else 2)
     if hardware.device == "cuda":
         computing = (products + GPU_ATTENTION * attention) / (_rate(rates, precision) * GPU_EFFICIENCY)
         computing += kept * GPU_PASSES / rates.memory_bytes_per_second
         return max(computing, config.layers * GPU_BLOCK_SECONDS)  # calls run ahead of the work
+    operations = kept * OPERATIONS_A_BYTE[precision]
     return (
-        products / _speed(rates, precision)
-        + attention / _speed(rates, "fp32" if slow else precision)
-        + max(kept * OPERATIONS_A_BYTE / _rate(rates, "fp32"), kept * PASSES / rates.memory_bytes_per_second)
-        + config.layers * BLOCK_SECONDS
+        products / (_rate(rates, precision) * EFFICIENCY[precision])
+        + attention / (_rate(rates, attending) * ATTENTION_EFFICIENCY[attending])
+        + max(operations / _rate(rates, "fp32"), kept * PASSES / rates.memory_bytes_per_second)
+        + config.layers * BLOCK_SECONDS[precision]
     )
-
-
-def _speed(rates: Rates, precision: str) -> float:
-    return _rate(rates, precision) * EFFICIENCY[precision]
 
 
 def _rate(rates: Rates, precision: str) -> float:

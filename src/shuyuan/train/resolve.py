@@ -139,6 +139,10 @@ def fill_in(
         batch_size = choose_batch(recipe, manifest, hardware)
         if micro_batch != "auto":
             batch_size = math.ceil(batch_size / micro_batch) * micro_batch
+        else:  # a few less where the number has no divisors: 179 would be computed one at a time
+            batch_size -= batch_size % math.ceil(
+                batch_size / most_at_once(recipe, manifest, hardware, precision)
+            )
     if micro_batch == "auto":
         micro_batch = choose_micro_batch(recipe, manifest, hardware, batch_size, precision)
     config = config_of(recipe, manifest)
@@ -358,16 +362,22 @@ def choose_learning_rate(recipe: Recipe, optimizer: str, width: int) -> float:
 def choose_micro_batch(
     recipe: Recipe, manifest: Manifest, hardware: Hardware, batch_size: int, precision: str
 ) -> int:
-    """The largest divisor of the batch whose activations, beside weights and optimizer, fill half of the memory."""
+    """The largest divisor of the batch that can be computed at once."""
+    most = most_at_once(recipe, manifest, hardware, precision)
+    return max((size for size in divisors(batch_size) if size <= most), default=1)
+
+
+def most_at_once(recipe: Recipe, manifest: Manifest, hardware: Hardware, precision: str) -> int:
+    """How many sequences or images have activations that, beside weights and optimizer, fill half of the memory; at least one."""
     config = config_of(recipe, manifest)
     if isinstance(config, RnnConfig) and recipe.privacy is None:
-        return batch_size  # Keras computes a batch at once
+        return MOST_STEPS  # Keras computes a batch at once
     room = hardware.memory_bytes / 2 - 16 * config.parameters
     each = sequence_bytes(config, precision)
     if recipe.privacy is not None:  # the gradients of all its units are held; larger parts gain no speed
         most = PRIVATE_TOKENS[hardware.device] / recipe.model.context
         room = min(room, each * (PRIVATE_IMAGES[hardware.device] if recipe.images else most))
-    return max((size for size in divisors(batch_size) if size * each <= room), default=1)
+    return max(1, int(room / each))
 
 
 def divisors(number: int) -> list[int]:
