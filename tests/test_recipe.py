@@ -100,6 +100,7 @@ def test_what_is_wrong_is_named_and_mended(table: dict[str, Any], code: str, nam
         ({"model": {"width": 256, "heads": 3}}, "model.heads"),
         ({"model": {"width": 256, "heads": 4, "kv_heads": 3}}, "model.kv_heads"),
         ({"model": {"width": 12, "heads": 4}}, "model.heads"),
+        ({"report": {"tensorboard": True}, "vault": {"key": "env:K"}}, "report.tensorboard"),
     ],
 )
 def test_contradictions_name_the_key(section: dict[str, Any], key: str) -> None:

@@ -38,7 +38,7 @@ from .runs import (
 from .tasks import task_named
 from .tasks.measures import check_installed as check_scores
 from .train.memory import forget_peak, give_back, peak_memory
-from .train.training import METRICS_FILE
+from .train.metrics import METRICS_FILE
 from .train.tuning import tune as tune_model
 
 if TYPE_CHECKING:

@@ -830,12 +830,17 @@ class Compress(Section):
 
 
 class Report(Section):
-    """The run's page."""
+    """What a run shows of itself."""
 
     open: bool = Field(
         False,
         description="Write the whole report in the clear although the run is sealed: losses, counts and samples too. "
         "For records that may be shown.",
+    )
+    tensorboard: bool = Field(
+        False,
+        description="Also write losses, learning rate, speed and ε as TensorBoard's event files, into the run's folder tensorboard, while "
+        "it trains. Numbers alone, never texts; of a private run the learning rate and ε. They lie in the clear, so not of a sealed run.",
     )
 
 
@@ -1028,6 +1033,16 @@ class Recipe(Section):
             raise ValueError(
                 "train.distill: a private run does not listen to a teacher, whose word on each record no clip bounds; train the teacher "
                 "privately, and the student without [privacy] on public records or on texts that the teacher wrote"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _in_the_clear(self) -> Recipe:
+        """Nothing lies in the clear that a sealed run seals."""
+        if self.report.tensorboard and self.vault is not None:
+            raise ValueError(
+                "report.tensorboard: event files lie in the clear, and what a sealed run measures is sealed; take it out: "
+                "`shuyuan report RUN --to FILE` draws the same curves"
             )
         return self
 

@@ -95,30 +95,6 @@ def test_status_is_training_only_while_another_process_holds_the_lock(make_run: 
     assert facts.status(run, store) == "interrupted"
 
 
-def test_a_resume_makes_later_lines_void() -> None:
-    first = [start_line(), *step_lines(1, 60), {"event": "train.skipped", "step": 55, "reason": "loss"}]
-    kept = {"event": "notice", "code": "x", "text": "stays"}
-    lines = facts.valid_lines([*first, kept, start_line(50, resumed=True), *step_lines(51, 80)])
-    steps = [line["step"] for line in lines if line["event"] == "train.step"]
-    assert steps == list(range(1, 81))
-    assert [line["step"] for line in lines if line["event"] == "train.validation"] == [40, 80]
-    assert not [line for line in lines if line["event"] == "train.skipped"]
-    assert kept in lines
-
-
-def test_a_start_over_makes_all_earlier_steps_void() -> None:
-    lines = facts.valid_lines([start_line(), *step_lines(1, 5), start_line(), *step_lines(1, 3)])
-    assert [line["step"] for line in lines if line["event"] == "train.step"] == [1, 2, 3]
-
-
-def test_a_rollback_makes_steps_void_and_is_remembered() -> None:
-    skipped = [{"event": "train.skipped", "step": step, "reason": "loss"} for step in (48, 49, 50)]
-    back = {"event": "train.rollback", "step": 50, "to_step": 30, "reason": "loss"}
-    lines = facts.valid_lines([start_line(), *step_lines(1, 47), *skipped, back, *step_lines(31, 60)])
-    assert [line["step"] for line in lines if line["event"] == "train.step"] == list(range(1, 61))
-    assert back in lines and skipped[0] in lines
-
-
 def test_the_score_on_the_whole_split_goes_before_the_one_measured_in_training(make_run: MakeRun) -> None:
     run, store = make_run(
         without=("scores",), changed={"metrics.jsonl": [start_line(), {**END, "validation_loss": 3.9}]}

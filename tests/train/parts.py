@@ -17,6 +17,7 @@ from shuyuan.recipe import Train
 from shuyuan.train.backend import Batch, Figures, StepByStep
 from shuyuan.train.checkpoints import Checkpoints
 from shuyuan.train.driver import Driver
+from shuyuan.train.tensorboard import EventFile
 from shuyuan.vault import OpenStore
 
 CPU = Hardware("cpu", "a test machine", 2, 8 << 30, ("avx512_bf16",))
@@ -108,6 +109,7 @@ def drive(
     clock: Callable[[], float] | None = None,
     progress: Progress | None = None,
     identity: dict[str, Any] | None = None,
+    tensorboard: bool = False,
     **changes: Any,
 ) -> Driver:
     """Runs a driver in a run folder until its end, or until it is interrupted at a step."""
@@ -118,13 +120,14 @@ def drive(
     store = OpenStore(path)
     checkpoints = Checkpoints(store, identity or {"seed": 1}, {"threads": 2}, train.keep)
     extra = {"clock": clock} if clock else {}
+    journal = store.journal("metrics.jsonl")
     driver = Driver(
         train,
         backend,
         take,
         [sample(0)],
         checkpoints,
-        store.journal("metrics.jsonl"),
+        EventFile(journal, store, private=False) if tensorboard else journal,
         progress or Progress(),
         stop,
         **extra,

@@ -26,7 +26,7 @@ from shuyuan.train import TrainResult, resolve, train, training
 from shuyuan.train.resolve import config_of
 from shuyuan.vault import OpenStore, Store, open_store
 
-from ..runs import text_of
+from ..runs import shuyuan, text_of
 from .parts import StopAt
 
 CHILD = Path(__file__).with_name("child.py")
@@ -133,6 +133,25 @@ def test_training_learns_and_leaves_a_model_a_result_and_a_log(tmp_path: Path) -
     assert end["event"] == "train.end"
     assert end["validation_loss"] == result.loss["validation"]
     assert "without differential privacy" in store.read("model/README.md").decode()
+    assert not store.exists("tensorboard")  # which nobody asked for
+
+
+PRIVATE = {"noise_multiplier": 1.0, "unit": "record", "insecure_seed": 7}
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_events_are_written_where_the_recipe_asks_for_them(tmp_path: Path, private: bool) -> None:
+    asked = {"report": {"tensorboard": True}} | (
+        {"privacy": PRIVATE, "data__duplicates": "keep"} if private else {}
+    )
+    trained(tmp_path / "run", train__budget="3 steps", **asked)
+    events = b"".join(file.read_bytes() for file in (tmp_path / "run/tensorboard").iterdir())
+    assert b"training/learning_rate" in events
+    assert (b"loss/training" in events, b"loss/validation" in events, b"machine/" in events) == (
+        not private,
+    ) * 3
+    assert (b"privacy/epsilon" in events) == private
+    assert shuyuan("verify", tmp_path / "run").status == 0
 
 
 def test_images_are_learned_and_leave_a_model_that_reads_them(tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ from ..privacy.data_sets import Together, together
 from ..privacy.ledger import stated
 from ..recipe import Recipe
 from ..runs import LOCK_FILE, ORIGINAL, Run, variant_folder, variants_in
+from ..train.metrics import METRICS_FILE, Line, valid_lines
 from ..vault import Store
 
 REPORT_FILE = "report.html"
 Status = Literal["new", "prepared", "training", "interrupted", "trained", "evaluated", "complete"]
-Line = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def gather(run: Run, store: Store, *, whole: bool) -> Facts:
         trained=trained,
         plan=plan,
         data_set=sums,
-        metrics=valid_lines(store.journal("metrics.jsonl").entries() if "metrics.jsonl" in names else ()),
+        metrics=valid_lines(store.journal(METRICS_FILE).entries() if METRICS_FILE in names else ()),
         manifest=_table(_json(store, "data/manifest.json", "data/manifest.json" in names)),
         scores=_table(scores.get(recipe.task)),
         labels=_table(labels.get(ORIGINAL)),
@@ -163,29 +163,6 @@ def public_scores(store: Store, recipe: Recipe, there: bool) -> dict[str, dict[s
 def _stays_inside(name: str) -> bool:
     metric = name.partition(".")[2]
     return metric == "answers" or metric.startswith(("bigram_", "majority_", "baseline_"))
-
-
-def valid_lines(lines: Iterable[Line]) -> list[Line]:
-    """The lines that count: steps after the one that a start or a rollback goes back to are done again, and dropped."""
-    valid: list[Line] = []
-    for line in lines:
-        event = line.get("event")
-        if event == "train.start":
-            valid = [old for old in valid if not _is_undone(old, line.get("step"), kept=("train.start",))]
-        elif event == "train.rollback":
-            valid = [old for old in valid if not _is_undone(old, line.get("to_step"), kept=_HAPPENED)]
-        valid.append(line)
-    return valid
-
-
-# What a rollback does not undo. (A resume does: the resumed run passes the same skips and rollbacks again.)
-_HAPPENED = ("train.start", "train.skipped", "train.rollback")
-
-
-def _is_undone(line: Line, step: Any, kept: tuple[str, ...]) -> bool:
-    event, at = str(line.get("event", "")), line.get("step")
-    is_training = event.startswith("train.") and event not in kept
-    return is_training and isinstance(at, int) and isinstance(step, int) and at > step
 
 
 # ---- the summary ---------------------------------------------------------------------------------------------------

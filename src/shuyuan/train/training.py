@@ -41,14 +41,15 @@ from .distributed import world
 from .driver import Driver, State
 from .framework import framework_of
 from .memory import give_back
+from .metrics import METRICS_FILE
 from .resolve import VALIDATION_ROWS, mechanism_of, predicts_last, validation_windows
 from .secret import erase_secret, run_secret
 from .temperature import MOST, temper
+from .tensorboard import EventFile
 from .together import backend_of
 from .unit_batches import private_batches
 
 MODEL_FOLDER = "model"
-METRICS_FILE = "metrics.jsonl"
 EPSILON_MARKS = 10  # steps of a run after which ε is computed anew
 FREE_KEYS = {
     "budget",
@@ -138,6 +139,8 @@ def _train(
     framework = framework_of(recipe)
     model = framework.trainable(recipe, manifest)
     journal = store.journal(METRICS_FILE)
+    if recipe.report.tensorboard:
+        journal = EventFile(journal, store, private=recipe.privacy is not None)
     validation = list(_validation(recipe, store, manifest))
     parts = _private_parts if recipe.privacy else _parts
     backend, sample, saving, figures, done = parts(recipe, store, manifest, hardware, model, checkpoints)
