@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 import sys
 import time
 from collections import namedtuple
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from shuyuan import doctor
+from shuyuan.errors import MachineError
 from shuyuan.hardware import Hardware, detect
 from shuyuan.models.compiled import NotCompiledError, selftest
 
@@ -156,6 +159,27 @@ def test_extras_tell_missing_from_broken(tmp_path: Path, monkeypatch: pytest.Mon
         doctor.extra("b")
     assert doctor.extra("c").startswith("ready")
     sys.modules.pop("sound_extra", None)
+
+
+def test_tensorflow_is_loaded_by_those_who_keep_it_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("keras")
+
+    def loaded() -> None:
+        raise MachineError("machine.other-keras-backend", "Keras is told to run on jax.", mend="Unset it.")
+
+    monkeypatch.setattr(doctor, "keras_library", loaded)
+    with pytest.raises(doctor.UnwellError, match="Keras is told to run on jax"):
+        doctor.extra("tensorflow")
+
+
+@pytest.mark.slow
+def test_no_library_says_anything_of_its_own() -> None:
+    """What native code writes would stand between the lines of `shuyuan doctor`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "shuyuan", "doctor", "--json"], capture_output=True, text=True, check=False
+    )
+    assert json.loads(done.stdout)["checks"]
+    assert done.stderr == ""
 
 
 def test_the_extras_are_those_of_the_package() -> None:

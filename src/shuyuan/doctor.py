@@ -19,6 +19,7 @@ from typing import Any
 from .errors import ShuyuanError
 from .hardware import Hardware, cache_folder, choose_precision, detect
 from .hardware.facts import nvidia_gpu, torch_is_cpu_only
+from .models.keras_library import keras_library
 
 EXTRAS = {  # extra: (modules that it brings, what they are for)
     "huggingface": (("datasets", "transformers"), "hf: sources"),
@@ -264,10 +265,11 @@ def extra(name: str) -> str:
         return f"not installed; for {purpose}: {mend}"
     for module in modules:
         try:
-            importlib.import_module(module)
+            keras_library() if module == "keras" else importlib.import_module(module)
         except Exception as error:
+            what = error.what if isinstance(error, ShuyuanError) else error
             raise UnwellError(
-                f"{module} is installed but does not load ({error}). Mend with: {mend}"
+                f"{module} is installed but does not load ({what}). Mend with: {mend}"
             ) from None
     return f"ready: {purpose}"
 
