@@ -17,7 +17,6 @@ from typing import Any
 
 from shuyuan import pipeline, recipe
 
-RECIPES = Path(recipe.__file__).parent / "recipes"
 # name: (recipe, changes)
 CASES: dict[str, tuple[str, list[str]]] = {
     "textbook": ("mnist", ['model.size="textbook"', 'train.budget="5 epochs"', "train.augment=[]"]),
@@ -34,7 +33,7 @@ def outcome(name: str, data: Path, folder: Path) -> dict[str, Any]:
     if file != "digits":
         images = {"source": "train", "test": "t10k"}
         changes = [f'data.{key}="{_images(data, part)}"' for key, part in images.items()] + changes
-    asked = recipe.load(RECIPES / f"{file}.toml", changes)
+    asked = recipe.load(pipeline.RECIPES / f"{file}.toml", changes)
     summary = pipeline.run(asked, out=folder / name)
     scores = summary["scores"]["classification"]["original"]
     split = "test" if "test.accuracy" in scores else "validation"

@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def recipe_page() -> str:
-    """Every key of a recipe, from the models in recipe.py."""
+    """Every key of a recipe, from the tables in recipe/."""
     lines = [
         "# Recipe reference\n",
         MADE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ def changed(task: str) -> dict[str, Any]:
 
 
 def recipe_of(task: str) -> str:
-    table = recipes.tomllib.loads(RECIPE.format(extra="")) | {"task": task}
+    table = tomllib.loads(RECIPE.format(extra="")) | {"task": task}
     table["data"].pop("record", None)
     table["data"].pop("text", None)
     return recipes.check(table, where="test").as_toml()
@@ -60,7 +61,7 @@ def test_an_open_page_shows_scores_slices_and_the_worst_answers(make_run: MakeRu
 
 @pytest.mark.parametrize("allow", [[], ["scores"]])
 def test_a_public_page_shows_no_answer_no_count_and_no_baseline(make_run: MakeRun, allow: list[str]) -> None:
-    table = recipes.tomllib.loads(private(allow, False)) | {"task": "translation"}
+    table = tomllib.loads(private(allow, False)) | {"task": "translation"}
     for key in ("record", "text"):
         table["data"].pop(key, None)
     recipe = recipes.check(table, where="test").as_toml()

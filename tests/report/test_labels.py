@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from typing import Any
 from xml.etree import ElementTree
 
@@ -46,7 +47,7 @@ def changed(names: list[str], splits: tuple[str, ...] = ("validation",)) -> dict
 
 
 def recipe_of(**tables: Any) -> str:
-    table = recipes.tomllib.loads(RECIPE.format(extra="")) | {"task": "classification"} | tables
+    table = tomllib.loads(RECIPE.format(extra="")) | {"task": "classification"} | tables
     return recipes.check(table, where="test").as_toml()
 
 

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -347,7 +348,7 @@ def test_how_far_off_a_prediction_was(measured: float | None, said: str) -> None
 
 
 def test_a_labelled_run_is_told_by_its_accuracy(make_run: MakeRun) -> None:
-    table = recipes.tomllib.loads(RECIPE.format(extra=""))
+    table = tomllib.loads(RECIPE.format(extra=""))
     table |= {"task": "sentiment"}
     scores = {
         "validation.accuracy": 0.9312,

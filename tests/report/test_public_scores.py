@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import asdict
 
 import pytest
@@ -17,7 +18,7 @@ from .conftest import RECIPE, SCORES, MakeRun
 
 def private(allow: list[str], vault: bool) -> str:
     mechanism = Mechanism(700, 64, 100, 1.1, 1.0, "joint", 1.4286e-6, "owner")
-    table = recipes.tomllib.loads(RECIPE.format(extra=""))
+    table = tomllib.loads(RECIPE.format(extra=""))
     table["privacy"] = {"epsilon": 3.0, "allow": allow}
     table["resolved"]["privacy"] = asdict(mechanism)
     return recipes.check(table | ({"vault": {"key": "env:KEY"}} if vault else {}), where="test").as_toml()
