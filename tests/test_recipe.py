@@ -126,6 +126,15 @@ def test_every_key_has_a_description(key: str) -> None:
     assert len(described[key]) > 15
 
 
+def test_keys_stand_under_their_own_table() -> None:
+    """As in TOML: what follows a table's head belongs to it."""
+    table = ""
+    for key, kind, *_ in recipes.fields():
+        table = key + "." if kind == "table" else table
+        assert kind == "table" or key.rpartition(".")[0] == table.removesuffix(".")
+        assert kind.strip() and "|  |" not in kind
+
+
 def test_changes_are_laid_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "a b.toml"
     file.write_text('[data]\nsource = "notes.txt"\n[train]\nbudget = "1 min"\n', encoding="utf-8")

@@ -11,19 +11,18 @@ from .section import Section
 
 
 def rows_of(section: type[BaseModel], prefix: str = "") -> list[tuple[str, str, str, str]]:
-    """(key, type, default, description) of every key of a table and of those inside it, in order."""
-    rows = []
+    """(key, type, default, description) of every key of a table, then of those inside it."""
+    rows, inner_rows = [], []
     for name, field in section.model_fields.items():
         key = prefix + (field.alias or name)
         kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
         inner = next((kind for kind in kinds if issubclass(kind, Section)), None)
         if inner is not None:
-            rows.append((key, "table", "", field.description or ""))
-            rows += rows_of(inner, key + ".")
+            inner_rows += [(key, "table", "", field.description or ""), *rows_of(inner, key + ".")]
         else:
             default = "required" if field.is_required() else _toml_value(field.default)
             rows.append((key, _type_name(field.annotation), default, field.description or ""))
-    return rows
+    return rows + inner_rows
 
 
 def section_at(section: type[BaseModel], path: list[str]) -> type[BaseModel] | None:
@@ -51,6 +50,8 @@ def _type_name(annotation: Any) -> str:
     if annotation is type(None):
         return "left out"
     options = get_args(annotation)
+    if hasattr(annotation, "__metadata__"):
+        return _type_name(options[0])
     if getattr(annotation, "__origin__", None) is Literal:
         return " | ".join(f'"{option}"' for option in options)
     if isinstance(annotation, type) and not options:
