@@ -107,6 +107,13 @@ def test_owners_are_counted_once_and_again_when_the_file_changes(
     assert with_units(recipe, make_manifest())[0].splits["train"].owners == 27
 
 
+def test_planted_canaries_are_units_too(tmp_path: Path) -> None:
+    """Half of them, by a fair coin each: without them the noise of a small source was planned four times too high."""
+    recipe = ward(tmp_path, owners=20).replace(**{"audit.canaries": 1000})
+    manifest, notes = with_units(recipe, make_manifest())
+    assert manifest.splits["train"].owners == 518 and "500 planted canaries" in notes[0]
+
+
 def test_a_broken_cache_is_counted_anew(tmp_path: Path) -> None:
     recipe = ward(tmp_path)
     with_units(recipe, make_manifest())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -16,6 +17,7 @@ from .frame import AsJson, Changes, Debug, Key, Out, frame
 if TYPE_CHECKING:
     from ..pipeline import Job
 
+LONG = 40  # characters of three words; what is longer is Chinese, which has no spaces, and is cut at its first stop
 DEMO = Path(__file__).parents[1] / "recipes" / "demo.toml"
 
 
@@ -61,12 +63,13 @@ def _facts(job: Job, summary: dict[str, Any]) -> dict[str, Any]:
     from .. import data, evaluate
     from ..pipeline import PLAN_FILE
 
-    manifest = data.load_manifest(job.store)
+    manifest, canaries = data.load_manifest(job.store), data.load_canaries(job.store)
     return {
         "summary": summary,
         "folder": job.run.path,
         "plan": job.store.read_json(PLAN_FILE),
         "manifest": manifest,
+        "planted": f", {canaries.included_M.sum():,} of them planted canaries" if canaries else "",
         "sealed": len(job.store.names()) if job.store.sealed else 0,
         "audit": job.store.read_json(evaluate.AUDIT_FILE) if job.store.exists(evaluate.AUDIT_FILE) else None,
         "samples": job.store.read_json(evaluate.SAMPLES_FILE),
@@ -80,6 +83,7 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
     from ..report.sections import answer_lines
     from ..tasks import task_named
     from .screen import duration, promise, quantity
+    from .wrapped import laid_out
 
     summary, plan, manifest = facts["summary"], facts["plan"], facts["manifest"]
     scores = summary["scores"][summary["task"]]["original"]
@@ -99,7 +103,7 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
     learned, held_out = (split.records if what == "record" else split.tokens for split in (train, validation))
     table.add_row(
         "data",
-        f"{train.records + validation.records:,} records of {train.owners + validation.owners:,} owners; "
+        f"{train.records + validation.records:,} records of {train.owners + validation.owners:,} owners{facts['planted']}; "
         f"{learned:,} {what}s to train on, {held_out:,} held out",
     )
     loss = scores["validation.loss"]
@@ -136,8 +140,9 @@ def _show(out: Any, facts: dict[str, Any]) -> None:
     out.print(table)
     for number, sample in enumerate(facts["samples"], 1):
         out.print()
-        prompt = Text(sample["prompt"], style="bold")
-        out.print(Text(f"sample {number}: ", style="cyan") + prompt + Text(visible(sample["text"])[:240]))
+        prompt = Text(visible(sample["prompt"]), style="bold")
+        text = Text(f"sample {number}: ", style="cyan") + prompt + Text(visible(sample["text"])[:240])
+        out.print(laid_out(text, out.width))
     out.print()
     words = words_of(facts["samples"][0]["prompt"]) if facts["samples"] else ""
     words = "PICTURE" if manifest.image else words
@@ -172,4 +177,5 @@ def visible(text: str) -> str:
 
 def words_of(prompt: str) -> str:
     """The first words of a prompt, as a shell takes them; a text of bytes may begin within a character, which nobody can type."""
-    return shlex.quote(" ".join(prompt.replace("\ufffd", "").split()[:3]))
+    words = " ".join(prompt.replace("\ufffd", "").split()[:3])
+    return shlex.quote(words if len(words) <= LONG else re.split(r"[，。、；：？！]", words[:LONG])[0])

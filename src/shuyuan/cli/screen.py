@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
 from rich.progress import Progress as Bars
+from rich.table import Column
 from rich.text import Text
 
 from ..errors import ShuyuanError
@@ -37,13 +38,27 @@ def duration(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+WIDE = 96  # columns of a terminal that has room for bars; a narrower one shows figures in their place
+
+
 class _TimeLeft(ProgressColumn):
     max_refresh = 0.5
+
+    def get_table_column(self) -> Column:
+        return Column(no_wrap=True, min_width=10)
 
     def render(self, task: Task) -> Text:
         if task.finished:
             return Text(f"{duration(task.finished_time)} taken", style="green")
         return Text(f"{duration(task.time_remaining)} left", style="cyan")
+
+
+class _Figures(ProgressColumn):
+    """What a stage counts and measures. Where a terminal is narrow, the last of it is what is left out."""
+
+    def render(self, task: Task) -> Text:
+        text = f"{task.fields['count']}{task.fields['figures']}"
+        return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 class _Bar(Stage):
@@ -150,12 +165,13 @@ class Screen(Progress):
 
     def _drawn(self) -> Bars:
         if self._bars is None:
+            bar = [BarColumn(bar_width=14)] if self.console.width >= WIDE else []
             self._bars = Bars(
                 TextColumn("{task.description:<24.24}"),
-                BarColumn(bar_width=14),
+                *bar,
                 TextColumn("{task.percentage:>3.0f}%"),
                 _TimeLeft(),
-                TextColumn("{task.fields[count]}{task.fields[figures]}"),
+                _Figures(),
                 console=self.console,
                 speed_estimate_period=15,
             )
@@ -169,8 +185,8 @@ def promise_together(data_set: dict[str, Any]) -> str:
 
     runs = f"{data_set['runs']:,} run{'' if data_set['runs'] == 1 else 's'}"
     if data_set["unit"] is None:
-        total = "nothing promised"
-    elif data_set["epsilon"] is None:
+        return f"{data_set['id']}: nothing is promised, over {runs}"
+    if data_set["epsilon"] is None:
         total = "ε is unbounded"
     else:
         total = (

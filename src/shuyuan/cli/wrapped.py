@@ -20,16 +20,23 @@ _PIECE = re.compile(rf"[{_OPENING}]*(?:[{_CHINESE}]|[^\s{_CHINESE}{_OPENING}{_CL
 
 class _Paragraph(Paragraph):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        lines = self.text.divide(breaks(self.text.plain, options.max_width))
-        for line in lines:
-            line.rstrip()
-        yield Text("\n", justify="left").join(lines)
+        yield laid_out(self.text, options.max_width)
 
 
 class WrappedMarkdown(Markdown):
     """Rich's Markdown with paragraphs that break inside Chinese too."""
 
     elements: ClassVar[dict[str, type[MarkdownElement]]] = {**Markdown.elements, "paragraph_open": _Paragraph}
+
+
+def laid_out(text: Text, width: int) -> Text:
+    """A text with its styles and with line breaks, no line wider than `width` cells, but for a word that is."""
+    lines = [
+        part for line in text.split("\n", allow_blank=True) for part in line.divide(breaks(line.plain, width))
+    ]
+    for line in lines:
+        line.rstrip()
+    return Text("\n", justify="left").join(lines)
 
 
 def folded(text: str, width: int) -> str:

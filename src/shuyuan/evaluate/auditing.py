@@ -78,7 +78,8 @@ def audit(
         planted = int(canaries.included_M.sum())
         scores = shares(before, after, rows, store, manifest, recipe.model.context, planted, progress)  # type: ignore[arg-type]
     else:
-        scores = _losses(computed(before, "fp32"), *rows, progress) - _losses(network, *rows, progress)
+        scores = _losses(computed(before, "fp32"), *rows, progress, "before training")
+        scores -= _losses(network, *rows, progress, "after it")
     mechanism = mechanism_in(recipe)
     delta = mechanism.delta if mechanism else accountant.default_delta(manifest.splits["train"].owners)
     found = asdict(verdict_on(scores, canaries.included_M, delta))
@@ -98,10 +99,12 @@ def _rows(canaries: Canaries, end_id: int) -> tuple[Ids, Ids]:
     return tokens[:, :-1].copy(), tokens[:, 1:].copy()
 
 
-def _losses(network: Computed, inputs: Ids, targets: Ids, progress: Progress) -> NDArray[np.float64]:
+def _losses(
+    network: Computed, inputs: Ids, targets: Ids, progress: Progress, when: str
+) -> NDArray[np.float64]:
     """The summed loss of each canary."""
     found = []
-    with progress.stage("score the canaries", len(inputs), "canaries") as stage:
+    with progress.stage(f"canaries {when}", len(inputs), "canaries") as stage:
         for start in range(0, len(inputs), BATCH):
             part = slice(start, start + BATCH)
             found.append(network.losses(inputs[part], targets[part]))

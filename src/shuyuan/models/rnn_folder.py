@@ -26,7 +26,6 @@ KERAS_FILE = "model.keras"
 LAYERS_FILE = "layers.json"  # of a compressed model: what stands in model.keras beside the weights
 SUFFIX = ".keras"
 TOKENIZER_FILE = "tokenizer.json"
-LARGEST_FILE_BYTES = 2**34
 
 
 def rnn_config(model: Model, vocab_size: int, end_id: int = 0, labels: Sequence[str] = ()) -> RnnConfig:

@@ -32,14 +32,17 @@ def with_units(recipe: Recipe, manifest: Manifest) -> tuple[Manifest, list[str]]
     if isinstance(source, str) and source.startswith("hf:"):
         return manifest, []
     units, whole = counted(recipe, by_owner)
+    planted = recipe.audit.canaries // 2  # a fair coin for each
     held_out = sum(share for share in (recipe.data.validation, recipe.data.test) if isinstance(share, float))
     train = manifest.splits["train"]
     if whole:
         learned = max(1, round(units * (1 - held_out)))
+        learned += planted
         split = replace(train, owners=learned) if by_owner else replace(train, records=learned)
         what = "owners" if by_owner else "records"
+        beside = f" About {planted:,} planted canaries are {what} too." if planted else ""
         return replace(manifest, splits=manifest.splits | {"train": split}), [
-            f"The source has {units:,} {what}, duplicates not foreseen."
+            f"The source has {units:,} {what}, duplicates not foreseen.{beside}"
         ]
     if not by_owner:
         return manifest, []
