@@ -6,6 +6,9 @@ A code is stable (`room.what-is-wrong`), so that people can search for it and pr
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 
 class ShuyuanError(Exception):
     """A clear refusal or failure: what happened, where, and how to mend it.
@@ -99,6 +102,57 @@ class Interrupted(ShuyuanError):  # noqa: N818 - it is obedience, not an error
     """SIGINT or SIGTERM was obeyed: the state is saved, and the same command goes on from there."""
 
     exit_status = 130
+
+
+_NOT_MINE = "Let this user write there"
+_MENDS = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some of the quota",
+    errno.EROFS: "Mount the disk for writing",
+    errno.EACCES: _NOT_MINE,
+    errno.EPERM: _NOT_MINE,
+}
+
+
+def cannot_write(error: OSError, where: str | Path) -> MachineError:
+    """The error for a disk that refuses a write: it is full, read-only, or this user may not."""
+    return MachineError(
+        "machine.cannot-write",
+        f"The disk refuses a write ({error.strerror or type(error).__name__}).",
+        where=str(where),
+        mend=f"{_MENDS.get(error.errno or 0, 'Mend the disk')}, then run the same command again; what was there before is "
+        "as it was.",
+    )
+
+
+def cannot_read(error: OSError, where: str | Path) -> MachineError:
+    """The error for a file that is there, and that this user may not read."""
+    return MachineError(
+        "machine.cannot-read",
+        f"The file cannot be read ({error.strerror}).",
+        where=str(where),
+        mend="Let this user read it, then run the same command again.",
+    )
+
+
+def out_of_memory(error: BaseException) -> MachineError | None:
+    """The error for memory that is exhausted, whichever library said so; None if `error` says something else."""
+    named = isinstance(error, MemoryError) or type(error).__name__ in (
+        "OutOfMemoryError",
+        "ResourceExhaustedError",
+    )
+    said = isinstance(error, RuntimeError) and any(words in str(error) for words in _EXHAUSTED)
+    if not named and not said:
+        return None
+    return MachineError(
+        "machine.out-of-memory",
+        "The memory is exhausted; what was written is whole.",
+        mend="End what else needs memory and run the same command again; or start a new run with a smaller train.micro_batch, "
+        "model.context or model.size.",
+    )
+
+
+_EXHAUSTED = ("can't allocate memory", "out of memory")  # as PyTorch says it, for want of a type
 
 
 def missing_extra(feature: str, extra: str) -> MachineError:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from .data import load_tokenizer
-from .errors import MachineError, RunError
+from .errors import RunError, cannot_write
 from .models import load_network, save_variant
 from .recipe import Recipe
-from .runs import ORIGINAL, variant_folder
+from .runs import ORIGINAL, sync_folder, variant_folder
 from .vault import OpenStore, Store
 
 COPIES = "\nThis copy holds the variant's numbers as float32, so that other programs open it too.\n"
@@ -54,18 +55,25 @@ def write(recipe: Recipe, store: Store, to: Path, kind: str, variant: str, weigh
             _onnx(recipe, store, partial, variant)
         else:
             _folder(store, partial, variant)
+        _settle(partial)
         if to.exists():
             to.rmdir()
         partial.rename(to)
+        sync_folder(to.parent)
     except OSError as error:
-        raise MachineError(
-            "machine.cannot-write",
-            f"The folder cannot be written ({error.strerror}).",
-            where=str(to),
-            mend="Choose another --to.",
-        ) from None
+        raise cannot_write(error, to) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _settle(folder: Path) -> None:
+    """Has all files of a folder on disk before it gets its name: libraries that write some of them do not."""
+    for file in folder.rglob("*"):
+        handle = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _folder(store: Store, folder: Path, variant: str) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from . import __version__, compress, data, evaluate, hardware, planning, report, train, vault
 from . import export as exports
 from . import recipe as recipes
-from .errors import MachineError, PrivacyError, RecipeError, RunError, VaultError
+from .errors import MachineError, PrivacyError, RecipeError, RunError, VaultError, out_of_memory
 from .models import load_network, rnn_folder
 from .models.keras_library import check_installed
 from .privacy.data_sets import DataSetLedger, data_set_id, note_free, together
@@ -127,7 +127,13 @@ def begin(
     key = key or vault.key_place(recipe, run if in_folder else None)
     if recipe.vault is None:
         progress.say("vault.open", "Not sealed: this run lies in the clear, and nothing in it is hidden.")
-    with run.lock(verb):
+    with run.lock(verb) as killed:
+        if killed:
+            progress.say(
+                "run.killed",
+                f"The process that was at work here ({killed}) was killed: by somebody, by a power cut, or by the system for want "
+                "of memory. What it wrote is whole, and the work goes on from there.",
+            )
         forget_peak()
         try:
             with vault.open_store(run, key, create=fresh) as store:
@@ -136,9 +142,11 @@ def begin(
                 job = Job(run, store, recipe, progress, stop)
                 yield job
                 _log_notices(job)
-        except BaseException:
+        except BaseException as error:
             if fresh and not _worth_keeping(run):
                 shutil.rmtree(run.path, ignore_errors=True)
+            if (exhausted := out_of_memory(error)) is not None:
+                raise exhausted from None
             raise
 
 
@@ -159,6 +167,10 @@ def _pinned(recipe: Recipe) -> Recipe:
     return recipe.replace(**changes) if changes else recipe
 
 
+# What a kill at the very start of a run leaves.
+_BEGUN = (LOCK_FILE, f"{RECIPE_FILE}.partial", "vault.json.partial")
+
+
 def _refuse_strange_folder(run: Run) -> None:
     if run.path.exists() and not run.path.is_dir():
         raise RunError(
@@ -168,11 +180,9 @@ def _refuse_strange_folder(run: Run) -> None:
             mend="Choose another --out.",
         )
     strangers = (
-        [entry.name for entry in run.path.iterdir() if entry.name != LOCK_FILE] if run.path.exists() else []
+        [entry.name for entry in run.path.iterdir() if entry.name not in _BEGUN] if run.path.exists() else []
     )
-    if (
-        strangers and "vault.json" not in strangers
-    ):  # a vault without a recipe is what a kill at the very start leaves
+    if strangers and "vault.json" not in strangers:  # a vault without a recipe: killed a moment later
         raise RunError(
             "run.folder-in-use",
             f"The folder holds something else ({', '.join(sorted(strangers)[:3])}).",
@@ -381,8 +391,7 @@ def fit_law(patterns: Sequence[str], key: str | None = None, to: Path | None = N
         raise RunError(
             "plan.file-in-use", "There is a file already.", where=str(to), mend="Choose another --to."
         )
-    to.parent.mkdir(parents=True, exist_ok=True)
-    to.write_text(report.law_page(found), encoding="utf-8")
+    vault.disk.replace_file(to, report.law_page(found).encode())
     return found.to_json() | {"page": str(to)}
 
 

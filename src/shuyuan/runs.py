@@ -13,7 +13,7 @@ from pathlib import Path
 import filelock
 
 from . import recipe as recipes
-from .errors import RunError
+from .errors import RunError, cannot_write
 from .recipe import Recipe
 
 RECIPE_FILE = "recipe.toml"
@@ -71,37 +71,49 @@ class Run:
             )
 
     @contextmanager
-    def lock(self, verb: str) -> Iterator[None]:
+    def lock(self, verb: str) -> Iterator[str | None]:
         """Holds the run for one writer; the second one is told who has it.
+
+        Yields:
+            Who held it before and never let go, since that process was killed; None if nobody did.
 
         Raises:
             RunError: another process holds the run.
+            MachineError: the folder cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         file = self.path / LOCK_FILE
         lock = filelock.FileLock(file, blocking=False)
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except filelock.Timeout:
             raise RunError(
                 "run.locked",
-                f"Another process is at work on this run ({_owner_of(file)}).",
+                f"Another process is at work on this run ({_owner_of(file) or 'owner unknown'}).",
                 where=str(self.path),
                 mend="Wait for it, or stop it; its state is saved when it is interrupted.",
             ) from None
+        except OSError as error:
+            raise cannot_write(error, self.path) from None
         try:
+            killed = _owner_of(file)
             owner = {
                 "verb": verb,
                 "pid": os.getpid(),
                 "host": platform.node(),
                 "since": time.strftime("%F %T"),
             }
-            file.write_text(json.dumps(owner), encoding="utf-8")
-            yield
+            try:
+                file.write_text(json.dumps(owner), encoding="utf-8")
+            except OSError as error:
+                raise cannot_write(error, self.path) from None
+            yield killed
         finally:
-            with suppress(OSError):
-                file.write_text("", encoding="utf-8")
-            lock.release()
+            try:
+                with suppress(OSError):
+                    file.write_text("", encoding="utf-8")
+            finally:
+                lock.release()
 
     def is_locked(self) -> bool:
         """Whether a process is at work on the run just now."""
@@ -116,12 +128,13 @@ class Run:
         return False
 
 
-def _owner_of(file: Path) -> str:
+def _owner_of(file: Path) -> str | None:
+    """Who wrote into a lock file; None where nobody did, or only half."""
     try:
         owner = json.loads(file.read_text(encoding="utf-8"))
         return f"{owner['verb']}, process {owner['pid']} on {owner['host']}, since {owner['since']}"
-    except (OSError, ValueError, KeyError):
-        return "owner unknown"
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def not_prepared(path: Path) -> RunError:

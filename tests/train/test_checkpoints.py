@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -90,12 +91,16 @@ def test_a_full_disk_leaves_the_older_one_and_says_how_to_go_on(
     checkpoints = made(tmp_path)
     save(checkpoints, 5)
 
-    def full(*_: object) -> list[bytes]:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "pieces", full)
-    with pytest.raises(MachineError, match="No space left on device"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(MachineError, match="No space left on device") as caught,
+    ):
+        patch.setattr(os, "fsync", full)
         save(checkpoints, 9)
+    assert "step-00000009" in str(caught.value.where) and "Free some space" in caught.value.mend
     assert checkpoints.steps() == [5]
     assert checkpoints.load(5, arrays())[0]["step"] == 5
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shuyuan.errors import Interrupted, MachineError, TrainError
+from shuyuan.errors import Interrupted, MachineError, TrainError, cannot_write
 from shuyuan.progress import Progress
 from shuyuan.train import checkpoints as checkpoint_module
 from shuyuan.train.backend import OVERFLOW, Batch, Figures
@@ -276,7 +276,7 @@ def test_a_full_disk_stops_training_at_the_older_checkpoint(
 
     def fills_up(part: checkpoint_module.Arrays) -> list[bytes | memoryview]:
         if next(calls) == 2:
-            raise OSError(28, "No space left on device")
+            raise cannot_write(OSError(28, "No space left on device"), tmp_path)
         return real(part)
 
     monkeypatch.setattr(checkpoint_module, "pieces", fills_up)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-STEPS = ("open", "pwrite", "fsync", "replace", "rename", "unlink", "mkdir", "ftruncate")
+STEPS = ("open", "pwrite", "fsync", "replace", "rename", "unlink", "mkdir", "rmdir", "truncate", "ftruncate")
 
 
 class PowerCut:
@@ -54,14 +56,13 @@ class PowerCut:
 def at_every_step(look: Callable[[str], None], power: PowerCut | None = None) -> Iterator[None]:
     """Calls `look` before each step on the disk, and in the middle of each write."""
     original = {step: getattr(os, step) for step in STEPS}
-    inside = False
+    inside = threading.local()
 
     def hooked(step: str) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
-            nonlocal inside
-            if inside or (step == "open" and not arguments[1] & os.O_CREAT):
+            if hasattr(inside, "step") or (step == "open" and not arguments[1] & os.O_CREAT):
                 return original[step](*arguments, **options)
-            inside = True
+            inside.step = step
             try:
                 look(step)
                 if step == "pwrite" and len(arguments[1]) > 1:
@@ -75,15 +76,24 @@ def at_every_step(look: Callable[[str], None], power: PowerCut | None = None) ->
                     power.created(result)
                 return result
             finally:
-                inside = False
+                del inside.step
 
         return call
 
+    opened = io.open
+
+    def open_file(file: Any, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        if not hasattr(inside, "step") and set(mode) & set("wax+"):
+            look("open")
+        return opened(file, mode, *arguments, **options)
+
     for step in STEPS:
         setattr(os, step, hooked(step))
+    io.open = open_file
     try:
         yield
         look("the end")
     finally:
+        io.open = opened
         for step in STEPS:
             setattr(os, step, original[step])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import Interrupted, MachineError, ShuyuanError
+from ..errors import Interrupted, MachineError, ShuyuanError, out_of_memory
 from .screen import Screen
 
 if TYPE_CHECKING:
@@ -144,12 +144,8 @@ def _unexpected(error: Exception) -> ShuyuanError:
             where=str(error.filename) if error.filename else None,
             mend="Mend that (space, permission, path) and run the same command again; what was whole is still whole.",
         )
-    if isinstance(error, MemoryError):
-        return MachineError(
-            "machine.out-of-memory",
-            "The memory is exhausted.",
-            mend="Choose a smaller train.micro_batch, model.context or model.size.",
-        )
+    if (exhausted := out_of_memory(error)) is not None:
+        return exhausted
     places = [frame for frame in traceback.extract_tb(error.__traceback__) if "shuyuan" in frame.filename]
     place = f"{Path(places[-1].filename).name}:{places[-1].lineno}" if places else None
     return ShuyuanError(

@@ -20,12 +20,13 @@ def report(
     """Write the run's page: report.html in the run, or with --to the whole page elsewhere."""
     with frame(as_json, debug) as answer:
         from .. import pipeline, report
+        from ..vault import disk
 
         if to is None:
             with answer.begin(run, "report", None, None, key) as job:
                 file = pipeline.write_report(job)
         else:
             with pipeline.look(run, key) as job:
-                to.write_text(report.render(job.run, job.store, whole=True), encoding="utf-8")
+                disk.replace_file(to, report.render(job.run, job.store, whole=True).encode())
             file = to
         answer.give({"report": str(file)}, lambda: answer.screen.out.print(str(file), soft_wrap=True))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ShuyuanError
 from ..recipe import Model
-from ..vault import Folder, Store
+from ..vault import Folder, Store, disk
 from .folder import CONFIG_FILE, missing, opened, read_json
 from .keras_file import check_table, predicts, read_table, stack_of
 from .packed_file import TABLE, Pack, kinds, read_packed, write_packed
@@ -85,8 +85,7 @@ def hand_in(model: Any, file: Path) -> None:
                 mend="Hand in the same one, or begin a new run with another out.",
             )
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(content)
+    disk.replace_file(file, content)
 
 
 def save(folder: Folder, model: RnnModel, tokenizer_json: str, card: str, pack: Pack | None = None) -> None:

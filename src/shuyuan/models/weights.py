@@ -152,7 +152,7 @@ def _place(name: str, entry: Any, base: int, where: str, known: Mapping[str, int
             where=where,
             mend=f"Use weights stored as one of: {', '.join(known)}.",
         )
-    if not isinstance(shape, list) or not 0 < len(shape) <= 8 or not all(_is_size(size) for size in shape):
+    if not isinstance(shape, list) or len(shape) > 8 or not all(_is_size(size) for size in shape):
         raise damaged(f"the shape of {name[:80]} is not a list of sizes", where)
     if not _is_size(start) or not _is_size(stop) or stop - start != math.prod(shape) * known[dtype]:
         raise damaged(f"the bytes of {name[:80]} do not fit its shape", where)

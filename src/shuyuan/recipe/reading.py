@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from ..errors import RecipeError
+from ..errors import RecipeError, cannot_read
 from .names import BUILT_IN_SOURCES
 from .tables import get, merge, put
 from .whole import Recipe, check
@@ -31,6 +31,8 @@ def load(path: str | Path, changes: list[str] | None = None, folder: Path | None
         raise RecipeError(
             "recipe.missing", "There is no such recipe or run.", where=str(path), mend="Check the path."
         ) from None
+    except PermissionError as error:
+        raise cannot_read(error, path) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(
             "recipe.unreadable",

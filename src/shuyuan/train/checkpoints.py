@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from numpy.typing import NDArray
 
-from ..errors import MachineError, TrainError
+from ..errors import ShuyuanError, TrainError
 from ..models import pieces
-from ..vault import Store
+from ..models.weights import LARGEST_HEADER_BYTES, read_header
+from ..vault import Reader, Store
 
 FORMAT = 1
 FOLDER = "checkpoints"
 STATE_FILE = "state.json"
 PART_BYTES = 64 << 20  # arrays are written in parts of about this size, so that loading needs little memory
+LARGEST_STATE_BYTES = 2**24
+PARTS = ("state", "files", "identity", "circumstances")  # of the state file
+KINDS = {
+    "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "I64": np.dtype("<i8"), "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"), "I8": np.dtype("i1"), "U64": np.dtype("<u8"), "U32": np.dtype("<u4"), "U16": np.dtype("<u2"),
+    "U8": np.dtype("u1"), "BOOL": np.dtype("?"),
+}  # fmt: skip
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -63,29 +70,21 @@ class Checkpoints:
         Raises:
             MachineError: the disk is full or cannot be written; older checkpoints are untouched.
         """
-        try:
-            with self._store.folder(_folder(step)) as folder:
-                files = {}
-                for number, part in enumerate(_parts(arrays)):
-                    name = f"arrays-{number:05}.safetensors"
-                    content = pieces(part)
-                    files[name] = _digest(content)
-                    folder.write(name, *content)
-                whole = {
-                    "format": FORMAT,
-                    "state": state,
-                    "files": files,
-                    "identity": self._identity,
-                    "circumstances": self._circumstances,
-                }
-                folder.write(STATE_FILE, json.dumps(whole, indent=1, ensure_ascii=False).encode())
-        except OSError as error:
-            raise MachineError(
-                "machine.cannot-write",
-                f"The checkpoint of step {step} cannot be written ({error.strerror}).",
-                where=str(self._store.path),
-                mend="Make room on the disk and run the same command again; it goes on from the last checkpoint.",
-            ) from None
+        with self._store.folder(_folder(step)) as folder:
+            files = {}
+            for number, part in enumerate(_parts(arrays)):
+                name = f"arrays-{number:05}.safetensors"
+                content = pieces(part)
+                files[name] = _digest(content)
+                folder.write(name, *content)
+            whole = {
+                "format": FORMAT,
+                "state": state,
+                "files": files,
+                "identity": self._identity,
+                "circumstances": self._circumstances,
+            }
+            folder.write(STATE_FILE, json.dumps(whole, indent=1, ensure_ascii=False).encode())
         needed = {*self.steps()[-self._keep :], int(state["safe_step"])}
         for old in self.steps():
             if old not in needed:
@@ -118,14 +117,16 @@ class Checkpoints:
         where = _folder(step)
         whole = self._read(step)
         arrays: Arrays = {}
+        room = sum(array.nbytes for array in expected.values()) + LARGEST_HEADER_BYTES
         for name, digest in whole["files"].items():
-            content = self._store.read(f"{where}/{name}")
-            if _digest([content]) != digest:
-                raise _damaged(f"{where}/{name}", "its content has changed since it was written")
-            try:
-                arrays |= safetensors.numpy.load(content)
-            except (safetensors.SafetensorError, KeyError, ValueError) as error:
-                raise _damaged(f"{where}/{name}", str(error)) from None
+            with self._store.open(f"{where}/{name}") as reader:
+                room -= reader.size
+                if room < 0:
+                    raise _damaged(f"{where}/{name}", "it holds more than the model's state")
+                content = reader.read_at(0, reader.size)
+                if _digest([content]) != digest:
+                    raise _damaged(f"{where}/{name}", "its content has changed since it was written")
+                arrays |= _arrays(reader, content, f"{where}/{name}")
         _check_arrays(arrays, expected, where)
         state: dict[str, Any] = whole["state"]
         return state, arrays
@@ -142,10 +143,13 @@ class Checkpoints:
     def _read(self, step: int) -> dict[str, Any]:
         name = f"{_folder(step)}/{STATE_FILE}"
         try:
-            whole = json.loads(self._store.read(name))
+            with self._store.open(name) as reader:
+                if reader.size > LARGEST_STATE_BYTES:
+                    raise ValueError(f"{reader.size} bytes")
+                whole = json.loads(reader.read_at(0, reader.size))
             known = whole["format"] == FORMAT
-            complete = {"state", "files", "identity", "circumstances"} <= whole.keys()
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            complete = all(isinstance(whole.get(part), dict) for part in PARTS)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _damaged(name, f"it is not what was written: {error}") from None
         if not known:
             raise TrainError(
@@ -155,7 +159,7 @@ class Checkpoints:
                 mend="Go on with the version of Shuyuan that wrote it.",
             )
         if not complete:
-            raise _damaged(name, "parts are missing")
+            raise _damaged(name, "parts are missing, or are no tables")
         _check_identity(whole["identity"], self._identity, _folder(step))
         found: dict[str, Any] = whole
         return found
@@ -174,6 +178,18 @@ def _parts(arrays: Arrays) -> Iterator[Arrays]:
             part = {}
         part[name] = array if array.flags.c_contiguous else np.array(array, order="C")
     yield part
+
+
+def _arrays(reader: Reader, content: bytes, where: str) -> Arrays:
+    """The arrays of a file that was read whole."""
+    try:
+        places = read_header(reader, where, {name: kind.itemsize for name, kind in KINDS.items()})
+    except ShuyuanError as error:
+        raise _damaged(where, error.what.removesuffix(".")) from None
+    return {
+        name: np.frombuffer(content, KINDS[at.dtype], math.prod(at.shape), at.start).reshape(at.shape)
+        for name, at in places.items()
+    }
 
 
 def _digest(content: list[bytes | memoryview]) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..errors import Interrupted, TrainError
+from ..errors import Interrupted, MachineError, TrainError, out_of_memory
 from ..progress import Progress
 from ..recipe import Budget, Train
 from ..vault import Journal
@@ -64,6 +65,35 @@ class State:
     tail_steps: int = 0
     validation_loss: float | None = None
     schedule: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, table: dict[str, Any], step: int) -> State:
+        """The state that a checkpoint of a step holds.
+
+        Raises:
+            TrainError: it is none, or that of another step.
+        """
+        plain = asdict(cls())
+        sound = all(key in plain and type(value) in _LIKE[type(plain[key])] for key, value in table.items())
+        schedule = table.get("schedule", {})
+        sound = sound and all(type(value) in _LIKE[type(None)] for value in schedule.values())
+        if not sound or table.get("step") != step:
+            raise TrainError(
+                "train.damaged-checkpoint",
+                f"What the checkpoint of step {step} says of the run is no state of that step.",
+                where=f"checkpoints/step-{step:08}",
+                mend="Restore it from a copy, or delete its folder; training then goes on from the one before.",
+            )
+        return cls(**table)
+
+
+# Which types a value of a state may have when it comes back from JSON.
+_LIKE: dict[type, tuple[type, ...]] = {
+    int: (int,),
+    float: (float, int),
+    type(None): (float, int, type(None)),
+    dict: (dict,),
+}
 
 
 def validation_steps(steps: int, evaluations: int) -> set[int]:
@@ -141,7 +171,7 @@ class Driver:
         Raises:
             Interrupted: `stop` was set; the state is saved.
             TrainError: the loss or gradient stays non-finite, or a checkpoint does not fit.
-            MachineError: a checkpoint cannot be written.
+            MachineError: a checkpoint cannot be written, or the memory is exhausted.
         """
         with (
             Background(self._sample, self.steps, self._journal) as self._background,
@@ -149,9 +179,25 @@ class Driver:
         ):
             self._begin(facts)
             self._ready_at = self._clock()
-            self._backend.train(self)
+            with self._counting_on_memory():
+                self._backend.train(self)
             self._save()
         return self.state
+
+    @contextmanager
+    def _counting_on_memory(self) -> Iterator[None]:
+        """Says of memory that is exhausted in a step where the run goes on afterwards."""
+        try:
+            yield
+        except Exception as error:
+            if out_of_memory(error) is None:
+                raise
+            raise MachineError(
+                "machine.out-of-memory",
+                f"The memory is exhausted in step {self.state.step + 1}; the checkpoint of step {self._saved_step} is whole.",
+                mend="End what else needs memory and run the same command again: it goes on from there. Or start a new run "
+                "with a smaller train.micro_batch, model.context or model.size.",
+            ) from None
 
     # -- the start --
 
@@ -173,7 +219,7 @@ class Driver:
     def _restore(self, step: int) -> None:
         state, arrays = self._checkpoints.load(step, self._backend.state())
         self._backend.load(arrays)
-        self.state = State(**state)
+        self.state = State.read(state, step)
         self._schedule.load(self.state.schedule)
 
     def _say_what_changed(self, step: int) -> None:

@@ -62,4 +62,5 @@ class Schedule:
 
     def load(self, state: dict[str, Any]) -> None:
         """Goes on from a checkpoint's `state`."""
-        self.best, self.worse, self.plateau = state["best"], state["worse"], state["plateau"]
+        self.best, self.worse = state.get("best"), state.get("worse", 0)
+        self.plateau = state.get("plateau", 1.0)

@@ -120,7 +120,7 @@ def train(
     there = checkpoints.steps()
     if there and there[-1] == recipe.train.steps and store.exists(MODEL_FOLDER):
         erase_secret(store)  # a kill may have come between the model and this
-        return _result(State(**checkpoints.state(there[-1])))
+        return _result(State.read(checkpoints.state(there[-1]), there[-1]))
     with framework_of(recipe).repeatable(hardware.cores, recipe.seed, recipe.train.precision):
         return _train(recipe, store, manifest, hardware, checkpoints, progress, stop, card)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import VaultError
+from ..errors import MachineError, VaultError
 from ..runs import LOCK_FILE
 from .index import Entry
 from .names import PARTIAL, epoch_of, is_ours
@@ -27,7 +27,7 @@ def verify(shelf: Shelf, expect: str | None) -> list[Problem]:
     for name, entry in sorted(shelf.index.entries.items()):
         try:
             _check(shelf, name, entry)
-        except VaultError as error:
+        except (VaultError, MachineError) as error:
             problems.append(Problem(shelf.place(name, entry), error.what))
     problems += _strangers(shelf)
     heads = {*shelf.index.previous, *shelf.index.history}

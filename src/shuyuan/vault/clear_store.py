@@ -12,11 +12,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..errors import RunError, VaultError
+from ..errors import RunError, VaultError, cannot_read
 from ..runs import LOCK_FILE, sync_folder
 from . import disk
 from .names import PARTIAL, check_name
-from .store import Folder, Journal, Problem, Reader, Store
+from .store import Folder, Journal, Problem, Reader, Store, Writer
 
 _OLD = ".old" + PARTIAL  # a folder that is being replaced
 
@@ -38,24 +38,26 @@ class OpenStore(Store):
         super().__init__(path)
         self._journals: dict[str, OpenJournal] = {}
         if writable:
-            _recover(path)
+            with disk.writing(path):
+                _recover(path)
 
     @contextmanager
-    def writer(self, name: str) -> Iterator[BinaryIO]:
+    def writer(self, name: str) -> Iterator[Writer]:
         target = self._path(name)
         partial = target.with_name(target.name + PARTIAL)
         with disk.writing(target):
             disk.make_folder(target.parent)
             out = partial.open("wb")
         try:
-            with out:
-                yield out
-                with disk.writing(target):
-                    out.flush()
-                    os.fsync(out.fileno())
+            yield _OpenWriter(out, target)
             with disk.writing(target):
+                out.flush()
+                os.fsync(out.fileno())
+                out.close()
                 partial.replace(target)
         except BaseException:
+            with suppress(OSError):
+                out.close()
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise
@@ -80,7 +82,8 @@ class OpenStore(Store):
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             if old.exists() and not target.exists():
-                old.rename(target)
+                with suppress(OSError):  # else the next writer does it
+                    old.rename(target)
             raise
         sync_folder(target.parent)
         shutil.rmtree(old, ignore_errors=True)
@@ -112,8 +115,14 @@ class OpenStore(Store):
             reader.close()
 
     def names(self, prefix: str = "") -> list[str]:
-        files = (file for file in self.path.rglob("*") if file.is_file() and file.name != LOCK_FILE)
-        names = (file.relative_to(self.path).as_posix() for file in files)
+        files = (
+            Path(folder, file) for folder, _, files in os.walk(self.path, onerror=_closed) for file in files
+        )
+        names = (
+            file.relative_to(self.path).as_posix()
+            for file in files
+            if file.is_file() and file.name != LOCK_FILE
+        )
         return sorted(name for name in names if name.startswith(prefix) and PARTIAL not in name)
 
     def derive_key(self, purpose: str) -> bytes:
@@ -138,6 +147,12 @@ class OpenStore(Store):
         return self.path / check_name(name)
 
 
+def _closed(error: OSError) -> None:
+    """A folder that may not be looked into is not one without files: training would begin again."""
+    if isinstance(error, PermissionError):
+        raise cannot_read(error, error.filename) from None
+
+
 def _recover(folder: Path) -> None:
     """Clears away what interrupted writes left, and puts back a folder that was caught between old and new."""
     for left in sorted(folder.rglob("*" + PARTIAL)):
@@ -148,6 +163,18 @@ def _recover(folder: Path) -> None:
             shutil.rmtree(left)
         else:
             left.unlink(missing_ok=True)
+
+
+class _OpenWriter:
+    """Writes a plain file, and names it if the disk refuses."""
+
+    def __init__(self, out: BinaryIO, path: Path) -> None:
+        self._out = out
+        self._path = path
+
+    def write(self, data: bytes | memoryview) -> None:
+        with disk.writing(self._path):
+            self._out.write(data)
 
 
 class _OpenFolder:
@@ -170,6 +197,8 @@ class OpenReader:
     def __init__(self, path: Path) -> None:
         try:
             self._file = path.open("rb")
+        except PermissionError as error:
+            raise cannot_read(error, path) from None
         except OSError as error:
             raise missing(path, f"The file cannot be read ({error.strerror}).") from None
         self.size = os.fstat(self._file.fileno()).st_size

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..errors import MachineError
+from ..errors import cannot_write
 from ..runs import sync_folder
 from .names import PARTIAL
 
@@ -18,12 +18,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise MachineError(
-            "machine.cannot-write",
-            f"The disk refuses a write ({error.strerror}).",
-            where=str(path),
-            mend="Free some space, or see who may write there; what was there before is as it was.",
-        ) from None
+        raise cannot_write(error, path) from None
 
 
 def write_at(handle: int, data: bytes | memoryview, offset: int) -> None:
@@ -40,13 +35,14 @@ def create(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Puts `data` in the place of what is there: the old content stays until the new is whole and on disk."""
     partial = path.with_name(path.name + PARTIAL)
     with writing(path):
         try:
             make_folder(path.parent)
-            handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            partial.unlink(missing_ok=True)
+            handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             try:
                 write_at(handle, data, 0)
                 os.fsync(handle)
@@ -54,7 +50,8 @@ def replace_file(path: Path, data: bytes) -> None:
                 os.close(handle)
             partial.replace(path)
         except BaseException:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from ..errors import VaultError
+from ..errors import VaultError, cannot_read
 from . import disk
 from .seal import DataKey
 
@@ -81,6 +81,8 @@ class Signer:
                 return head
         except FileNotFoundError:
             return None
+        except PermissionError as error:
+            raise cannot_read(error, path) from None
         except (OSError, ValueError, TypeError, KeyError, RecursionError, struct.error):
             pass
         raise VaultError(

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import VaultError
+from ..errors import VaultError, cannot_read
 from ..runs import sync_folder
 from . import disk
 from .head import Head, Signer, first_head
@@ -136,6 +136,8 @@ class Index:
                 header = Header.unpack(file.read(HEADER_BYTES))
         except FileNotFoundError:
             raise self._rolled_back(self.path, "the index is gone") from None
+        except PermissionError as error:
+            raise cannot_read(error, self.path) from None
         except OSError as error:
             raise self._rolled_back(self.path, f"the index cannot be read ({error.strerror})") from None
         if header is None or (header.role, header.run, header.epoch) != (

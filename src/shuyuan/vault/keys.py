@@ -74,20 +74,14 @@ def write_key_file(path: str | Path, key: str | None = None) -> Path:
     file = Path(path).expanduser().absolute()
     with disk.writing(file):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
+        if file.exists() and file.stat().st_size:  # an empty one is what a kill or a full disk left
             raise VaultError(
                 "vault.key-exists",
                 "There is a file of that name, and keys are never written over.",
                 where=str(file),
                 mend="Choose another name, or use the key that is there.",
-            ) from None
-        try:
-            disk.write_at(handle, (key or new_key()).encode() + b"\n", 0)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+            )
+    disk.replace_file(file, (key or new_key()).encode() + b"\n", 0o600)
     return file
 
 

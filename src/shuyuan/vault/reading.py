@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import VaultError
+from ..errors import ShuyuanError, VaultError, cannot_read
 from .clear_store import missing
 from .index import Entry, Index
 from .journal import SealedLog
@@ -123,11 +123,15 @@ def digest_of(path: Path) -> str | None:
     """Hex of the SHA-256 of a file in the clear; None if there is none."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
+    except PermissionError as error:
+        raise cannot_read(error, path) from None
     except OSError:
         return None
 
 
-def _lost(path: Path, name: str, error: OSError) -> VaultError:
+def _lost(path: Path, name: str, error: OSError) -> ShuyuanError:
+    if isinstance(error, PermissionError):
+        return cannot_read(error, path)
     return VaultError(
         "vault.lost-file",
         f"The file that holds {name} cannot be read ({error.strerror}).",

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from ..errors import VaultError
+from ..errors import VaultError, cannot_read
 from .keys import Secret
 from .names import VAULT_FILE
 from .seal import FORMAT, DataKey
@@ -192,6 +192,8 @@ def read_vault_file(run: Path) -> VaultFile:
         return _parse(json.loads(data.decode()))
     except FileNotFoundError:
         raise _refused(path, "is missing") from None
+    except PermissionError as error:
+        raise cannot_read(error, path) from None
     except OSError as error:
         raise _refused(path, f"cannot be read ({error.strerror})") from None
     except (ValueError, TypeError, KeyError, RecursionError):
