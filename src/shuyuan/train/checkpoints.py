@@ -23,7 +23,7 @@ STATE_FILE = "state.json"
 PART_BYTES = 64 << 20  # arrays are written in parts of about this size, so that loading needs little memory
 LARGEST_STATE_BYTES = 2**24
 PARTS = ("state", "files", "identity", "circumstances")  # of the state file
-KINDS = {
+KINDS: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "I64": np.dtype("<i8"), "I32": np.dtype("<i4"),
     "I16": np.dtype("<i2"), "I8": np.dtype("i1"), "U64": np.dtype("<u8"), "U32": np.dtype("<u4"), "U16": np.dtype("<u2"),
     "U8": np.dtype("u1"), "BOOL": np.dtype("?"),
