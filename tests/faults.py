@@ -35,7 +35,24 @@ def from_step(first: int, fate: Callable[[], BaseException]) -> Iterator[None]:
             raise fate()
 
     with at_every_step(look):
+        hooked = os.fsync
+
+        def fsync(handle: int) -> None:
+            if left == 0 and fate is Death:
+                _cut(handle)
+            hooked(handle)
+
+        os.fsync = fsync
         yield
+
+
+def _cut(handle: int) -> None:
+    """Has only a part of what was just written reach the disk. Of sealed files `at_every_step` does so."""
+    path = Path(f"/proc/self/fd/{handle}").readlink()
+    if path.is_file() and path.suffix not in ("", ".index"):
+        size = path.stat().st_size
+        with open(path, "r+b") as file:  # noqa: PTH123 - not the one that is watched
+            file.truncate(max(size - 5, 0) if path.suffix == ".jsonl" else size // 2)
 
 
 def refusal(number: int) -> Callable[[], OSError]:
