@@ -91,7 +91,7 @@ def start_line(step: int = 0, *, resumed: bool = False) -> dict[str, Any]:
             "tokens_per_step": 4096, "precision": "bf16", "device": "cpu", "resumed": resumed}  # fmt: skip
 
 
-END = {"event": "train.end", "time": 1e9 + 401, "step": 400, "loss": 3.11, "validation_loss": 3.2167, "seconds": 127.4,
+END = {"event": "train.end", "time": 1e9 + 401, "step": 400, "loss": 3.11, "validation_loss": 3.2167, "seconds": 127.4, "waited_seconds": 0.637,
        "tokens": 1_638_400, "peak_bytes": 790 << 20}  # fmt: skip
 NOTICE = {
     "event": "notice",

@@ -104,7 +104,7 @@ def test_the_log_tells_of_every_event(tmp_path: Path) -> None:
     steps = events(tmp_path, "train.step")
     assert [line["step"] for line in steps] == list(range(1, 13))
     assert set(steps[0]) == {
-        "event", "time", "step", "loss", "learning_rate", "gradient_norm", "tokens", "tokens_per_second", "seconds", "peak_bytes",
+        "event", "time", "step", "loss", "learning_rate", "gradient_norm", "tokens", "tokens_per_second", "seconds", "waited_seconds", "peak_bytes",
     }  # fmt: skip
     assert steps[-1]["tokens"] == 12 * 8
     assert [line["step"] for line in events(tmp_path, "train.validation")] == [6, 12]

@@ -226,10 +226,10 @@ def guarantee(facts: Facts) -> dict[str, Any] | None:
 
 
 def trained_so_far(facts: Facts) -> dict[str, Any]:
-    """{steps, tokens, seconds, peak_bytes, loss} of the training done; None where unknown."""
+    """{steps, tokens, seconds, waited_seconds, peak_bytes, loss} of the training done; None where unknown."""
     last = facts.last("train.end") or facts.last("train.step")
     return {"steps": last.get("step")} | {
-        name: last.get(name) for name in ("tokens", "seconds", "peak_bytes", "loss")
+        name: last.get(name) for name in ("tokens", "seconds", "waited_seconds", "peak_bytes", "loss")
     }
 
 

@@ -22,6 +22,9 @@ class Background:
         sample: the batch of a step.
         steps: the last step, beyond which nothing is read ahead.
         journal: where events go.
+
+    Attributes:
+        waited_seconds: how long steps had to wait for their batches.
     """
 
     def __init__(self, sample: Callable[[int], Batch], steps: int, journal: Journal) -> None:
@@ -31,6 +34,7 @@ class Background:
         self._worker = ThreadPoolExecutor(1, "train")
         self._next: tuple[int, Future[Batch]] | None = None
         self._lines: list[Future[None]] = []
+        self.waited_seconds = 0.0
 
     def __enter__(self) -> Background:
         return self
@@ -44,9 +48,11 @@ class Background:
 
     def batch(self, step: int) -> Batch:
         """The batch of a step, read ahead if it was the next one; the one after it is then begun."""
+        begun = time.perf_counter()
         ready = self._next
         self._next = None
         batch = ready[1].result() if ready and ready[0] == step else self._sample(step)
+        self.waited_seconds += time.perf_counter() - begun
         if step < self._steps:
             self._next = (step + 1, self._worker.submit(self._sample, step + 1))
         return batch

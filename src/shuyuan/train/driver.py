@@ -38,7 +38,7 @@ class State:
         step: steps made.
         parameters: of the model.
         tokens: targets learned from.
-        seconds: time spent training, over all sessions.
+        seconds: time spent training, over all sessions; `waited_seconds`: of this, until a step had its batch.
         peak_bytes: the most memory used, over all sessions.
         skipped: steps that left the weights alone; `skipped_in_row`: those just now.
         not_finite: units whose gradient was not finite, in private training.
@@ -54,6 +54,7 @@ class State:
     parameters: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    waited_seconds: float = 0.0
     peak_bytes: int = 0
     skipped: int = 0
     skipped_in_row: int = 0
@@ -209,6 +210,7 @@ class Driver:
         self._saved_step = there[-1] if there else -1
         self._saved_at = self._clock()
         self._begun = self._clock() - self.state.seconds
+        self._waited_before = self.state.waited_seconds
         self._logged_tokens, self._logged_seconds = 0, 0.0
         self._background.log(
             "train.start", step=self.state.step, steps=self.steps, **facts, resumed=bool(there)
@@ -297,6 +299,7 @@ class Driver:
             tokens=state.tokens,
             tokens_per_second=round(speed, 1),
             seconds=round(state.seconds, 3),
+            waited_seconds=round(state.waited_seconds, 3),
             peak_bytes=state.peak_bytes,
         )
         self._logged_tokens, self._logged_seconds = 0, 0.0
@@ -346,6 +349,7 @@ class Driver:
 
     def _measure(self) -> None:
         self.state.seconds = self._clock() - self._begun
+        self.state.waited_seconds = self._waited_before + self._background.waited_seconds
         self.state.peak_bytes = max(self.state.peak_bytes, self._backend.peak_bytes())
 
     def _roll_back(self, reason: str) -> None:

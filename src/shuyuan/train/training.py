@@ -67,6 +67,7 @@ class TrainResult:
         steps: optimizer steps.
         tokens: targets learned from, over all steps.
         seconds: time spent training, over all sessions.
+        waited_seconds: of these, until a step had its batch.
         peak_bytes: the most memory used, of the GPU or of the process.
         parameters: of the model; tied ones count once.
         loss: "train": mean of the last 5 % of the steps; "validation": at the end, on at most 32 windows of the
@@ -76,6 +77,7 @@ class TrainResult:
     steps: int
     tokens: int
     seconds: float
+    waited_seconds: float
     peak_bytes: int
     parameters: int
     loss: dict[str, float | None]
@@ -190,6 +192,7 @@ def _train(
             "loss": result.loss["train"],
             "validation_loss": result.loss["validation"],
             "seconds": result.seconds,
+            "waited_seconds": result.waited_seconds,
             "tokens": result.tokens,
             "peak_bytes": result.peak_bytes,
         }
@@ -301,6 +304,7 @@ def _result(state: State) -> TrainResult:
         state.step,
         state.tokens,
         round(state.seconds, 3),
+        round(state.waited_seconds, 3),
         state.peak_bytes,
         state.parameters,
         {"train": loss, "validation": state.validation_loss},
