@@ -22,10 +22,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from shuyuan import hardware
 from shuyuan.handbook import Question, load_bank
@@ -274,6 +274,103 @@ def vocabulary(run: Finished) -> float:
     return float(json.loads((run.folder / "data" / "manifest.json").read_text())["vocab_size"])
 
 
+# ---- retrieval -------------------------------------------------------------------------------------------------------
+
+
+class Asked(NamedTuple):
+    """A question of a file in SQuAD's format: what it asks, the number of its paragraph, and what is right."""
+
+    text: str
+    paragraph: int
+    answers: list[str]
+
+
+def asked(run: Finished, name: str) -> tuple[list[str], list[Asked]]:
+    """The paragraphs of a file in ../data/qa, as the command saw it, and the questions about them."""
+    paragraphs: list[str] = []
+    questions: list[Asked] = []
+    file = run.folder.parent / "../data/qa" / name
+    for article in json.loads(file.read_text(encoding="utf-8"))["data"]:
+        for paragraph in article["paragraphs"]:
+            questions += [
+                Asked(each["question"], len(paragraphs), [answer["text"] for answer in each["answers"]])
+                for each in paragraph["qas"]
+                if each["question"].strip()
+            ]
+            paragraphs.append(paragraph["context"])
+    return paragraphs, questions
+
+
+def index_beside_text(run: Finished) -> float:
+    paragraphs, _ = asked(run, "xquad.en.json")
+    return float(run.result["bytes"]) / sum(len(text.encode()) for text in paragraphs)
+
+
+def recall(name: str, first: int) -> Callable[[Finished], float]:
+    """Percent of a file's questions whose paragraph holds one of the first passages of the index."""
+
+    def pick(run: Finished) -> float:
+        from shuyuan.retrieval import Index
+
+        index = Index(run.folder)
+        documents = index.documents
+        _, questions = asked(run, name)
+        found = [[each.document for each in index.search(one.text, first)] for one in questions]
+        return percent(documents[one.paragraph] in names for one, names in zip(questions, found, strict=True))
+
+    return pick
+
+
+def told(run: Finished, name: str) -> list[Any]:
+    """What the index answers to each question of a file."""
+    from shuyuan.retrieval import Index, answer
+
+    index = Index(run.folder)
+    return [answer(one.text, index) for one in asked(run, name)[1]]
+
+
+def right_sentences(run: Finished) -> float:
+    _, questions = asked(run, "xquad.en.json")
+    answers = zip(questions, told(run, "xquad.en.json"), strict=True)
+    return percent(any(right in (said.answer or "") for right in one.answers) for one, said in answers)
+
+
+def exact_citations(run: Finished) -> float:
+    from shuyuan.retrieval import Index
+
+    paragraphs, _ = asked(run, "xquad.en.json")
+    texts = dict(zip(Index(run.folder).documents, paragraphs, strict=True))
+    sources = [(said.answer, said.source) for said in told(run, "xquad.en.json") if said.source]
+    return percent(texts[one.document][one.start : one.end] == said for said, one in sources)
+
+
+def answered_strangers(run: Finished) -> float:
+    return percent(said.answer is not None for said in told(run, "cmrc2018_trial_squad.json"))
+
+
+def planted_first(run: Finished) -> float:
+    """An index of the same paragraphs and of a document for each question, which repeats it and lies."""
+    from shuyuan.retrieval import Index, build_index
+
+    _, questions = asked(run, "xquad.en.json")
+    rows = [json.dumps({"text": f"{one.text} The answer to this is seven."}) for one in questions]
+    file = run.folder.parent / "planted.jsonl"
+    file.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    sources = [str(run.folder.parent / "../data/qa/xquad.en.json"), str(file)]
+    build_index(sources, run.folder.parent / "planted-all")
+    index = Index(run.folder.parent / "planted-all")
+    return percent("planted.jsonl" in index.search(one.text, 1)[0].document for one in questions)
+
+
+def place_of_planted(run: Finished) -> float:
+    documents = [passage["document"] for passage in run.result["passages"]]
+    return float(1 + next(n for n, name in enumerate(documents) if "planted.md" in name))
+
+
+def percent(hits: Iterable[bool]) -> float:
+    return 100 * statistics.mean(map(float, hits))
+
+
 MEASURES: dict[str, dict[str, Measure]] = {
     "training-cost": {
         "gpt3-parameters": median(lambda run: run.result["parameters"]),
@@ -366,6 +463,22 @@ MEASURES: dict[str, dict[str, Measure]] = {
         "zh-sentence": median(tokens_a_sentence),
         "zh-sentence-by-en": median(tokens_a_sentence),
     },
+    "rag": {
+        "en-passages": median(lambda run: run.result["passages"]),
+        "en-bytes": median(index_beside_text),
+        "zh-passages": median(lambda run: run.result["passages"]),
+        "en-first": median(recall("xquad.en.json", 1)),
+        "en-five": median(recall("xquad.en.json", 5)),
+        "zh-first": median(recall("xquad.zh.json", 1)),
+        "zh-five": median(recall("xquad.zh.json", 5)),
+        "crossed-five": median(recall("xquad.zh.json", 5)),
+        "sentence": median(right_sentences),
+        "cited": median(exact_citations),
+        "strangers": median(answered_strangers),
+        "planted": median(planted_first),
+        "planted-passages": median(lambda run: run.result["passages"]),
+        "planted-place": median(place_of_planted),
+    },
     "kv-cache-size": {
         "grouped-token": median(lambda run: run.result["serving"]["kv_bytes_per_token"]),
         "grouped-texts": median(texts_beside_weights),
@@ -405,11 +518,16 @@ NEEDS = {name: [START] for name in MEASURES["safety-and-privacy"] if name != STA
     "shy-card": [START, "shy-loss"],
     "masked-card": [START, "masked-count"],
     "masked-rest": [START, "masked-count"],
+    "planted-place": ["planted-passages"],
 }
 # Figures that differ from run to run: their commands run in turns.
 TIMED = {"fp32-speed", "bf16-speed", "bf16-ratio", "time-ratio", "prepare-rate"}
 # What a figure measures in Python stands on the run of this figure's command.
-STANDS_ON = {"feed-rate": "prepare-rate"}
+STANDS_ON = {
+    "feed-rate": "prepare-rate",
+    **dict.fromkeys(("en-first", "en-five", "crossed-five", "sentence", "cited", "planted"), "en-passages"),
+    **dict.fromkeys(("zh-first", "zh-five", "strangers"), "zh-passages"),
+}
 
 
 def measure(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from shuyuan.handbook import QUESTIONS, load_bank, load_question, page
+from shuyuan.retrieval import build_index
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "handbook_figures.py"
 
@@ -112,6 +113,41 @@ def test_tokens_of_a_text_are_counted_without_those_that_end_records(
     characters, pieces = prepared("characters", 110), prepared("pieces", 60)
     assert script.tokens_a_character("zh-chars")([pieces], {"zh-chars": [characters]}) == 0.5
     assert (script.tokens_a_sentence(pieces), script.vocabulary(pieces)) == (5, 300)
+
+
+def test_what_an_index_finds_is_counted(script: ModuleType, tmp_path: Path) -> None:
+    """Two paragraphs and three questions, of which one is answered by a sentence that does not hold what is right."""
+    asked = [
+        ("Who minds the lamp?", "keeper"),
+        ("What minds the harbour's lamp?", "the cape"),
+        ("Where is the harbour?", "to the south"),
+    ]
+    contexts = ["The keeper minds the lamp. It is on the cape.", "The harbour lies to the south of the lamp."]
+    about = [asked[:1], asked[1:]]
+    paragraphs = [
+        {
+            "context": context,
+            "qas": [{"question": q, "answers": [{"text": a, "answer_start": 0}]} for q, a in questions],
+        }
+        for context, questions in zip(contexts, about, strict=True)
+    ]
+    (tmp_path / "data" / "qa").mkdir(parents=True)
+    file = tmp_path / "data" / "qa" / "xquad.en.json"
+    file.write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}), encoding="utf-8")
+    other = [paragraphs[0], paragraphs[1] | {"qas": paragraphs[0]["qas"]}]  # asked of the wrong one too
+    (file.parent / "xquad.zh.json").write_text(
+        json.dumps({"data": [{"paragraphs": other}]}), encoding="utf-8"
+    )
+    (tmp_path / "work").mkdir()
+    result = build_index([str(file)], tmp_path / "work" / "index")
+    run = script.Finished(result, tmp_path / "work" / "index", 1.0)
+    assert script.recall("xquad.en.json", 1)(run) == 100
+    assert script.recall("xquad.zh.json", 1)(run) == 50
+    assert (script.right_sentences(run), script.exact_citations(run)) == (pytest.approx(200 / 3), 100)
+    assert script.planted_first(run) == pytest.approx(100 / 3)
+    assert script.index_beside_text(run) > 1
+    found = {"passages": [{"document": "a.md"}, {"document": "x/planted.md"}]}
+    assert script.place_of_planted(script.Finished(found, tmp_path, 1.0)) == 2
 
 
 def test_a_figure_that_needs_the_run_of_another_is_measured_after_it(

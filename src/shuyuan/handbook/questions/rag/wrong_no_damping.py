@@ -1,0 +1,23 @@
+"""Wrong: each further occurrence counts as much as the first, so that repeating a word pays."""
+
+import math
+from collections import Counter
+
+
+def bm25(question, passages, k1=1.5, b=0.75):
+    counts = [Counter(passage) for passage in passages]
+    scores = [0.0] * len(passages)
+    for word in set(question):
+        holding = sum(word in count for count in counts)
+        rarity = math.log(1 + (len(passages) - holding + 0.5) / (holding + 0.5))
+        for place, count in enumerate(counts):
+            scores[place] += rarity * count[word]
+    return scores
+
+
+def fuse(rankings, k=60):
+    points = Counter()
+    for ranking in rankings:
+        for place, name in enumerate(ranking, 1):
+            points[name] += 1 / (k + place)
+    return sorted(points, key=lambda name: (-points[name], name))
