@@ -208,6 +208,19 @@ def spread_of_batches(run: Finished) -> float:
     return max(second) - min(second)
 
 
+# ---- scores ----------------------------------------------------------------------------------------------------------
+
+
+def sentiment(score: str) -> Callable[[Finished], float]:
+    """A score of the trained run, in percent."""
+    return lambda run: 100 * float(run.result["scores"]["sentiment"]["original"][score])
+
+
+def above_the_other(fact: str) -> Callable[[Finished], float]:
+    """Of the accuracy beside another run's on the same records, in points."""
+    return lambda run: 100 * float(run.result["against"]["differences"]["accuracy"][fact])
+
+
 def of_variant(variant: str, fact: str) -> Callable[[Finished], float]:
     return lambda run: float(run.result["variants"][variant][fact])
 
@@ -463,6 +476,17 @@ MEASURES: dict[str, dict[str, Measure]] = {
         "zh-sentence": median(tokens_a_sentence),
         "zh-sentence-by-en": median(tokens_a_sentence),
     },
+    "evaluation-and-contamination": {
+        "clean-validation": median(sentiment("validation.accuracy")),
+        "clean-test": median(sentiment("test.accuracy")),
+        "clean-low": median(sentiment("test.accuracy_low")),
+        "clean-high": median(sentiment("test.accuracy_high")),
+        "leaked-validation": median(sentiment("validation.accuracy")),
+        "leaked-test": median(lambda run: 100 * run.result["scores"]["accuracy"]),
+        "difference": median(above_the_other("difference")),
+        "difference-low": median(above_the_other("difference_low")),
+        "difference-high": median(above_the_other("difference_high")),
+    },
     "rag": {
         "en-passages": median(lambda run: run.result["passages"]),
         "en-bytes": median(index_beside_text),
@@ -519,6 +543,10 @@ NEEDS = {name: [START] for name in MEASURES["safety-and-privacy"] if name != STA
     "masked-card": [START, "masked-count"],
     "masked-rest": [START, "masked-count"],
     "planted-place": ["planted-passages"],
+    **{
+        key: ["clean-test", "leaked-validation"]
+        for key in ("leaked-test", "difference", "difference-low", "difference-high")
+    },
 }
 # Figures that differ from run to run: their commands run in turns.
 TIMED = {"fp32-speed", "bf16-speed", "bf16-ratio", "time-ratio", "prepare-rate"}
