@@ -35,6 +35,7 @@ YEAR_SECONDS = 31_557_600
 SMALL = ["--set", "train.budget=3 steps", "--set", "train.batch_size=4"]
 FEED_CONTEXT, FEED_BATCH = 2048, 16
 SIZES = ((32, 100), (32, 300), (32, 600), (64, 100), (64, 300), (128, 300), (128, 600))  # width, steps
+HEART_WIDTHS = (32, 128, 256)
 SHORT_CONTEXT, LONG_CONTEXT = 4096, 131_072
 
 
@@ -436,6 +437,10 @@ MEASURES: dict[str, dict[str, Measure]] = {
     "what-is-a-large-model": {
         **{f"loss-{width}-{steps}": median(validation_loss) for width, steps in SIZES},
         **{f"parameters-{width}": median(lambda run: run.result["parameters"]) for width in (32, 64, 128)},
+        **{f"heart-{width}": median(validation_loss) for width in HEART_WIDTHS},
+        **{f"heart-{width}-best": median(lambda run: min(validation_losses(run))) for width in HEART_WIDTHS},
+        **{f"heart-{width}-train": median(lambda run: run.result["loss"]["train"]) for width in (32, 256)},
+        **{f"decayed-{width}": median(validation_loss) for width in HEART_WIDTHS},
         "fit-error": median(lambda run: 100 * run.result["error"]),
         "fit-parameters": median(lambda run: run.result["best"][1]["parameters"]),
         "fit-tokens": median(lambda run: run.result["best"][1]["tokens"]),
