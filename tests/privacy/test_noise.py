@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from shuyuan.privacy.noise import CHUNK, LATTICE, Noise, gaussians
 from shuyuan.privacy.sampling import PoissonSampler
@@ -51,6 +53,19 @@ def test_it_is_a_function_of_secret_step_and_parameter_alone() -> None:
 def test_an_element_does_not_depend_on_how_the_parameter_is_shaped() -> None:
     flat = Noise(SECRET).add(torch.zeros(12), 1.0, step=1, number=0)
     assert torch.equal(Noise(SECRET).add(torch.zeros(3, 4), 1.0, step=1, number=0), flat.view(3, 4))
+
+
+@given(st.integers(0, MANY), st.integers(0, MANY))
+@example(CHUNK - 1, CHUNK + 1)
+@example(CHUNK, MANY)
+@example(5, 5)
+@settings(max_examples=20, deadline=None)
+def test_who_has_some_elements_draws_what_they_get_in_the_whole(one: int, other: int) -> None:
+    first, last = sorted((one, other))
+    total = torch.arange(MANY) / MANY
+    whole = Noise(SECRET).add(total, 3.0, step=1, number=2)
+    part = Noise(SECRET).add(total[first:last], 3.0, step=1, number=2, first=first, whole=MANY)
+    assert torch.equal(part, whole[first:last])
 
 
 @pytest.mark.parametrize("deviation", [1e-3, 1.0, 37.5])
@@ -106,13 +121,14 @@ def test_the_stream_is_aes_256_in_counter_mode() -> None:
 def test_long_streams_go_on_where_short_ones_end() -> None:
     stream = Stream(SECRET, "noise")
     assert np.array_equal(stream.words(1, 0, 300_000)[:5], stream.words(1, 0, 5))
+    assert np.array_equal(stream.words(1, 0, 300_000)[299_000:], stream.words(1, 0, 1_000, 299_000))
     assert len(np.unique(stream.words(1, 0, 300_000))) == 300_000
 
 
 def test_places_out_of_reach_are_refused() -> None:
-    for step, number in ((-1, 0), (2**48, 0), (0, 2**32)):
+    for step, number, first in ((-1, 0, 0), (2**48, 0, 0), (0, 2**32, 0), (0, 0, 1)):
         with pytest.raises(ValueError, match="place"):
-            Stream(SECRET, "noise").words(step, number, 1)
+            Stream(SECRET, "noise").words(step, number, 1, first)
     with pytest.raises(ValueError, match="bytes"):
         Stream(b"short", "noise")
 

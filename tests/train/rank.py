@@ -122,16 +122,17 @@ def scene(recipe: Recipe, noise: float = 0.0, secret: bytes = bytes(32)) -> Arra
 def scenes() -> dict[str, Arrays]:
     private = {"privacy": {"noise_multiplier": 1.0, "unit": "record", "records_per_unit": 2, "clip": CLIP}}
     per_layer = {"privacy": private["privacy"] | {"clipping": "per-layer"}}
+    muon = {"optimizer": "muon", "learning_rate": 0.002}
+    sharded = {"sharded": distributed.world().count > 1}
     return {
         "text": scene(recipe_of()),
-        "muon": scene(recipe_of(train={"optimizer": "muon", "learning_rate": 0.002})),
+        "muon": scene(recipe_of(train=muon)),
         "images": scene(recipe_of({"family": "cnn"})),
-        "sharded": scene(recipe_of(train={"sharded": distributed.world().count > 1})),
-        "sharded muon": scene(
-            recipe_of(
-                train={"sharded": distributed.world().count > 1, "optimizer": "muon", "learning_rate": 0.002}
-            )
-        ),
+        "sharded": scene(recipe_of(train=sharded)),
+        "sharded muon": scene(recipe_of(train=sharded | muon)),
+        "sharded private": scene(recipe_of(train=sharded, **private)),
+        "sharded per layer": scene(recipe_of(train=sharded, **per_layer)),
+        "sharded noise": scene(recipe_of(train=sharded, **private), noise=1.0),
         "dropped": scene(recipe_of({"family": "ngrams", "size": "tiny", "context": CONTEXT})),
         "private": scene(recipe_of(**private)),
         "per layer": scene(recipe_of(**per_layer)),

@@ -1,7 +1,7 @@
 """Differential privacy: clipping, noise, sampling, accounting and the ledger.
 
 Other rooms may use `make_private` in a loop of one's own; `Mechanism`, `mechanism` and the module `accountant`, which load
-no torch; and for a training loop `Clipper`, `Units`, `Noise`, `Ranks`, `PoissonSampler`.
+no torch; and for a training loop `Clipper`, `Contributions`, `Sums`, `Units`, `Noise`, `Ranks`, `PoissonSampler`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .sampling import PoissonSampler
 from .stream import derive
 
 if TYPE_CHECKING:
-    from .clipping import Clipped, Clipper, Units
+    from .clipping import Clipped, Clipper, Contributions, Sums, Units
     from .loop import PrivateLoop, make_private
     from .noise import Noise
     from .ranks import Ranks
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Clipped",
     "Clipper",
+    "Contributions",
     "Mechanism",
     "Noise",
     "PoissonSampler",
     "PrivateLoop",
     "Ranks",
+    "Sums",
     "Units",
     "accountant",
     "derive",
@@ -39,6 +41,8 @@ __all__ = [
 _HOMES = {
     "Clipped": ".clipping",
     "Clipper": ".clipping",
+    "Contributions": ".clipping",
+    "Sums": ".clipping",
     "Units": ".clipping",
     "PrivateLoop": ".loop",
     "make_private": ".loop",

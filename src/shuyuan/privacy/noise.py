@@ -32,14 +32,25 @@ class Noise:
     def __init__(self, secret: bytes) -> None:
         self._stream = Stream(secret, "noise")
 
-    def add(self, total: Tensor, deviation: float, *, step: int, number: int) -> Tensor:
+    def add(
+        self,
+        total: Tensor,
+        deviation: float,
+        *,
+        step: int,
+        number: int,
+        first: int = 0,
+        whole: int | None = None,
+    ) -> Tensor:
         """The sum with noise, in the sum's precision.
 
         Args:
-            total: sum of clipped gradients of one parameter, any shape.
+            total: sum of clipped gradients of one parameter, any shape; or of some of its elements, one after another.
             deviation: noise multiplier times clip.
             step: of training.
             number: of the parameter.
+            first: the place of the first element in the parameter.
+            whole: elements of the parameter; as many as `total` has, by default.
 
         Returns:
             A new tensor on the device of `total`.
@@ -47,16 +58,17 @@ class Noise:
         if deviation == 0:
             return total.clone()
         flat = total.detach().reshape(-1)
-        words = self._stream.words(step, number, words_for(len(flat)))
+        last, whole = first + len(flat), whole or len(flat)
         noisy = torch.empty_like(flat)
         spacing = deviation * LATTICE
-        for start in range(0, len(flat), CHUNK):
-            part = flat[start : start + CHUNK]
-            first = words_for(start)
-            drawn = gaussians(words[first : first + words_for(len(part))], flat.device)
-            lattice = drawn.mul_(1 / LATTICE).round_()[: len(part)]
-            lattice += (part.double() / spacing).round_()  # whole numbers below 2^53 add up exactly
-            noisy[start : start + CHUNK] = lattice.mul_(spacing)
+        for start in range(first // CHUNK * CHUNK, last, CHUNK):
+            end = min(start + CHUNK, whole)
+            words = self._stream.words(step, number, words_for(end - start), words_for(start))
+            here = slice(max(start - first, 0), min(end, last) - first)  # in what is given
+            drawn = gaussians(words, flat.device)[here.start + first - start : here.stop + first - start]
+            lattice = drawn.mul_(1 / LATTICE).round_()
+            lattice += (flat[here].double() / spacing).round_()  # whole numbers below 2^53 add up exactly
+            noisy[here] = lattice.mul_(spacing)
         return noisy.view(total.shape)
 
 

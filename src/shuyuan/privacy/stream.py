@@ -48,11 +48,11 @@ class Stream:
             raise ValueError(f"the secret has {len(secret)} bytes, not {SECRET_BYTES}")
         self._cipher = algorithms.AES(derive(secret, purpose))
 
-    def words(self, step: int, number: int, count: int) -> NDArray[np.uint64]:
-        """`count` words of 64 bits from the beginning of a place."""
-        if not 0 <= step < MOST_STEPS or not 0 <= number < MOST_NUMBERS:
-            raise ValueError(f"there is no place {step}, {number}")
-        place = step.to_bytes(6, "big") + number.to_bytes(4, "big") + bytes(6)
+    def words(self, step: int, number: int, count: int, first: int = 0) -> NDArray[np.uint64]:
+        """`count` words of 64 bits of a place, from the one numbered `first` on, an even number."""
+        if not 0 <= step < MOST_STEPS or not 0 <= number < MOST_NUMBERS or first % 2:
+            raise ValueError(f"there is no place {step}, {number}, {first}")
+        place = step.to_bytes(6, "big") + number.to_bytes(4, "big") + (first // 2).to_bytes(6, "big")
         encryptor = Cipher(self._cipher, modes.CTR(place)).encryptor()
         words = np.empty(count, np.uint64)
         view = words.view(np.uint8).data

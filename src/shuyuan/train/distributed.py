@@ -215,8 +215,6 @@ def check_sharded(recipe: Recipe) -> None:
     why = None
     if world().count == 1:
         why = "there is one process, and nobody to share with"
-    elif recipe.privacy is not None:
-        why = "a unit's gradient has one norm over all weights, and clipping needs these in one place"
     elif (
         recipe.model.family != "transformer"
         or recipe.model.from_ is not None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import hardware as machines
-from ..privacy import Clipper, Mechanism, Noise, Ranks, Units
+from ..privacy import Clipper, Mechanism, Noise, Ranks, Sums, Units
 from ..recipe import Train
 from .backend import Batch, Figures, learned
 from .distributed import ALONE, World
@@ -43,10 +43,10 @@ class PrivateBackend(TorchBackend):
     ) -> None:
         super().__init__(model, train, hardware, ranks=ranks)
         self._mechanism = mechanism
-        self._clipper = Clipper(self.model, mechanism.clip, mechanism.clipping)
+        self._clipper = Clipper(self.model, mechanism.clip, mechanism.clipping, self._sums())
         self._noise = Noise(secret)
         self._adding = Ranks(torch.device(self.device), alone=ranks.count == 1)
-        self._losses: Callable[[Tensor, Tensor], Tensor] = model.losses
+        self._losses: Callable[[Tensor, Tensor], Tensor] = self.model.losses  # type: ignore[assignment]
 
     def step(self, batch: Batch, learning_rate: float) -> Figures:
         """One step, also with an empty batch. The figures tell of records: they stay inside.
@@ -57,19 +57,27 @@ class PrivateBackend(TorchBackend):
         """
         self._begin(batch)
         total, targets, bad = 0.0, 0, 0
-        for part in physical(self._share(batch), self._micro_batch):
+        for part in self._physical(batch):
             loss, count, not_finite = self._backward(part)
             total, targets, bad = total + loss, targets + count, bad + not_finite
         total, *counts = self._ranks.total(total, targets, bad)
         targets, bad = map(int, counts)
         norm = self._set_gradients(batch.step)
         self._optimizers.step(learning_rate)
-        self.model.zero_grad(set_to_none=True)
+        self._zero_gradients()
         return Figures(total / targets if targets else math.nan, norm, targets, not_finite=bad)
 
     def close(self) -> None:
         """Takes the hooks off the model."""
         self._clipper.remove()
+
+    def _sums(self) -> Sums | None:
+        """Where clipped gradients are added up; here, by default."""
+        return None
+
+    def _physical(self, batch: Batch) -> Iterator[Batch]:
+        """What this rank computes of a step."""
+        return physical(self._share(batch), self._micro_batch)
 
     def _backward(self, part: Batch) -> tuple[float, int, int]:
         """Adds the clipped gradients of one physical batch; (sum of losses, targets, units that were not finite)."""
@@ -90,11 +98,10 @@ class PrivateBackend(TorchBackend):
 
     def _set_gradients(self, step: int) -> float:
         """Sum plus noise over the expected batch becomes each parameter's gradient; returns its norm."""
-        mechanism, square = self._mechanism, 0.0
-        deviation = mechanism.noise_multiplier * self._clipper.norm
+        square = 0.0
 
         def noisy(number: int, total: Tensor) -> Tensor:
-            return self._noise.add(total, deviation, step=step, number=number).div_(mechanism.expected_batch)
+            return self._noisy(total, step=step, number=number)
 
         sums = self._clipper.take()
         for name, gradient in zip(sums, self._combined(list(sums.values()), noisy), strict=True):
@@ -102,6 +109,10 @@ class PrivateBackend(TorchBackend):
             weight = self._clipper.parameters[name]
             weight.grad = gradient.to(weight.dtype)
         return math.sqrt(square)
+
+    def _noisy(self, total: Tensor, **place: int) -> Tensor:
+        deviation = self._mechanism.noise_multiplier * self._clipper.norm
+        return self._noise.add(total, deviation, **place).div_(self._mechanism.expected_batch)
 
     def _combined(self, parts: list[Tensor], finish: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
         try:

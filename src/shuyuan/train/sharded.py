@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -45,28 +45,33 @@ class ShardedBackend(TorchBackend):
         train: the recipe's section, resolved.
         hardware: where it runs.
         ranks: that hold a share each.
+        private: what private steps take besides.
     """
 
     sharded = True
+    _entry = "loss"  # the method of the model that a step begins with
 
-    def __init__(self, model: Any, train: Train, hardware: machines.Hardware, ranks: World) -> None:
+    def __init__(
+        self, model: Any, train: Train, hardware: machines.Hardware, ranks: World, **private: Any
+    ) -> None:
         self._whole = model
-        self._shares = Shares(divided(model, hardware.device), ranks)
-        super().__init__(self._shares.model, train, hardware, ranks=ranks)
+        self._shares = Shares(divided(model, hardware.device, self._entry), ranks)
+        super().__init__(self._shares.model, train, hardware, ranks=ranks, **private)
         self._source: Arrays | None = None
 
     # -- a step --
 
     def _parts(self, batch: Batch) -> Iterator[Batch]:
+        return self._even(batch, micro_batches)
+
+    def _even(self, batch: Batch, cut: Callable[[Batch, int], Iterator[Batch]]) -> Iterator[Batch]:
         """As many parts on each rank, since each gathers weights: those that have fewer compute some more, and learn nothing from them."""
-        ranks = self._ranks
-        parts = [
-            list(micro_batches(share(batch, n, ranks.count), self._micro_batch)) for n in range(ranks.count)
-        ]
-        own = parts[ranks.number]
+        count = self._ranks.count
+        parts = [list(cut(share(batch, number, count), self._micro_batch)) for number in range(count)]
+        own = parts[self._ranks.number]
         yield from own
         for _ in range(len(own), max(map(len, parts))):
-            yield Batch(batch.step, own[-1].inputs_BT, np.full_like(own[-1].targets_BT, NOTHING))
+            yield _idle(batch)
 
     def _zero_gradients(self) -> None:
         super()._zero_gradients()
@@ -101,9 +106,7 @@ class ShardedBackend(TorchBackend):
 
     def agree(self) -> None:
         """Every rank gets its share of what rank 0 has: the whole model at first, a state later."""
-        for module in self._shares.model.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()  # what an evaluation gathered and kept is not what comes now
+        self._shares.forget_gathered()
         for name, tensor in self._tensors().items():
             if name != "random.cpu":
                 self._shares.spread(name, tensor, self._known(name) if self._ranks.number == 0 else None)
@@ -164,11 +167,21 @@ class Shares(Whole):
         for weight in self._named.values():
             weight.grad = None
 
+    def forget_gathered(self) -> None:
+        """Of an evaluation, which keeps the outer weights."""
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
     def take_gradients(self) -> None:
         """After the backward pass: the sums over all ranks, of this rank's rows."""
         for name, weight in self.model.named_parameters():
             if weight.grad is not None:
                 self._named[name].grad = weight.grad.to_local()  # type: ignore[attr-defined]
+
+    def set_gradient(self, name: str, gradient: Tensor) -> None:
+        """That of this rank's rows."""
+        self._named[name].grad = gradient
 
     def gather(self, weight: Tensor, tensor: Tensor) -> Tensor:
         """All rows of something that lies as a parameter does."""
@@ -178,6 +191,24 @@ class Shares(Whole):
         """This rank's rows of it."""
         height = self._height(len(tensor))
         return tensor[self._ranks.number * height :][: len(weight)]
+
+    def add_up(self, name: str, whole: Tensor) -> Tensor:
+        """The sum over all ranks of what each has of a parameter; each gets its own rows of it."""
+        height = self._height(len(whole))
+        padded = whole.new_zeros((height * self._ranks.count, *whole.shape[1:]))
+        padded[: len(whole)] = whole
+        own = padded.new_empty((height, *whole.shape[1:]))
+        self._ranks._call(dist.reduce_scatter, own, list(padded.chunk(self._ranks.count)))
+        return own[: len(self._named[name])]
+
+    def whole_shape(self, name: str) -> torch.Size:
+        """Of a parameter, over all ranks."""
+        return self._shapes[name]
+
+    def first(self, name: str) -> int:
+        """The place of this rank's first element in a parameter."""
+        shape = self._shapes[name]
+        return self._ranks.number * self._height(shape[0]) * shape[1:].numel()
 
     def gather_named(self, name: str, tensor: Tensor) -> Tensor:
         """All rows of a tensor of a state; what is not divided is the same on all."""
@@ -216,8 +247,15 @@ class Shares(Whole):
         return -(-rows // self._ranks.count)
 
 
-def divided(model: nn.Module, device: str) -> nn.Module:
-    """A copy of a model of whose weights this rank has its rows, on the device; what is tied stays tied."""
+def _idle(batch: Batch) -> Batch:
+    """A row that nobody learns."""
+    units = None if batch.unit_B is None else np.zeros_like(batch.unit_B[:1])
+    rows = np.zeros_like(batch.inputs_BT[:1]), np.full_like(batch.targets_BT[:1], NOTHING)
+    return Batch(batch.step, *rows, units)
+
+
+def divided(model: nn.Module, device: str, entry: str = "loss") -> nn.Module:
+    """A copy of a model of whose weights this rank has its rows, on the device, gathered where `entry` is called; what is tied stays tied."""
     mesh = init_device_mesh(device, (dist.get_world_size(),))
     policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
     found: Any = copy.deepcopy(model)
@@ -225,7 +263,9 @@ def divided(model: nn.Module, device: str) -> nn.Module:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(found, mesh=mesh, mp_policy=policy)
-    register_fsdp_forward_method(found, "loss")
+    compute = getattr(found, entry)
+    setattr(found, entry, lambda *given: compute(*given).clone())  # FSDP2 wants no view of something else
+    register_fsdp_forward_method(found, entry)
     for module in found.modules():
         if isinstance(module, FSDPModule):  # sums, not means: the batch's targets divide
             module.set_gradient_divide_factor(1.0)

@@ -93,7 +93,11 @@ def backend(model: Network, train: Train, hardware: Hardware, ranks: World) -> T
 def private_backend(
     model: Network, train: Train, hardware: Hardware, mechanism: Mechanism, secret: bytes, ranks: World
 ) -> PrivateBackend:
-    """Trains the model with clipped and noised sums of its units' gradients."""
+    """Trains the model with clipped and noised sums of its units' gradients, and in shares where the recipe asks for that."""
+    if train.sharded:
+        from .sharded_private import ShardedPrivateBackend
+
+        return ShardedPrivateBackend(model, train, hardware, mechanism, secret, ranks)
     if isinstance(model, NgramClassifier):
         model.dropped = 0.0
     return PrivateBackend(model, train, hardware, mechanism, secret, ranks)

@@ -162,6 +162,7 @@ class Capture:
         A call with more than one argument, such as the weights of a bag, is none that a rule knows, and goes the general way.
         """
         forward, general = module.forward, self._general(name, module)
+        own = _identities(module)
 
         def tapped(*arguments: Any, **keywords: Any) -> Any:
             if not self._collecting():
@@ -181,16 +182,14 @@ class Capture:
                 output = forward(x)
             finally:
                 module._parameters.update(held)
-            return self._tapped(
-                name, module, rule, {key: id(weight) for key, weight in held.items()}, x, output
-            )
+            return self._tapped(name, module, rule, {key: own[key] for key in held}, x, output)
 
         return tapped
 
     def _by_row(self, name: str, module: nn.Module) -> Callable[..., Any]:
         """The forward pass of a module that takes one copy of its weight for each row, (N, 1, …, C): autograd then tells
         the rows apart."""
-        forward = module.forward
+        forward, identity = module.forward, _identities(module)["weight"]
 
         def by_row(x: Tensor) -> Any:
             if not self._collecting():
@@ -201,8 +200,8 @@ class Capture:
             assert weight is not None
             middle = [1] * (x.ndim - 1 - weight.ndim)
             copies = weight.detach().expand(self._units.rows, *middle, *weight.shape).requires_grad_()
-            self._awaited[id(weight)] += 1
-            _on_gradient(copies, self._tell_rows(id(weight)))
+            self._awaited[identity] += 1
+            _on_gradient(copies, self._tell_rows(identity))
             module._parameters["weight"] = copies  # type: ignore[assignment]
             try:
                 return forward(x)
@@ -350,6 +349,15 @@ class _Tap(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         ctx.tell(x, grads[0])
         return None, grads[0], None, None
+
+
+def _identities(module: nn.Module) -> dict[str, int]:
+    """Of a module's own trainable parameters, by key. While a sharded module computes, others stand in their places: whole ones."""
+    return {
+        key: id(weight)
+        for key, weight in module._parameters.items()
+        if weight is not None and weight.requires_grad
+    }
 
 
 def _only(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Tensor:

@@ -6,6 +6,7 @@ clipping: differentially private deep learning made easier and stronger", NeurIP
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,6 +36,37 @@ class Clipped:
     not_finite: int
 
 
+class Sums:
+    """Where clipped gradients are added up: here, and whole.
+
+    Args:
+        parameters: whose gradients they are, by name.
+    """
+
+    checked = True  # whether a model is looked at for rows that mix
+
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        self._parameters = parameters
+        self._sums = self._zeros()
+
+    def add(self, name: str, contributions: Contributions, factors_U: Tensor) -> None:
+        """Adds what the units of a physical batch give one parameter, each times its factor."""
+        contributions.add_clipped(self._sums[name], factors_U)
+
+    def take(self) -> dict[str, Tensor]:
+        """All sums since the last call, by parameter."""
+        taken, self._sums = self._sums, self._zeros()
+        return taken
+
+    def _zeros(self) -> dict[str, Tensor]:
+        return {
+            name: torch.zeros(
+                weight.shape, dtype=torch.promote_types(weight.dtype, torch.float32), device=weight.device
+            )
+            for name, weight in self._parameters.items()
+        }
+
+
 class Clipper:
     """Adds up clipped gradients of units over physical batches, until `take` hands over the sum.
 
@@ -43,13 +75,18 @@ class Clipper:
         clip: the largest norm of a unit's part, or "auto": each unit's gradient is brought to about that norm.
         clipping: "joint": one norm over all parameters; "per-layer": one for each parameter, all of them together as
             large, so that a layer's gradients can be given up before the next one's are computed.
+        sums: where they are added up; here, by default.
 
     Raises:
         PrivacyError: the model cannot be trained privately as it is; names the module or parameter.
     """
 
     def __init__(
-        self, model: nn.Module, clip: float | Literal["auto"] = 1.0, clipping: Clipping = "joint"
+        self,
+        model: nn.Module,
+        clip: float | Literal["auto"] = 1.0,
+        clipping: Clipping = "joint",
+        sums: Sums | None = None,
     ) -> None:
         self.norm = AUTO_NORM if clip == "auto" else clip
         self._automatic = clip == "auto"
@@ -63,7 +100,7 @@ class Clipper:
                 "No parameter is trainable.",
                 mend="Set requires_grad on some of them.",
             )
-        self._sums = {name: _zeros(weight) for name, weight in self.parameters.items()}
+        self._sums = sums or Sums(self.parameters)
         self._checked: set[tuple[object, ...]] = set()
 
     @property
@@ -75,7 +112,7 @@ class Clipper:
         """The next forward pass is of these rows."""
         if self.waiting:
             raise no_backward()
-        device = next(iter(self._sums.values())).device
+        device = next(iter(self.parameters.values())).device
         units = units.to(device)
         self._capture.begin(units)
         self._units = units
@@ -100,7 +137,8 @@ class Clipper:
             )
         # Whoever calls this inside autocast means the forward pass: norms, factors and sums are float32 or better.
         with torch.autocast(losses.device.type, enabled=False):
-            self._check_coupling(losses)
+            if self._sums.checked:
+                self._check_coupling(losses)
             losses.sum().backward()  # type: ignore[no-untyped-call]
             collected = self._capture.end()
             with torch.no_grad(), true_float32():
@@ -114,9 +152,7 @@ class Clipper:
 
     def take(self) -> dict[str, Tensor]:
         """The sum of all clipped gradients since the last call, by parameter, and begins a new one."""
-        taken = self._sums
-        self._sums = {name: _zeros(weight) for name, weight in self.parameters.items()}
-        return taken
+        return self._sums.take()
 
     def remove(self) -> None:
         """Takes the hooks off the model."""
@@ -138,7 +174,7 @@ class Clipper:
             for identity, contributions in collected.items():
                 if bad_U.any():
                     contributions.drop(bad_U)
-                contributions.add_clipped(self._sums[self._names[identity]], factors_U)
+                self._sums.add(self._names[identity], contributions, factors_U)
         return Clipped(norms_U, factors_U, int(bad_U.sum()))
 
     @torch.no_grad()
@@ -151,7 +187,7 @@ class Clipper:
             contributions.drop(bad_U)
         share = self.norm / len(self.parameters) ** 0.5
         factors_U = self._factors(torch.where(bad_U, 0, square_U).sqrt(), share)
-        contributions.add_clipped(self._sums[self._names[identity]], factors_U)
+        self._sums.add(self._names[identity], contributions, factors_U)
         self._norms_U = self._norms_U + square_U
         self._bad_U = self._bad_U | bad_U
 
@@ -211,10 +247,4 @@ def no_backward() -> PrivacyError:
         "privacy.no-backward",
         "A physical batch of this step had no backward pass.",
         mend="Take each from private.batches(), and call private.backward(losses) for it, whatever its losses are.",
-    )
-
-
-def _zeros(weight: Tensor) -> Tensor:
-    return torch.zeros(
-        weight.shape, dtype=torch.promote_types(weight.dtype, torch.float32), device=weight.device
     )
