@@ -54,6 +54,9 @@ class Plain(StepByStep):
     def evaluate(self, batches: Sequence[Batch]) -> float:
         return float(self.weights.mean()) + len(batches)
 
+    def layout(self) -> dict[str, Any]:
+        return self.state()
+
     def state(self) -> dict[str, Any]:
         return {"weights": self.weights}
 

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -140,7 +141,13 @@ def scenes() -> dict[str, Arrays]:
     }
 
 
-def main(folder: Path) -> None:
+def write_scenes(folder: Path) -> None:
+    seen = {f"{name}/{key}": array for name, found in scenes().items() for key, array in found.items()}
+    np.savez(folder / "seen.npz", **seen)  # type: ignore[arg-type]
+
+
+def main(folder: Path, lead: Callable[[], object]) -> None:
+    """Rank 0 leads, and the others follow it to the end."""
     number, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     torch.set_num_threads(1)
     dist.init_process_group(
@@ -153,8 +160,7 @@ def main(folder: Path) -> None:
         follow(ranks)
         stop.set()
     else:
-        seen = {f"{name}/{key}": array for name, found in scenes().items() for key, array in found.items()}
-        np.savez(folder / "seen.npz", **seen)  # type: ignore[arg-type]
+        lead()
         ranks.tell(Order("end"))
         assert not stop.is_set()
     ranks.total(0.0)
@@ -163,4 +169,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), lambda: write_scenes(Path(sys.argv[1])))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from shuyuan.errors import MachineError, TrainError
 from shuyuan.train import checkpoints as module
+from shuyuan.train.backend import OneByOne, shape_alone
 from shuyuan.train.checkpoints import Arrays, Checkpoints
 from shuyuan.vault import OpenStore
 
@@ -52,6 +56,36 @@ def test_large_states_are_written_in_parts(tmp_path: Path, monkeypatch: pytest.M
     assert len(list((tmp_path / "checkpoints/step-00000007").glob("*.safetensors"))) > 1
     _, found = made(tmp_path).load(7, arrays())
     assert np.array_equal(found["weights.a"], arrays(7)["weights.a"])
+
+
+def test_no_more_than_a_part_and_an_array_is_held_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of arrays that are fetched one by one, as those of shares on many ranks are."""
+    monkeypatch.setattr(module, "PART_BYTES", 3000)
+    there, most = 0, 0
+
+    def gone(size: int) -> None:
+        nonlocal there
+        there -= size
+
+    def fetch(name: str) -> NDArray[Any]:
+        nonlocal there, most
+        array = np.full(250, int(name), np.float32)
+        weakref.finalize(array, gone, array.nbytes)
+        there += array.nbytes
+        most = max(most, there)
+        return array
+
+    arrays = OneByOne(map(str, range(20)), fetch)
+    made(tmp_path).save(1, {"safe_step": 0}, arrays)
+    assert there == 0 and 3000 <= most <= 4000
+    blank = {name: shape_alone(np.zeros(1, np.float32), (250,)) for name in arrays}
+    _, found = made(tmp_path).load(1, blank)
+    assert found.keys() == arrays.keys()
+    assert all((found[name] == int(name)).all() for name in reversed(list(found)))
+    with pytest.raises(KeyError):
+        found["20"]
 
 
 def test_arrays_in_another_order_of_memory_are_saved_by_value(tmp_path: Path) -> None:

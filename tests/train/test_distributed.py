@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -91,6 +92,17 @@ def test_figures_and_weights_are_those_of_one_process(
     for name, array in wanted.items():
         if name.startswith(("weights.", "final/")):
             assert np.allclose(found[name], array, atol=5e-4 if "muon" in scene else 1e-4), name
+
+
+@pytest.mark.slow
+def test_rank_0_holds_its_share_and_writes_a_tensor_at_a_time(tmp_path: Path) -> None:
+    """Never the model, nor a checkpoint, which is three times as large; read back it is the same."""
+    start_ranks("tests.train.memory_rank", 2, tmp_path)
+    seen = json.loads((tmp_path / "seen.json").read_text())
+    assert seen["state"] == pytest.approx(3 * seen["model"], rel=0.01)
+    assert seen["held"] < seen["state"] / 2 + 0.8 * seen["model"]
+    assert seen["saving"] < seen["state"] / 4 and seen["loading"] < seen["state"] / 4
+    assert seen["same"] and seen["whole"]
 
 
 def test_a_rank_holds_its_rows_alone(many: Arrays, one: dict[str, Arrays]) -> None:

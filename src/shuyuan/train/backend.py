@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +10,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 OVERFLOW = "the fp16 loss scale was too high"  # part of how loss scaling works, and no sign of trouble
+
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class OneByOne(Mapping[str, NDArray[Any]]):
+    """Arrays that are too large together: each is fetched when it is asked for, and nothing is kept.
+
+    Args:
+        names: of all of them, in the order in which they are best fetched.
+        fetch: an array by its name.
+    """
+
+    def __init__(self, names: Iterable[str], fetch: Callable[[str], NDArray[Any]]) -> None:
+        self._names = dict.fromkeys(names)
+        self._fetch = fetch
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._fetch(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def shape_alone(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array of the same type that takes no memory, whatever its shape."""
+    return np.broadcast_to(np.zeros((), array.dtype), shape)
 
 
 @dataclass(frozen=True)
@@ -97,9 +129,17 @@ class Backend(Protocol):
         """Mean loss over the targets of all batches, in nats; the state stays as it is."""
         ...
 
-    def state(self) -> dict[str, NDArray[Any]]: ...
+    def state(self) -> Arrays:
+        """What the next step depends on, by name."""
+        ...
 
-    def load(self, arrays: dict[str, NDArray[Any]]) -> None: ...
+    def layout(self) -> Arrays:
+        """Names, shapes and types of a state, in arrays that take no memory."""
+        ...
+
+    def load(self, arrays: Arrays) -> None:
+        """Goes on from a state of this layout."""
+        ...
 
     def peak_bytes(self) -> int:
         """The most memory used so far."""

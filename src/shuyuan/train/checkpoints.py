@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..errors import ShuyuanError, TrainError
 from ..models import pieces
 from ..models.weights import LARGEST_HEADER_BYTES, read_header
 from ..vault import Reader, Store
+from .backend import Arrays, OneByOne, shape_alone
 
 FORMAT = 1
 FOLDER = "checkpoints"
@@ -28,8 +30,6 @@ KINDS: dict[str, np.dtype[Any]] = {
     "I16": np.dtype("<i2"), "I8": np.dtype("i1"), "U64": np.dtype("<u8"), "U32": np.dtype("<u4"), "U16": np.dtype("<u2"),
     "U8": np.dtype("u1"), "BOOL": np.dtype("?"),
 }  # fmt: skip
-
-Arrays = dict[str, NDArray[Any]]
 
 
 class Checkpoints:
@@ -65,7 +65,7 @@ class Checkpoints:
         Args:
             step: names the folder.
             state: the driver's part; its `safe_step` is kept too.
-            arrays: the backend's part; read, not changed.
+            arrays: the backend's part; read one after another, not changed.
 
         Raises:
             MachineError: the disk is full or cannot be written; older checkpoints are untouched.
@@ -77,6 +77,8 @@ class Checkpoints:
                 content = pieces(part)
                 files[name] = _digest(content)
                 folder.write(name, *content)
+                part.clear()  # before more is fetched, which may be as large
+                content.clear()
             whole = {
                 "format": FORMAT,
                 "state": state,
@@ -109,27 +111,28 @@ class Checkpoints:
             expected: arrays with the names, shapes and types that the backend has.
 
         Returns:
-            The driver's state and the backend's arrays.
+            The driver's state and the backend's arrays, which are read when they are asked for; all of them are known to be whole.
 
         Raises:
             TrainError: it belongs to another recipe or data, is damaged, or does not fit the model.
         """
         where = _folder(step)
         whole = self._read(step)
-        arrays: Arrays = {}
+        files: dict[str, str] = whole["files"]
         room = sum(array.nbytes for array in expected.values()) + LARGEST_HEADER_BYTES
-        for name, digest in whole["files"].items():
-            with self._store.open(f"{where}/{name}") as reader:
-                room -= reader.size
-                if room < 0:
-                    raise _damaged(f"{where}/{name}", "it holds more than the model's state")
-                content = reader.read_at(0, reader.size)
-                if _digest([content]) != digest:
-                    raise _damaged(f"{where}/{name}", "its content has changed since it was written")
-                arrays |= _arrays(reader, content, f"{where}/{name}")
-        _check_arrays(arrays, expected, where)
+
+        @lru_cache(1)
+        def part(file: str) -> dict[str, NDArray[Any]]:
+            return self._part(f"{where}/{file}", files[file], room)
+
+        home: dict[str, str] = {}
+        found: dict[str, NDArray[Any]] = {}
+        for file in files:
+            for name, array in part(file).items():
+                home[name], found[name] = file, shape_alone(array, array.shape)
+        _check_arrays(found, expected, where)
         state: dict[str, Any] = whole["state"]
-        return state, arrays
+        return state, OneByOne(home, lambda name: part(home[name])[name])
 
     def changed_circumstances(self, step: int) -> list[str]:
         """What is otherwise now than when a checkpoint was written, such as "threads: 2 then, 4 now"."""
@@ -139,6 +142,15 @@ class Checkpoints:
             for key, now in self._circumstances.items()
             if then.get(key) != now
         ]
+
+    def _part(self, name: str, digest: str, most: int) -> dict[str, NDArray[Any]]:
+        with self._store.open(name) as reader:
+            if reader.size > most:
+                raise _damaged(name, "it holds more than the model's state")
+            content = reader.read_at(0, reader.size)
+            if _digest([content]) != digest:
+                raise _damaged(name, "its content has changed since it was written")
+            return _arrays(reader, content, name)
 
     def _read(self, step: int) -> dict[str, Any]:
         name = f"{_folder(step)}/{STATE_FILE}"
@@ -169,18 +181,20 @@ def _folder(step: int) -> str:
     return f"{FOLDER}/step-{step:08}"
 
 
-def _parts(arrays: Arrays) -> Iterator[Arrays]:
-    """The arrays, in order, in groups of about PART_BYTES."""
-    part: Arrays = {}
+def _parts(arrays: Arrays) -> Iterator[dict[str, NDArray[Any]]]:
+    """The arrays, in order, in groups of about PART_BYTES. Each is the caller's own, to empty when it is done with."""
+    part: dict[str, NDArray[Any]] = {}
+    size = 0
     for name, array in arrays.items():
-        if part and sum(other.nbytes for other in part.values()) + array.nbytes > PART_BYTES:
+        if part and size + array.nbytes > PART_BYTES:
             yield part
-            part = {}
+            part, size = {}, 0
         part[name] = array if array.flags.c_contiguous else np.array(array, order="C")
+        size += array.nbytes
     yield part
 
 
-def _arrays(reader: Reader, content: bytes, where: str) -> Arrays:
+def _arrays(reader: Reader, content: bytes, where: str) -> dict[str, NDArray[Any]]:
     """The arrays of a file that was read whole."""
     try:
         places = read_header(reader, where, {name: kind.itemsize for name, kind in KINDS.items()})

@@ -219,7 +219,7 @@ class Driver:
         self._save()
 
     def _restore(self, step: int) -> None:
-        state, arrays = self._checkpoints.load(step, self._backend.state())
+        state, arrays = self._checkpoints.load(step, self._backend.layout())
         self._backend.load(arrays)
         self.state = State.read(state, step)
         self._schedule.load(self.state.schedule)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..models.keras_library import keras_library
 from ..models.rnn import NOTHING, RnnModel
 from ..recipe import Train
-from .backend import Batch, Figures, Steps
+from .backend import Arrays, Batch, Figures, Steps
 from .keras_optimizers import optimizer_for
 from .memory import peak_memory
 
@@ -101,11 +101,15 @@ class KerasBackend:
 
     # -- the state --
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> Arrays:
         """Everything that the next step depends on, by name: weights, the seeds of dropout, the optimizer."""
         return {name: np.asarray(variable.numpy()) for name, variable in self._variables().items()}
 
-    def load(self, arrays: dict[str, NDArray[Any]]) -> None:
+    def layout(self) -> Arrays:
+        """Names, shapes and types of a state."""
+        return self.state()
+
+    def load(self, arrays: Arrays) -> None:
         """Goes on from a `state` with the same names, shapes and types."""
         for name, variable in self._variables().items():
             variable.assign(arrays[name])

@@ -463,7 +463,7 @@ def calibrate(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: 
             part = [batch(min(micro_batch, windows))]
             each = _time(lambda: backend.evaluate(part), seconds / 10)
             evaluation = each * windows / len(part[0].inputs_BT)
-        saved = sum(array.nbytes for array in backend.state().values())
+        saved = sum(array.nbytes for array in backend.layout().values())
         backend.close()
         rates = measured_rates(hardware, progress)  # in here, because it draws random numbers
     checkpoint = saved / rates.disk_bytes_per_second + saved / SEALING_BYTES_PER_SECOND

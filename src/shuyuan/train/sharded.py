@@ -28,13 +28,11 @@ from torch.utils.checkpoint import checkpoint
 from .. import hardware as machines
 from ..data import NOTHING
 from ..recipe import Train
-from .backend import Batch
+from .backend import Arrays, Batch, OneByOne
 from .distributed import World, share
 from .micro_batches import micro_batches
 from .optimizers import Whole
-from .torch_backend import TorchBackend
-
-Arrays = dict[str, NDArray[Any]]
+from .torch_backend import TorchBackend, layout_of
 
 
 class ShardedBackend(TorchBackend):
@@ -91,13 +89,19 @@ class ShardedBackend(TorchBackend):
     # -- the state --
 
     def state(self) -> Arrays:
-        """Everything that the next step depends on, by name, on rank 0; a tensor at a time is whole on the others."""
-        whole = {}
-        for name, tensor in self._tensors().items():
-            found = self._shares.gather_named(name, tensor)
-            if self._ranks.number == 0:
-                whole[name] = found.detach().cpu().numpy()
-        return whole
+        """Everything that the next step depends on, by name; each tensor is gathered when it is asked for, by all ranks alike."""
+        return OneByOne(self._tensors(), self.gathered)
+
+    def gathered(self, name: str) -> NDArray[Any]:
+        """One tensor of the state, whole on rank 0; the others give their rows, and get nothing."""
+        return self._shares.gather_named(name, self._tensors()[name]).cpu().numpy()
+
+    def layout(self) -> Arrays:
+        """Names, shapes and types of a state, in arrays that take no memory."""
+        return {
+            name: layout_of(tensor, self._shares.shape(name) or tensor.shape)
+            for name, tensor in self._tensors().items()
+        }
 
     def load(self, arrays: Arrays) -> None:
         """Has `agree` go on from a state of rank 0."""
@@ -111,8 +115,8 @@ class ShardedBackend(TorchBackend):
             if name != "random.cpu":
                 self._shares.spread(name, tensor, self._known(name) if self._ranks.number == 0 else None)
         self._source = None
-        if self._ranks.number:
-            self._whole = None  # the others have no use for it any more
+        for weight in self._whole.parameters():
+            weight.data = weight.new_empty(0)  # nobody has use for all of them before the end
 
     def _known(self, name: str) -> Tensor | None:
         """What rank 0 has of a tensor; nothing of an optimizer that is new."""
@@ -131,11 +135,10 @@ class ShardedBackend(TorchBackend):
 
     def close(self) -> None:
         """Puts the trained weights into the model of rank 0."""
-        with torch.no_grad():
-            for name, tensor in self._shares.named_parameters():
-                whole = self._shares.gather_named(f"weights.{name}", tensor.detach())
-                if self._ranks.number == 0:
-                    self._whole.get_parameter(name).copy_(whole)
+        for name, tensor in self._shares.named_parameters():
+            whole = self._shares.gather_named(f"weights.{name}", tensor.detach())
+            if self._ranks.number == 0:
+                self._whole.get_parameter(name).data = whole.cpu()
 
 
 class Shares(Whole):
@@ -211,22 +214,33 @@ class Shares(Whole):
         return self._ranks.number * self._height(shape[0]) * shape[1:].numel()
 
     def gather_named(self, name: str, tensor: Tensor) -> Tensor:
-        """All rows of a tensor of a state; what is not divided is the same on all."""
-        shape = self._shape(name)
-        return tensor if shape is None else self._gather(tensor, shape)
+        """All rows of a tensor of a state, on rank 0, and none elsewhere; what is not divided is the same on all."""
+        shape = self.shape(name)
+        if shape is None:
+            return tensor
+        own, here = self._padded(tensor, shape), self._ranks.number == 0
+        whole = own.new_empty((len(own) * self._ranks.count if here else 0, *shape[1:]))
+        self._ranks._call(dist.gather, own, list(whole.chunk(self._ranks.count)) if here else None)
+        return whole[: shape[0]]
 
     def spread(self, name: str, tensor: Tensor, whole: Tensor | None) -> None:
         """Each rank gets its rows of what rank 0 has; zeros, where it has nothing."""
-        shape = self._shape(name)
-        shape = tensor.shape if shape is None else shape
-        carried = torch.zeros(shape, dtype=tensor.dtype, device=tensor.device)
-        if self._ranks.number == 0 and whole is not None:
-            carried.copy_(whole.detach())
-        self._ranks.spread([carried])
-        height = self._height(shape[0]) if shape and shape != tensor.shape else 0
-        tensor.copy_(carried[self._ranks.number * height :][: len(tensor)] if shape else carried)
+        shape = self.shape(name)
+        if shape is None:
+            if whole is not None:
+                tensor.copy_(whole)
+            self._ranks.spread([tensor])
+            return
+        own, parts = self._padded(tensor, shape), None
+        if self._ranks.number == 0:
+            all_rows = own.new_zeros((len(own) * self._ranks.count, *shape[1:]))
+            if whole is not None:
+                all_rows[: shape[0]] = whole.detach()
+            parts = list(all_rows.chunk(self._ranks.count))
+        self._ranks._call(dist.scatter, own, parts)
+        tensor.copy_(own[: len(tensor)])
 
-    def _shape(self, name: str) -> torch.Size | None:
+    def shape(self, name: str) -> torch.Size | None:
         """Of the whole of a tensor of a state; None where it is not divided."""
         kind, _, rest = name.partition(".")
         parameter, _, word = rest.rpartition(".")
@@ -235,12 +249,16 @@ class Shares(Whole):
         return self._shapes[parameter] if kind == "optimizer" and word != "step" else None
 
     def _gather(self, tensor: Tensor, shape: torch.Size) -> Tensor:
-        height = self._height(shape[0])
-        padded = tensor.new_zeros((height, *shape[1:]))
-        padded[: len(tensor)] = tensor
+        padded = self._padded(tensor, shape)
         parts = [torch.empty_like(padded) for _ in range(self._ranks.count)]
         self._ranks._call(dist.all_gather, parts, padded)
         return torch.cat(parts)[: shape[0]]
+
+    def _padded(self, tensor: Tensor, shape: torch.Size) -> Tensor:
+        """This rank's rows, and zeros where it has fewer than the first one."""
+        padded = tensor.new_zeros((self._height(shape[0]), *shape[1:]))
+        padded[: len(tensor)] = tensor
+        return padded
 
     def _height(self, rows: int) -> int:
         """Rows that each rank has, as FSDP2 divides them; the last ones have fewer, or none."""
@@ -258,7 +276,11 @@ def divided(model: nn.Module, device: str, entry: str = "loss") -> nn.Module:
     """A copy of a model of whose weights this rank has its rows, on the device, gathered where `entry` is called; what is tied stays tied."""
     mesh = init_device_mesh(device, (dist.get_world_size(),))
     policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
-    found: Any = copy.deepcopy(model)
+    # Its weights are empty, and fill no memory before they are written: what a rank gets of them comes from rank 0.
+    empty: dict[int, Any] = {
+        id(weight): nn.Parameter(torch.empty_like(weight)) for weight in model.parameters()
+    }
+    found: Any = copy.deepcopy(model, empty)
     for block in found.model.layers:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
         fully_shard(block, mesh=mesh, mp_policy=policy)

@@ -18,7 +18,7 @@ from ..data import Manifest
 from ..hardware import Hardware, detect
 from ..privacy import Mechanism
 from ..recipe import Recipe
-from .backend import Backend, Batch, Figures, StepByStep
+from .backend import Arrays, Backend, Batch, Figures, OneByOne, StepByStep
 from .distributed import Order, World, check_ranks, check_sharded, world
 from .framework import framework_of
 
@@ -100,14 +100,24 @@ class Leading(StepByStep):
         loss: float = self._own.evaluate(batches)
         return loss
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """That of rank 0, which is that of all: it knows nothing of their number."""
+    def state(self) -> Arrays:
+        """That of all ranks, which knows nothing of their number: that of rank 0, or of all shares, each tensor gathered when it is asked for."""
         if self._own.sharded:
-            self._ranks.tell(Order("state"))
-        state: dict[str, NDArray[Any]] = self._own.state()
+            return OneByOne(self._own.layout(), self._gathered)
+        state: Arrays = self._own.state()
         return state
 
-    def load(self, arrays: dict[str, NDArray[Any]]) -> None:
+    def _gathered(self, name: str) -> NDArray[Any]:
+        self._ranks.tell(Order("gather", {"name": name}))
+        array: NDArray[Any] = self._own.gathered(name)
+        return array
+
+    def layout(self) -> Arrays:
+        """Names, shapes and types of a state, in arrays that take no memory."""
+        layout: Arrays = self._own.layout()
+        return layout
+
+    def load(self, arrays: Arrays) -> None:
         """Every rank goes on from a state."""
         self._own.load(arrays)
         self._ranks.tell(Order("load"))
@@ -146,8 +156,8 @@ def _take_part(ranks: World, facts: dict[str, Any]) -> bool:
             elif order.word == "evaluate":
                 pairs = zip(order.arrays[::2], order.arrays[1::2], strict=True)
                 own.evaluate([_batch(number, pair) for number, pair in enumerate(pairs)])
-            elif order.word == "state":
-                own.state()
+            elif order.word == "gather":
+                own.gathered(order.facts["name"])
             else:
                 own.agree()
         if order.word == "close":

@@ -19,7 +19,7 @@ from ..errors import TrainError
 from ..models.digest import digest_of
 from ..models.lora import is_adapter
 from ..recipe import Train
-from .backend import OVERFLOW, Batch, Figures, StepByStep, learned
+from .backend import OVERFLOW, Arrays, Batch, Figures, StepByStep, learned, shape_alone
 from .distill import Distillation
 from .distributed import ALONE, World, share
 from .memory import peak_memory
@@ -175,11 +175,15 @@ class TorchBackend(StepByStep):
 
     # -- the state --
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> Arrays:
         """Everything that the next step depends on, by name. On a CPU the arrays are the live ones, not copies."""
         return {name: tensor.detach().cpu().numpy() for name, tensor in self._tensors().items()}
 
-    def load(self, arrays: dict[str, NDArray[Any]]) -> None:
+    def layout(self) -> Arrays:
+        """Names, shapes and types of a state, in arrays that take no memory."""
+        return {name: layout_of(tensor, tensor.shape) for name, tensor in self._tensors().items()}
+
+    def load(self, arrays: Arrays) -> None:
         """Goes on from a `state` with the same names, shapes and types.
 
         Raises:
@@ -227,6 +231,11 @@ class TorchBackend(StepByStep):
     def peak_bytes(self) -> int:
         """The most memory used so far: of the GPU, or of this process."""
         return peak_memory(self.device)
+
+
+def layout_of(tensor: Tensor, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Type and shape of a tensor, in an array that takes no memory."""
+    return shape_alone(torch.empty((), dtype=tensor.dtype).numpy(), shape)
 
 
 def _frozen(model: nn.Module) -> dict[str, Tensor]:
