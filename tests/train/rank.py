@@ -101,8 +101,11 @@ def scene(recipe: Recipe, noise: float = 0.0, secret: bytes = bytes(32)) -> Arra
 
         optimizers = getattr(backend, "_own", backend)._optimizers
         stepped, optimizers.step = optimizers.step, look
+        held_out = [replace(batch_of(recipe, step), unit_B=None) for step in (1, 3)]
         for step in range(1, STEPS + 1):
             place = str(step)
+            if step == STEPS - 1:  # as training does between two steps
+                seen["validation early"] = np.array(backend.evaluate(held_out))
             if step == STEPS:
                 state = {name: array.copy() for name, array in backend.state().items()}
             figures = backend.step(batch_of(recipe, step), rate)
@@ -110,7 +113,6 @@ def scene(recipe: Recipe, noise: float = 0.0, secret: bytes = bytes(32)) -> Arra
             seen[f"figures/{step}"] = np.array(told)
         state_now = backend.state()
         weights = {name: array.copy() for name, array in state_now.items() if name.startswith("weights.")}
-        held_out = [replace(batch_of(recipe, step), unit_B=None) for step in (1, 3)]
         seen["validation"] = np.array(backend.evaluate(held_out))
         place = "again"
         backend.load(state)

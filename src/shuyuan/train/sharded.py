@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -86,6 +86,12 @@ class ShardedBackend(TorchBackend):
     def _learners(self) -> tuple[nn.Module, Whole]:
         return self._shares, self._shares
 
+    def evaluate(self, batches: Sequence[Batch]) -> float:
+        """Mean loss over the targets of all batches, in nats; the state stays as it is."""
+        loss = super().evaluate(batches)
+        self._shares.let_go()
+        return loss
+
     # -- the state --
 
     def state(self) -> Arrays:
@@ -110,7 +116,7 @@ class ShardedBackend(TorchBackend):
 
     def agree(self) -> None:
         """Every rank gets its share of what rank 0 has: the whole model at first, a state later."""
-        self._shares.forget_gathered()
+        self._shares.let_go()
         for name, tensor in self._tensors().items():
             if name != "random.cpu":
                 self._shares.spread(name, tensor, self._known(name) if self._ranks.number == 0 else None)
@@ -165,16 +171,16 @@ class Shares(Whole):
         """By the names that they have in the model."""
         yield from self._named.items()
 
+    def let_go(self) -> None:
+        """Of whole weights that a forward pass without a backward one has kept."""
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
     def forget_gradients(self) -> None:
         """Before a step."""
         for weight in self._named.values():
             weight.grad = None
-
-    def forget_gathered(self) -> None:
-        """Of an evaluation, which keeps the outer weights."""
-        for module in self.model.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()
 
     def take_gradients(self) -> None:
         """After the backward pass: the sums over all ranks, of this rank's rows."""

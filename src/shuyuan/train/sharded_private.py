@@ -54,7 +54,7 @@ class ShardedPrivateBackend(ShardedBackend, PrivateBackend):
 
     def _begin(self, batch: Batch) -> None:
         super()._begin(batch)
-        self._shares.forget_gathered()  # the clipper knows the weights as they lie between steps
+        self._shares.let_go()  # the clipper knows the weights as they lie between steps
 
     def _physical(self, batch: Batch) -> Iterator[Batch]:
         return self._even(batch, physical)
