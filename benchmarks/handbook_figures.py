@@ -27,8 +27,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import _ranks
 from shuyuan import hardware
 from shuyuan.handbook import Question, load_bank
+from shuyuan.planning import layouts
 
 DATA = Path(__file__).parents[1] / "../shared/data"
 YEAR_SECONDS = 31_557_600
@@ -58,8 +60,11 @@ def run_shown(question: Question, command: str, folder: Path, *, small: bool) ->
     for file in (*question.folder.glob("*.toml"), *question.folder.glob("*.md")):
         (folder / file.name).write_bytes(file.read_bytes())
     program, *words = shlex.split(command.replace("\\\n", " "))
-    if program != "shuyuan":
+    ranks = words.index("shuyuan") + 1 if program == "torchrun" else 0  # before it stand torchrun's own words
+    if program not in ("shuyuan", "torchrun"):
         raise SystemExit(f"{question.id}: the page shows a command that is not shuyuan: {command}")
+    starter = ["torch.distributed.run", *words[:ranks]] if ranks else ["shuyuan"]
+    words = words[ranks:]
     words += [
         "--json",
         *(SMALL if small and words[0] in ("train", "run", "audit", "compress") and "--out" in words else []),
@@ -67,7 +72,7 @@ def run_shown(question: Question, command: str, folder: Path, *, small: bool) ->
     begun = time.perf_counter()
     apart = os.environ | {"SHUYUAN_HOME": str(folder)}  # what is spent here is not the reader's own account
     done = subprocess.run(
-        [sys.executable, "-m", "shuyuan", *words], cwd=folder, env=apart, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", *starter, *words], cwd=folder, env=apart, stdout=subprocess.PIPE, text=True
     )
     seconds = time.perf_counter() - begun
     if done.returncode != 0:
@@ -261,6 +266,27 @@ def activations_ratio(_: Runs, all_runs: dict[str, Runs]) -> float:
 
 def texts_beside_weights(run: Finished) -> float:
     return float(run.result["serving"]["variants"]["original"]["texts"])
+
+
+# ---- several devices --------------------------------------------------------------------------------------------------
+
+
+def apart_from(other: str) -> Measure:
+    """How far the weights of a run lie from those of another figure's run."""
+    return lambda runs, all_runs: _ranks.weights_apart(runs[0].folder, all_runs[other][0].folder)
+
+
+def states_gigabytes(run: Finished) -> float:
+    items = run.result["items"]
+    return sum(items.get(name, 0) for name in layouts.SHARDED) / 1e9
+
+
+def planned_peak(run: Finished) -> float:
+    return float(run.result["peak_bytes"]["expected"]) / 1e9
+
+
+def device_hours(run: Finished) -> float:
+    return float(run.result["price"]["device_hours"])
 
 
 # ---- tokenizers ------------------------------------------------------------------------------------------------------
@@ -516,6 +542,20 @@ MEASURES: dict[str, dict[str, Measure]] = {
         "one-texts": median(texts_beside_weights),
         "long-texts": median(texts_beside_weights),
     },
+    "distributed-training": {
+        "one-loss": median(validation_loss),
+        "two-loss": median(validation_loss),
+        "two-apart": apart_from("one-loss"),
+        "sharded-loss": median(validation_loss),
+        "uneven": median(lambda run: _ranks.uneven_targets(run.folder)),
+        "gradient-off": median(lambda run: statistics.median(_ranks.gradients_off(run.folder))),
+        "gradient-worst": median(lambda run: max(_ranks.gradients_off(run.folder))),
+        "alone-peak": median(planned_peak),
+        "eight-states": median(states_gigabytes),
+        "eight-peak": median(planned_peak),
+        "eight-hours": median(device_hours),
+        "many-hours": median(device_hours),
+    },
     "generation-speed": {
         "whole-speed": median(of_variant("original", "tokens_per_second")),
         "int8-speed": median(of_variant("int8", "tokens_per_second")),
@@ -542,6 +582,7 @@ NEEDS = {name: [START] for name in MEASURES["safety-and-privacy"] if name != STA
     "flops-ratio": ["short-flops", "long-flops"],
     "equal-context": ["short-flops", "long-flops"],
     "activations-ratio": ["short-flops", "long-flops"],
+    "two-apart": ["one-loss"],
     "white-box-lower": [START, "private-extracted"],
     "notes-card": [START, "notes-loss"],
     "shy-card": [START, "shy-loss"],
@@ -560,6 +601,7 @@ STANDS_ON = {
     "feed-rate": "prepare-rate",
     **dict.fromkeys(("en-first", "en-five", "crossed-five", "sentence", "cited", "planted"), "en-passages"),
     **dict.fromkeys(("zh-first", "zh-five", "strangers"), "zh-passages"),
+    **dict.fromkeys(("gradient-off", "gradient-worst"), "uneven"),
 }
 
 

@@ -6,10 +6,12 @@ import importlib.util
 import json
 import shutil
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from shuyuan.handbook import QUESTIONS, load_bank, load_question, page
 from shuyuan.retrieval import build_index
@@ -22,7 +24,9 @@ def script() -> ModuleType:
     spec = importlib.util.spec_from_file_location("handbook_figures", SCRIPT)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPT.parent))
+        spec.loader.exec_module(module)
     return module
 
 
@@ -175,3 +179,40 @@ def test_a_shown_command_is_run_as_it_stands(script: ModuleType, tmp_path: Path)
     done = script.run_shown(question, "shuyuan practice \\\n  list", tmp_path / "b", small=False)
     assert len(done.result["questions"]) == len(load_bank())
     assert (tmp_path / "b" / "recipe.toml").is_file()
+
+
+def test_torchrun_starts_the_command_that_is_shown(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own words stand before `shuyuan`, and those of the command behind it."""
+    asked: list[list[str]] = []
+
+    def pretend(words: list[str], **_: Any) -> Any:
+        asked.append(words[2:])
+        return SimpleNamespace(returncode=0, stdout='{"steps": 3}\n')
+
+    monkeypatch.setattr(script.subprocess, "run", pretend)
+    command = "torchrun --nproc-per-node 2 -m shuyuan train recipe.toml --out two"
+    done = script.run_shown(load_bank()["distributed-training"], command, tmp_path, small=True)
+    expected = ["torch.distributed.run", "--nproc-per-node", "2", "-m", "shuyuan", "train", "recipe.toml"]
+    assert asked[0][:7] == expected and asked[0][-4:] == script.SMALL
+    assert (done.result["steps"], done.folder.name) == (3, "two")
+
+
+def test_gradients_of_ranks_are_averaged_rightly_where_they_learn_as_much(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And wrongly where one learns more; a model whose gradient is the sum of its targets."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    model.loss = lambda inputs, targets: model.weight.sum() * targets[targets >= 0].sum()
+
+    def steps(*rows: list[int]) -> Any:
+        parts = [script._ranks.Batch(1, np.array([row]), np.array([row])) for row in rows]
+        return lambda _: iter([(model, parts)])
+
+    monkeypatch.setattr(script._ranks, "_steps", steps([1, 2], [3, 6]))
+    assert script._ranks.gradients_off(tmp_path) == [pytest.approx(0)]
+    monkeypatch.setattr(script._ranks, "_steps", steps([1, 2, 3, 4], [8, -100, -100, -100]))
+    assert script._ranks.uneven_targets(tmp_path) == 4
+    averaged, true = (10 / 4 + 8) / 2, 18 / 5
+    assert script._ranks.gradients_off(tmp_path) == [pytest.approx(100 * (averaged / true - 1), rel=1e-4)]
