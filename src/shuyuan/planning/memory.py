@@ -31,7 +31,7 @@ from .cost import (
 from .preparation import ACCOUNTANT_BYTES, DIGITS_BYTES, LOADED_BYTES, TORCH_BYTES, preparation_items
 
 MIB = 2**20
-KERNEL_BYTES = 44 * MIB  # of torch's code and its kernels, which are loaded and prepared at the first step
+KERNEL_BYTES = 34 * MIB  # of torch's code and its kernels, which are loaded and prepared at the first step
 SHAPES_BYTES = 110 * MIB  # what torch's kernels keep for shapes, where rows of many widths have many
 HUB_BYTES = 160 * MIB  # transformers and peft, and torch's compiler, which they load
 TOKENIZER_BYTES = 36 * MIB  # what learning and using a bpe vocabulary leaves between what still lives
