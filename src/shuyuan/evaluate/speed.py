@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import chain
 from typing import Any
 
 from ..models import AnyNetwork, CompiledModel, open_slots
@@ -34,4 +35,7 @@ def _memory(model: Any) -> dict[str, float]:
         return {"memory_bytes": model.bytes}
     if not hasattr(model, "parameters"):
         return {}
-    return {"memory_bytes": sum(weight.numel() * weight.element_size() for weight in model.parameters())}
+    kept = {
+        id(weight): weight for weight in chain(model.parameters(), model.buffers())
+    }.values()  # codes are buffers
+    return {"memory_bytes": sum(weight.numel() * weight.element_size() for weight in kept)}

@@ -157,9 +157,9 @@ class Slots:
 
     def __init__(self, model: Transformer, count: int, capacity: int) -> None:
         self._model = model
-        embedding = model.model.embed_tokens.weight
-        self._device = embedding.device
-        self._cache = Cache(model.config, count, capacity, device=self._device, dtype=embedding.dtype)
+        norm = model.model.norm.weight  # matrices may be whole numbers
+        self._device = norm.device
+        self._cache = Cache(model.config, count, capacity, device=self._device, dtype=norm.dtype)
         self._idle = list(range(count))[::-1]
         self._used: list[int] = []  # the slot of each sequence, in the cache's order
 

@@ -1,20 +1,22 @@
 """Our transformer on a CPU where nothing can be compiled: torch computes it, in few steps.
 
 At one token a step most of the time is what each step of torch costs. So matrices that read the same are one, in the order
-that oneDNN reads fastest and in bfloat16 where that pays; the stream, norms and attention are float32.
+that oneDNN reads fastest and in bfloat16 where that pays, or codes as models.coded has them; the stream, norms and attention are float32.
 
 Shapes: as in models.transformer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .coded import Coded, beside
 from .transformer import Attend, Block, Transformer
 
 Change: TypeAlias = Callable[[Tensor], Tensor]
@@ -31,7 +33,7 @@ def prepared(model: Transformer, half: bool) -> Transformer:
     for number, block in enumerate(model.model.layers):
         assert isinstance(block, Block)
         model.model.layers[number] = _Block(block, half)
-    model.lm_head = _Head(half, model.lm_head.weight)  # type: ignore[assignment]
+    model.lm_head = _product(half, model.lm_head)  # type: ignore[assignment]
     return model.eval()
 
 
@@ -41,13 +43,13 @@ class _Block(nn.Module):
     def __init__(self, given: Block, half: bool) -> None:
         super().__init__()
         attention, mlp = given.self_attn, given.mlp
-        projections = attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight
+        projections = attention.q_proj, attention.k_proj, attention.v_proj
         self._head_dim = attention.head_dim
-        H, K, _ = self._heads = [len(weight) // attention.head_dim for weight in projections]
+        H, K, _ = self._heads = [layer.out_features // attention.head_dim for layer in projections]
         self._qkv = _product(half, *projections)
-        self._out = _product(half, attention.o_proj.weight)
-        self._gate_and_up = _product(half, mlp.gate_proj.weight, mlp.up_proj.weight)
-        self._down = _product(half, mlp.down_proj.weight)
+        self._out = _product(half, attention.o_proj)
+        self._gate_and_up = _product(half, mlp.gate_proj, mlp.up_proj)
+        self._down = _product(half, mlp.down_proj)
         eps = attention.q_norm.eps
         self._norm_in = _norm(given.input_layernorm.weight, eps)
         self._norm_after = _norm(given.post_attention_layernorm.weight, eps)
@@ -66,16 +68,6 @@ class _Block(nn.Module):
         return y_BTC
 
 
-class _Head(nn.Module):
-    def __init__(self, half: bool, weight: Tensor) -> None:
-        super().__init__()
-        self._product = _product(half, weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self._product(x)
-        return y
-
-
 def _norm(weight: Tensor, eps: float) -> Change:
     """x · weight / sqrt(mean(x²) + eps), with C under the root on both sides: four steps."""
     width = weight.shape[-1]
@@ -89,25 +81,52 @@ def _norm(weight: Tensor, eps: float) -> Change:
     return norm
 
 
-def _product(half: bool, *weights: Tensor) -> Change:
-    """x · Wᵀ of the matrices, one under the other: in oneDNN's order if torch has that and its result is right."""
-    kind = torch.bfloat16 if half else torch.float32
-    weight_RC = torch.cat([weight.detach() for weight in weights]).to(kind)
+def _product(half: bool, *layers: nn.Module) -> nn.Module:
+    """x · Wᵀ of the layers' matrices, one under the other; of codes, by their own operators."""
+    if any(isinstance(layer, Coded) for layer in layers):
+        return layers[0] if len(layers) == 1 else beside(layers) or _Joined(layers)
+    return _Product(half, [layer.weight.detach() for layer in layers])  # type: ignore[operator]
 
-    def plain(x: Tensor) -> Tensor:
-        return F.linear(x.to(kind), weight_RC)
 
-    try:
-        packed: Any = torch.ops.mkldnn._reorder_linear_weight(weight_RC, 1)
-        multiply = torch.ops.mkldnn._linear_pointwise.default
-    except (RuntimeError, AttributeError):  # a torch without oneDNN, or with other operators
-        return plain
+class _Product(nn.Module):
+    """In oneDNN's order if torch has that and its result is right."""
 
-    def product(x: Tensor) -> Tensor:
-        y: Tensor = multiply(x.to(kind), packed, None, "none", [], "")
+    weight: Tensor
+
+    def __init__(self, half: bool, weights: list[Tensor]) -> None:
+        super().__init__()
+        self._kind = torch.bfloat16 if half else torch.float32
+        weight_RC = torch.cat(weights).to(self._kind)
+        self.register_buffer("weight", weight_RC, persistent=False)
+        self._multiply: Any = F.linear
+        try:
+            packed: Any = torch.ops.mkldnn._reorder_linear_weight(weight_RC, 1)
+            self._multiply = partial(_pointwise, torch.ops.mkldnn._linear_pointwise.default)
+        except (RuntimeError, AttributeError):  # a torch without oneDNN, or with other operators
+            return
+        self.weight = packed
+        x_NC = torch.randn(2, weight_RC.shape[1], generator=torch.Generator().manual_seed(0))
+        wanted_NR = x_NC @ weight_RC.float().T
+        error_NR = self(x_NC).float() - wanted_NR
+        if not error_NR.abs().max() <= CLOSE * wanted_NR.square().mean().sqrt():
+            self._multiply, self.weight = F.linear, weight_RC
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self._multiply(x.to(self._kind), self.weight)
         return y
 
-    x_NC = torch.randn(2, weight_RC.shape[1], generator=torch.Generator().manual_seed(0))
-    wanted_NR = x_NC @ weight_RC.float().T
-    error_NR = product(x_NC).float() - wanted_NR
-    return product if error_NR.abs().max() <= CLOSE * wanted_NR.square().mean().sqrt() else plain
+
+class _Joined(nn.Module):
+    """The outputs of several layers, side by side."""
+
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self._layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([layer(x) for layer in self._layers], -1)
+
+
+def _pointwise(operator: Any, x: Tensor, weight: Tensor) -> Tensor:
+    y: Tensor = operator(x, weight, None, "none", [], "")
+    return y

@@ -13,9 +13,10 @@ from .config import TransformerConfig, in_block, is_native
 from .folder import CONFIG_FILE, read_json
 from .image_config import ImageConfig
 from .ngram_config import NgramConfig
-from .packed_file import Pack
+from .packed_file import TABLE, Pack
 from .rnn_config import RnnConfig
 from .rnn_folder import is_recurrent
+from .stored import read_codes
 
 # Models without a head for tokens: what they do, and the verb that asks them.
 OTHERS = {"labels": ("tells classes apart", "classify"), "spans": ("points to answers in a text", "answer")}
@@ -74,8 +75,8 @@ def load_writer(
     Args:
         store: where the folder is.
         name: the folder's name in it.
-        precision: of its matrix products; what is stored in 8 or 4 bits is computed as it is.
-        progress: is told why nothing is compiled.
+        precision: of its matrix products; what is stored in 8 or 4 bits is computed as it is, without a compiler in bf16 alone.
+        progress: is told why nothing is compiled, or no codes are computed.
 
     Raises:
         ShuyuanError: as `load_network`.
@@ -92,7 +93,13 @@ def load_writer(
             if compiled is not None:
                 return compiled
     network: Any = load_network(store, name)
-    if isinstance(network.config, RnnConfig) or network.config.output != "tokens":
+    if isinstance(network.config, RnnConfig):
+        return network  # type: ignore[no-any-return]
+    if precision == "bf16" and TABLE in read_json(store, name, CONFIG_FILE):
+        from .coded import keep_codes
+
+        keep_codes(network, read_codes(store, name, network.config), device, progress)
+    if network.config.output != "tokens":
         return network  # type: ignore[no-any-return]  # they choose for themselves
     if device == "cpu" and type(network.config) is TransformerConfig:  # not of another architecture
         from . import eager
