@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,10 +20,11 @@ from shuyuan.data import byte_tokenizer
 from shuyuan.models import (
     Classifier,
     Slots,
-    Transformer,
     coded,
+    hub,
     load_network,
     load_writer,
+    open_slots,
     pack,
     save_variant,
 )
@@ -32,6 +34,7 @@ from shuyuan.models.packed import Arrays, Kind, dense, floats
 from shuyuan.progress import Progress
 from shuyuan.vault import OpenStore
 
+from .hub_folders import GROUPED
 from .tiny import TINY, lively, tokens
 
 # Widths that 64 divides; the vocabulary is one that it does not divide.
@@ -105,8 +108,7 @@ def test_an_embedding_gives_the_same_numbers() -> None:
 def test_odd_widths_stay_floats_and_no_operator_sees_them(
     bits: int, columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(coded, "KINDS", {})  # any use of an operator would be an error
-    monkeypatch.setattr(coded, "KINDS", {bits: None})
+    monkeypatch.setattr(coded, "KINDS", {bits: None})  # any use of an operator would be an error
     linear, stored = layer(64, columns, bits)
     ready, progress = kept(linear, stored)
     assert ready is linear
@@ -203,7 +205,7 @@ def test_a_variant_writes_by_its_codes(tmp_path: Path, bits: int) -> None:
     ids = tokens(1, 20)
     with torch.inference_mode():
         wanted = meant(ids)
-        halved = load_half(meant)(ids).float()
+        halved = copy.deepcopy(meant).bfloat16()(ids).float()
         errors = [(found - wanted).square().mean().item() for found in (writer(ids), halved)]
     assert errors[0] <= 4 * errors[1]
     slots = Slots(writer, 2, TINY.context)
@@ -211,12 +213,6 @@ def test_a_variant_writes_by_its_codes(tmp_path: Path, bits: int) -> None:
     decoded = slots.decode({slot: int(ids[0, -1])})[slot]
     for found, right in ((first, wanted[0, -2]), (decoded, wanted[0, -1])):
         assert (found - right).square().mean() <= 0.01 * right.square().mean()
-
-
-def load_half(model: Transformer) -> Transformer:
-    import copy
-
-    return copy.deepcopy(model).bfloat16()
 
 
 @pytest.mark.usefixtures("no_compiler")
@@ -241,6 +237,26 @@ def test_a_classifier_computes_with_codes(tmp_path: Path) -> None:
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         found, wanted = ready(ids).float(), meant(ids).float()
     assert (found - wanted).abs().max() <= 0.1 * wanted.abs().max()
+
+
+def test_a_model_of_transformers_computes_with_codes(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    shape = GROUPED | {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16, "attention_bias": True}
+    torch.manual_seed(0)
+    body = transformers.LlamaForCausalLM(transformers.LlamaConfig(**shape)).eval()
+    body.save_pretrained(tmp_path / "given")
+    with variant(tmp_path / "run", hub.load_folder(tmp_path / "given"), 4) as store:
+        progress = Progress()
+        ready: Any = load_writer(store, "model", "bf16", progress)
+        meant: Any = load_network(store)
+    assert "models.codes-as-floats" not in progress.said
+    assert not any(isinstance(module, nn.Linear | nn.Embedding) for module in ready.modules())
+    slots, right = open_slots(ready, 1, 40), open_slots(meant, 1, 40)
+    slot, found = slots.prefill(range(20))
+    _, wanted = right.prefill(range(20))
+    assert (found - wanted).abs().max() <= 0.05 * wanted.abs().max()
+    found, wanted = slots.decode({slot: 3})[slot], right.decode({slot: 3})[slot]
+    assert (found - wanted).abs().max() <= 0.05 * wanted.abs().max()
 
 
 @pytest.mark.parametrize("columns", [128, 192])
