@@ -16,6 +16,7 @@ from tests.runs import write_recipe
 from tests.vault.crashes import at_every_step
 
 KEY = "SHUYUAN_TEST_KEY"
+SECRET = vault.new_key()
 VERBS = ("prepare", "train", "compress", "evaluate", "export")
 
 
@@ -84,6 +85,12 @@ def do(verb: str, recipe: Path, out: Path) -> None:
             pipeline.evaluate_model(job)
         elif not exported(out).exists():
             pipeline.export(job, exported(out), in_the_clear=True)
+
+
+def session(verb: str, recipe: Path, out: Path, environment: dict[str, str]) -> None:
+    """The same in a process of its own."""
+    os.environ.update(environment)
+    do(verb, recipe, out)
 
 
 def live(recipe: Path, out: Path) -> None:
