@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,27 @@ def test_damaged_files_are_refused_with_words(content: bytes) -> None:
     with pytest.raises(ShuyuanError, match=r"mine\.keras"):
         stack_of(read_table(content, "mine.keras"), "mine.keras")
         from_bytes(content, "mine.keras")
+
+
+@pytest.mark.parametrize("lie", ["layers that hold terabytes", "weights that unpack to gigabytes"])
+def test_files_that_would_explode_in_memory_are_refused_before_keras_sees_them(
+    lie: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "keras.src.saving.saving_lib.load_model", lambda *_, **__: pytest.fail("Keras saw it")
+    )
+    content = tampered(lambda table: layer(table, 2)["config"].update(units=2**18))
+    if "unpack" in lie:
+        sound = zipfile.ZipFile(io.BytesIO(to_bytes(build(shape(layers=1)))))
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(CONFIG, sound.read(CONFIG))
+            archive.writestr(WEIGHTS, b"\0" * 2**26)
+        content = out.getvalue()
+    begun = time.process_time()
+    with pytest.raises(ShuyuanError, match=r"models\.bad-keras-file"):
+        from_bytes(content, "mine.keras")
+    assert time.process_time() - begun < 2
 
 
 def test_weights_that_do_not_fit_are_refused() -> None:

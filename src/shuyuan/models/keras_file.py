@@ -19,6 +19,7 @@ from .rnn_config import Kind, Layer, Predict
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 LARGEST_CONFIG_BYTES = 2**24
 LARGEST_SIZE = 2**24
+LARGEST_EXPANSION = 64  # weights hardly shrink in a zip, unless most of them are zero
 RECURRENT: dict[str, Kind] = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "simple"}
 MODELS = ("Sequential", "Functional")
 # Layers that compute what their own configuration says and nothing else: none reads a file or takes a function by name.
@@ -159,6 +160,31 @@ def _layer(entry: Mapping[str, Any], sequence: bool) -> Layer | None:
     if not weights:
         return None
     return Layer("other", inputs[-1], config.get("filters", inputs[-1]), sequence=sequence, weights=weights)
+
+
+def check_sizes(content: bytes, table: Mapping[str, Any], where: str) -> None:
+    """Refuses a file whose layers have more weights than it holds, or whose weights unpack to a multiple, before anything is
+    allocated for them.
+
+    Args:
+        content: the file.
+        table: its layers.
+        where: its name, for errors.
+
+    Raises:
+        ShuyuanError: it does.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if WEIGHTS not in archive.namelist():
+            raise bad_file("it holds no weights", where)
+        packed = archive.getinfo(WEIGHTS)
+    if packed.file_size > LARGEST_EXPANSION * packed.compress_size:
+        raise bad_file(
+            f"its weights unpack from {packed.compress_size:,} bytes to {packed.file_size:,}", where
+        )
+    weights = sum(layer.parameters for layer in stack_of(table, where))
+    if weights > packed.file_size:
+        raise bad_file(f"its layers have {weights:,} weights, and it holds {packed.file_size:,} bytes", where)
 
 
 def _is_size(value: Any) -> bool:

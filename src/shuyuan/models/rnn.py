@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ShuyuanError
-from .keras_file import CONFIG, METADATA, WEIGHTS, bad_file, read_table
+from .keras_file import CONFIG, METADATA, WEIGHTS, bad_file, check_sizes, read_table
 from .keras_library import keras_library
 from .rnn_config import RnnConfig
 from .working import working
@@ -226,7 +226,7 @@ def from_bytes(content: bytes, where: str) -> Any:
     """
     from keras.src.saving import saving_lib
 
-    read_table(content, where)
+    check_sizes(content, read_table(content, where), where)
     try:
         return saving_lib.load_model(io.BytesIO(content), compile=False, safe_mode=True)
     except ShuyuanError:
