@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -363,3 +364,38 @@ def test_memory_that_ends_elsewhere_is_told(
     monkeypatch.setattr(pipeline.data, "prepare", exhausting)
     told = shuyuan("prepare", tiny(tmp_path, "open"), "--out", tmp_path / "run", "--json")
     assert (told.status, told.json["error"]["code"]) == (1, "machine.out-of-memory")
+
+
+def _with_little_memory(recipe: Path, out: Path, environment: dict[str, str], told: Any) -> None:
+    os.environ.update(environment)
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + (60 << 20),) * 2)
+    try:
+        do("train", recipe, out)
+    except MachineError as error:
+        told.send(str(error))
+    told.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the limit is set beyond what is in use")
+def test_a_process_that_may_not_take_what_it_needs(tmp_path: Path) -> None:
+    """Not injected: the system refuses memory to PyTorch itself."""
+    recipe = tiny(tmp_path, "open")
+    wide = recipe.read_text().replace("width = 32", "width = 256").replace("hidden = 64", "hidden = 1024")
+    recipe.write_text(wide.replace("batch_size = 4", "batch_size = 64"))
+    for name in ("run", "whole"):
+        do("prepare", recipe, tmp_path / name)
+    forks = multiprocessing.get_context("forkserver")
+    heard, told = forks.Pipe(duplex=False)
+    process = forks.Process(
+        target=_with_little_memory, args=(recipe, tmp_path / "run", dict(os.environ), told)
+    )
+    process.start()
+    told.close()
+    said = heard.recv()
+    process.join()
+    assert "machine.out-of-memory" in said and "in step 1; the checkpoint of step 0 is whole" in said
+    for name in ("run", "whole"):
+        live(recipe, tmp_path / name)
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
