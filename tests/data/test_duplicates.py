@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shuyuan.data import duplicates
-from shuyuan.data.duplicates import SLOTS, Sketches, exact_repeats, shingles_of
+from shuyuan.data.duplicates import SLOTS, Sketches, exact_repeats, shingles_of, sketched
 
 WORDS = [f"word{number}" for number in range(3000)]
 
@@ -32,7 +33,7 @@ def jaccard(one: str, other: str) -> float:
 def near(texts: list[str]) -> list[int]:
     sketches = Sketches()
     for start in range(0, len(texts), 7):
-        sketches.add(texts[start : start + 7])
+        sketches.add(*sketched(texts[start : start + 7]))
     return np.flatnonzero(sketches.repeats(np.arange(len(texts)))).tolist()
 
 
@@ -57,7 +58,7 @@ def test_the_estimate_is_not_biased() -> None:
         one = " ".join(choose.choices(WORDS, k=150))
         other = changed(one, 0.06, choose)
         sketches = Sketches()
-        sketches.add([one, other])
+        sketches.add(*sketched([one, other]))
         errors.append(float((sketches._sketch_RS[0] == sketches._sketch_RS[1]).mean()) - jaccard(one, other))
     assert abs(float(np.mean(errors))) < 0.02
 
@@ -107,7 +108,7 @@ def test_a_crowded_band_takes_no_quadratic_time(monkeypatch: pytest.MonkeyPatch)
 def test_the_preferred_record_stays() -> None:
     text = " ".join(WORDS[:80])
     sketches = Sketches()
-    sketches.add([text, text + " more", "something else altogether here"])
+    sketches.add(*sketched([text, text + " more", "something else altogether here"]))
     assert sketches.repeats(np.array([1, 0, 2])).tolist() == [True, False, False]
     digests = np.array([5, 5, 6], np.uint64)
     assert exact_repeats(digests, np.array([0, 1, 2])).tolist() == [False, True, False]
@@ -118,8 +119,8 @@ def test_the_preferred_record_stays() -> None:
 def test_records_past_the_limit_are_not_sketched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicates, "NEAR_LIMIT", 3)
     sketches = Sketches()
-    sketches.add(["same words here now"] * 2)
-    sketches.add(["same words here now"] * 2)
+    sketches.add(*sketched(["same words here now"] * 2))
+    sketches.add(*sketched(["same words here now"] * 2))
     assert sketches.count == 3
     assert sketches.repeats(np.arange(4)).tolist() == [False, True, True]
 
@@ -157,11 +158,11 @@ def test_equal_triples_have_equal_hashes_and_others_not(texts: list[str]) -> Non
 
 
 def test_the_same_in_every_process() -> None:
-    program = "from shuyuan.data.duplicates import Sketches as S; s = S(); s.add(['one two three four 书院']); print(s._sketch_RS[0].tolist())"
+    program = "from shuyuan.data.duplicates import sketched; print(sketched(['one two three four 书院'])[0][0].tolist())"
     shown = [
         subprocess.run(
             [sys.executable, "-c", program],
-            env={"PYTHONHASHSEED": seed},
+            env={**os.environ, "PYTHONHASHSEED": seed},
             capture_output=True,
             text=True,
             check=True,
@@ -169,6 +170,4 @@ def test_the_same_in_every_process() -> None:
         for seed in ("1", "2")
     ]
     assert shown[0].stdout == shown[1].stdout
-    here = Sketches()
-    here.add(["one two three four 书院"])
-    assert shown[0].stdout.strip() == str(here._sketch_RS[0].tolist())
+    assert shown[0].stdout.strip() == str(sketched(["one two three four 书院"])[0][0].tolist())

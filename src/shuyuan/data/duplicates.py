@@ -39,17 +39,17 @@ class Sketches:
         self._sketch_RS = np.empty((NEAR_LIMIT, SLOTS), np.uint8)
         self._has_words_R = np.zeros(NEAR_LIMIT, bool)
 
-    def add(self, texts: Texts) -> None:
-        """Sketches the next records; those past `NEAR_LIMIT` are passed over."""
-        texts = texts[: NEAR_LIMIT - self.count]
-        if not texts:
-            return
-        shingles, ends = shingles_of(texts)
-        rows = rensa.RMinHash.digest_matrix_from_flat_token_hashes(shingles, ends, SLOTS, _SEED).to_rows()
-        here = slice(self.count, self.count + len(texts))
-        self._sketch_RS[here] = np.array(rows, np.uint32).astype(np.uint8)  # the low byte of each slot
-        self._has_words_R[here] = np.diff(ends) > 0
-        self.count += len(texts)
+    @property
+    def room(self) -> int:
+        """How many more records can be added."""
+        return NEAR_LIMIT - self.count
+
+    def add(self, sketch_RS: NDArray[np.uint8], has_words_R: NDArray[np.bool_]) -> None:
+        """Adds what `sketched` tells of the next records; those past `NEAR_LIMIT` are passed over."""
+        here = slice(self.count, min(NEAR_LIMIT, self.count + len(sketch_RS)))
+        count = here.stop - here.start
+        self._sketch_RS[here], self._has_words_R[here] = sketch_RS[:count], has_words_R[:count]
+        self.count += count
 
     def repeats(self, order: NDArray[np.int64], among_R: Words | None = None) -> NDArray[np.bool_]:
         """Which records are near duplicates of one that comes before them in `order`.
@@ -94,6 +94,15 @@ class Sketches:
             same = (self._sketch_RS[one[part]] == self._sketch_RS[other[part]]).sum(axis=1)
             alike[part] = same >= SIMILARITY * SLOTS
         return alike
+
+
+def sketched(texts: Texts) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The low byte of each slot of the texts' sketches (R, SLOTS), and which texts have words."""
+    if not texts:
+        return np.zeros((0, SLOTS), np.uint8), np.zeros(0, bool)
+    shingles, ends = shingles_of(texts)
+    rows = rensa.RMinHash.digest_matrix_from_flat_token_hashes(shingles, ends, SLOTS, _SEED).to_rows()
+    return np.array(rows, np.uint32).astype(np.uint8), np.diff(ends) > 0
 
 
 def forget_tables() -> None:

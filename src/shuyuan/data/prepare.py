@@ -29,16 +29,19 @@ from .survey import Survey, changed_meanwhile
 from .templates import keep_template, load_task
 from .tokenizer import Tokenizer
 from .vocabulary import choose_tokenizer
+from .workers import Workers
 from .writing import write_images, write_texts
 
 
-def prepare(recipe: Recipe, store: Store, progress: Progress) -> Manifest:
+def prepare(recipe: Recipe, store: Store, progress: Progress, *, workers: int | None = None) -> Manifest:
     """Prepares the recipe's data into the run; where that is done and the source is the same, nothing happens.
 
     Args:
         recipe: what to read, clean, mask, hold out, and how to make tokens of it.
         store: the run's files; data/tokenizer.json, data/*.shard and, last, data/manifest.json are written.
         progress: shows the stages and hears what was left out.
+        workers: processes that share the work, which changes nothing of what is written; None: one for each core if there is enough
+            to do.
 
     Returns:
         What is in the run now.
@@ -47,10 +50,15 @@ def prepare(recipe: Recipe, store: Store, progress: Progress) -> Manifest:
         DataError: the source cannot be read, holds too little, or is not the one that the run was made from.
     """
     done = load_manifest(store)
-    if done is not None:
-        return _still_right(done, recipe, store, progress)
+    with Workers(workers) as beside:
+        if done is not None:
+            return _still_right(done, recipe, store, progress, beside)
+        return _prepared(recipe, store, progress, beside)
+
+
+def _prepared(recipe: Recipe, store: Store, progress: Progress, workers: Workers) -> Manifest:
     begin = time.monotonic()
-    write = _images if recipe.images else partial(_texts, _masker(recipe))
+    write = _images if recipe.images else partial(_texts, _masker(recipe), workers)
     records = open_records(recipe)
     if recipe.privacy is not None and records.contiguous:
         raise PrivacyError(
@@ -63,7 +71,7 @@ def prepare(recipe: Recipe, store: Store, progress: Progress) -> Manifest:
     say_what_does_nothing(recipe, records, progress)
     try:
         facts = records.facts()
-        survey = Survey(records, recipe, store, progress)
+        survey = Survey(records, recipe, store, progress, workers)
         check_enough(recipe, survey)
         made = write(recipe, survey, store, progress)
         if records.facts() != facts:
@@ -97,14 +105,15 @@ def _masker(recipe: Recipe) -> Masker:
     return Masker(recipe.data.mask, recipe.data.mask_patterns, names=recipe.data.mask_names)
 
 
-def _texts(masker: Masker, recipe: Recipe, survey: Survey, store: Store, progress: Progress) -> Manifest:
+def _texts(
+    masker: Masker, workers: Workers, recipe: Recipe, survey: Survey, store: Store, progress: Progress
+) -> Manifest:
     """Writes tokenizer and shards, and begins the manifest of them."""
-    tokenizer = choose_tokenizer(recipe, survey, masker, progress)
+    tokenizer = choose_tokenizer(recipe, survey, masker, progress, workers)
     store.write(TOKENIZER_FILE, tokenizer.to_json().encode())
-    masker.counts.clear()
     task = load_task(recipe)
     around = _pair(tokenizer) if task.output == "spans" else None
-    splits = write_texts(recipe, survey, tokenizer, masker, store, progress, around)
+    splits, masked = write_texts(recipe, survey, tokenizer, masker, store, progress, workers, around)
     check_written(recipe, survey, splits)
     keep_template(task, recipe, store)
     facts = TokenizerFacts(
@@ -114,7 +123,7 @@ def _texts(masker: Masker, recipe: Recipe, survey: Survey, store: Store, progres
         tokenizer.start_id,
         around,
     )
-    return Manifest(splits, tokenizer.vocab_size, facts, masked=dict(masker.counts))
+    return Manifest(splits, tokenizer.vocab_size, facts, masked=masked)
 
 
 def _pair(tokenizer: Tokenizer) -> list[list[int]]:
@@ -149,7 +158,9 @@ def _clear(store: Store) -> None:
 # ---- prepared before -----------------------------------------------------------------------------------------------
 
 
-def _still_right(done: Manifest, recipe: Recipe, store: Store, progress: Progress) -> Manifest:
+def _still_right(
+    done: Manifest, recipe: Recipe, store: Store, progress: Progress, workers: Workers
+) -> Manifest:
     if done.settings != _settings(recipe):
         raise DataError(
             "data.other-settings",
@@ -170,7 +181,7 @@ def _still_right(done: Manifest, recipe: Recipe, store: Store, progress: Progres
     if facts == done.source:
         return done
     # A new date alone (a copy, a checkout) changes no record: compare what is read.
-    survey = Survey(records, recipe, store, progress)
+    survey = Survey(records, recipe, store, progress, workers)
     if survey.fingerprint(store.derive_key("fingerprint")) != done.fingerprint:
         raise DataError(
             "data.changed",

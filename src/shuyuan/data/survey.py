@@ -17,16 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..progress import Progress
+from ..progress import Progress, Stage
 from ..recipe import Data, Recipe
 from ..tasks import task_named
-from ..tasks.packing import texts_of
 from ..vault import Store
 from .duplicates import NEAR_LIMIT, Sketches, exact_repeats, forget_tables
 from .labels import Labels
 from .records import Record, Records
 from .sources import Skipped
 from .split import TRAIN, Lottery, by_owner, by_place
+from .work import Sketching
+from .workers import Workers
 
 BATCH_CHARS = 1_000_000
 _BATCH_RECORDS = 4096
@@ -41,6 +42,7 @@ class Survey:
         recipe: its seed draws the split, its `data` says which duplicates go.
         store: gives the key for the hashes of owners.
         progress: shows the bytes read.
+        workers: sketch the records, for near duplicates.
 
     Attributes:
         split_R: 0 train, 1 validation, 2 test.
@@ -56,7 +58,9 @@ class Survey:
         labels_R: class of each record, for a task with labels.
     """
 
-    def __init__(self, records: Records, recipe: Recipe, store: Store, progress: Progress) -> None:
+    def __init__(
+        self, records: Records, recipe: Recipe, store: Store, progress: Progress, workers: Workers
+    ) -> None:
         self._records = records
         self._data = recipe.data
         self._private = recipe.privacy is not None
@@ -70,13 +74,9 @@ class Survey:
         self._held_bytes = 0
         notes = _Notes(Lottery(recipe.seed), store.derive_key("owners"), Labels(recipe.data.labels))
         with progress.stage("read the source", records.total_bytes, "bytes") as stage:
-            for batch in _batches(records.each(self.skipped)):
-                for record in batch:
-                    notes.add(record)
-                self._hold(batch)
+            for _, sketched in workers.map(Sketching(), self._noted(notes, stage)):
                 if self._sketches is not None:
-                    self._sketches.add(["\n".join(texts_of(str(record.content))) for record in batch])
-                stage.advance(records.position - stage.done)
+                    self._sketches.add(*sketched)
         self.changed = records.changed
         self.digests_R, self.owners_R = np.asarray(notes.digests), np.asarray(notes.owners)
         self.bytes_R, self.chars_R = np.asarray(notes.bytes), np.asarray(notes.chars)
@@ -85,6 +85,18 @@ class Survey:
         settled = notes.labels.settle(self.kept_R, self.kept_R & (self.split_R == TRAIN))
         self.labels, self.label_sets, self.labels_R = settled.names, settled.sets, settled.class_R
         forget_tables()
+
+    def _noted(self, notes: _Notes, stage: Stage) -> Iterator[tuple[None, list[str]]]:
+        """Notes and holds all records, many at once, and gives the contents of those that are to be sketched."""
+        given = 0
+        for batch in _batches(self._records.each(self.skipped)):
+            for record in batch:
+                notes.add(record)
+            self._hold(batch)
+            wanted = batch[: max(0, NEAR_LIMIT - given)] if self._sketches is not None else []
+            given += len(wanted)
+            yield None, [str(record.content) for record in wanted]
+            stage.advance(self._records.position - stage.done)
 
     def _hold(self, batch: list[Record]) -> None:
         if self._held is not None:

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from ..progress import Progress
 from ..recipe import Recipe
-from ..tasks.packing import all_words, in_texts, texts_of
+from ..tasks.packing import texts_of
 from .masking import Masker
 from .split import TRAIN
-from .survey import Survey
+from .survey import BATCH_CHARS, Survey
 from .tokenizer import Tokenizer, byte_tokenizer, char_tokenizer, given_tokenizer, learn_bpe
+from .work import Masking
+from .workers import Workers
 
 # Of training text that a bpe vocabulary is learned from. Learning takes memory for each distinct word, and without spaces
 # between words (Chinese) nearly every stretch is distinct, so bytes of such text count several times.
@@ -22,7 +24,9 @@ SAMPLE_BYTES = 32 * 1024 * 1024
 _WIDE_WEIGHT = 5
 
 
-def choose_tokenizer(recipe: Recipe, survey: Survey, masker: Masker, progress: Progress) -> Tokenizer:
+def choose_tokenizer(
+    recipe: Recipe, survey: Survey, masker: Masker, progress: Progress, workers: Workers
+) -> Tokenizer:
     """Makes, learns or reads the tokenizer that the recipe asks for; what is learned comes from the training split alone.
 
     Args:
@@ -30,6 +34,7 @@ def choose_tokenizer(recipe: Recipe, survey: Survey, masker: Masker, progress: P
         survey: says which records are for training.
         masker: what is masked in the shards is masked here too, so that no vocabulary holds it.
         progress: shows the bytes looked at.
+        workers: mask.
 
     Raises:
         DataError: the tokenizer.json that is named is none.
@@ -43,10 +48,9 @@ def choose_tokenizer(recipe: Recipe, survey: Survey, masker: Masker, progress: P
     if wanted.kind == "char":
         seen = np.zeros(0x110000, bool)
         with progress.stage("collect characters", int(survey.bytes_R[training_R].sum()), "bytes") as stage:
-            for number, text in survey.contents(training_R):
-                words = "".join(all_words(in_texts(masker, text)))
-                seen[np.frombuffer(words.encode("utf-32-le"), np.uint32)] = True
-                stage.advance(int(survey.bytes_R[number]))
+            for size, words in workers.map(Masking(masker), _batches(survey, training_R)):
+                seen[np.frombuffer("".join(words.texts).encode("utf-32-le"), np.uint32)] = True
+                stage.advance(size)
         return char_tokenizer(map(chr, np.flatnonzero(seen).tolist()))
     sample_R = _sample(survey, training_R)
     with ExitStack() as now:
@@ -54,13 +58,26 @@ def choose_tokenizer(recipe: Recipe, survey: Survey, masker: Masker, progress: P
         def texts() -> Iterator[str]:
             total = int(survey.bytes_R[sample_R].sum())
             stage = now.enter_context(progress.stage("learn the tokenizer", total, "bytes"))
-            for number, text in survey.contents(sample_R):
-                yield from all_words(in_texts(masker, text))
-                stage.advance(int(survey.bytes_R[number]))
+            for size, words in workers.map(Masking(masker), _batches(survey, sample_R)):
+                yield from words.texts
+                stage.advance(size)
             now.close()  # the library has all words, and says nothing while it merges their parts
             now.enter_context(progress.stage("merge tokens", None, "merges"))
 
         return learn_bpe(texts(), wanted.vocab_size)
+
+
+def _batches(survey: Survey, wanted_R: NDArray[np.bool_]) -> Iterator[tuple[int, list[str]]]:
+    """(bytes, contents) of many of the wanted records at once."""
+    size, chars, contents = 0, 0, []
+    for number, content in survey.contents(wanted_R):
+        contents.append(content)
+        size += int(survey.bytes_R[number])
+        chars += len(content)
+        if chars >= BATCH_CHARS:
+            yield size, contents
+            size, chars, contents = 0, 0, []
+    yield size, contents
 
 
 def _sample(survey: Survey, training_R: NDArray[np.bool_]) -> NDArray[np.bool_]:

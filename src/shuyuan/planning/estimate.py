@@ -7,12 +7,12 @@ from collections import Counter
 from dataclasses import dataclass
 
 from ..data import ImageFacts, Manifest, load_task
+from ..data.encoding import answer_bytes
 from ..data.manifest import Pair, Split, TokenizerFacts
 from ..data.records import open_records
 from ..data.rows import WIDTHS
 from ..data.sources import Skipped, Source, Wanted, WantedImages, open_source
 from ..data.tokenizer import given_tokenizer
-from ..data.writers import answer_bytes
 from ..recipe import Data, Recipe
 from ..tasks import task_named
 from ..tasks.packing import all_words, unpacked

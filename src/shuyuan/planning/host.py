@@ -97,6 +97,7 @@ def not_modelled(recipe: Recipe, hardware: Hardware, elsewhere: Machines | None)
     """What the figures leave out, each in a sentence."""
     left_out = [
         "Time is that of training with its evaluations and checkpoints; preparation, compression, the last scores and the audit are not in it.",
+        "Preparation of larger texts starts a process for each core, eight at most, of about 150 MB each.",
         "Exports are not in the storage: they are written elsewhere when asked for.",
         "Serving leaves out the work space of prompts that are being read, beyond a tenth of the memory.",
     ]

@@ -59,6 +59,7 @@ class Masker:
 
     Attributes:
         counts: how many of each kind were replaced so far.
+        settings: what makes the same masker elsewhere: its arguments.
 
     Raises:
         DataError: a pattern is not an RE2 expression.
@@ -71,6 +72,7 @@ class Masker:
 
     def __init__(self, kinds: Iterable[str], patterns: dict[str, str], *, names: bool = False) -> None:
         wanted = set(kinds)
+        self.settings = {"kinds": sorted(wanted), "patterns": patterns, "names": names}
         self.counts: Counter[str] = Counter()
         tags = sorted({*wanted, *patterns, *(NameFinder.KINDS if names else ())})
         self._tags = re.compile("|".join(re.escape(f"[{tag}]") for tag in tags))
@@ -84,6 +86,11 @@ class Masker:
         if names:
             finder = NameFinder()
             self._finders.append(lambda text: (Span(*found) for found in finder(text)))
+
+    @property
+    def looks(self) -> bool:
+        """Whether it looks for anything."""
+        return bool(self._finders)
 
     def __call__(self, text: str) -> str:
         """The text with tags in place of personal data. Masking again changes nothing more."""
