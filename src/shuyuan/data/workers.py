@@ -28,7 +28,7 @@ from .work import Answer, Work
 Tag = TypeVar("Tag")
 
 MOST = 8  # one process reads for all of them, and more would wait for it
-ALONE_CHARS = 8_000_000  # are done here before workers are started, which takes each of them half a second; docs/lab-notes.md
+ALONE_CHARS = 4_000_000  # are done here before workers are started, which takes each of them half a second; docs/lab-notes.md
 _AHEAD = 2  # batches that wait for each worker
 
 # Isolated, so that no file of the current folder and no variable of the environment can take a module's place.
