@@ -117,9 +117,21 @@ def measured_over_planned(key: str) -> Callable[[Finished], float]:
     return pick
 
 
-def checkpoint_bytes_per_parameter(run: Finished) -> float:
+def checkpoint_bytes(run: Finished) -> float:
     newest = max((run.folder / "checkpoints").iterdir(), key=lambda folder: folder.name)
-    return sum(file.stat().st_size for file in newest.rglob("*") if file.is_file()) / run.result["parameters"]
+    return float(sum(file.stat().st_size for file in newest.rglob("*") if file.is_file()))
+
+
+def checkpoint_bytes_per_parameter(run: Finished) -> float:
+    return float(checkpoint_bytes(run) / run.result["parameters"])
+
+
+def learned_with_lora(run: Finished) -> float:
+    return float(json.loads((run.folder / "plan.json").read_text())["lora"]["parameters"])
+
+
+def loss_on_file(run: Finished) -> float:
+    return float(run.result["scores"]["loss"])
 
 
 def prepared_megabytes_per_second(run: Finished) -> float:
@@ -467,6 +479,7 @@ MEASURES: dict[str, dict[str, Measure]] = {
         **{f"heart-{width}-best": median(lambda run: min(validation_losses(run))) for width in HEART_WIDTHS},
         **{f"heart-{width}-train": median(lambda run: run.result["loss"]["train"]) for width in (32, 256)},
         **{f"decayed-{width}": median(validation_loss) for width in HEART_WIDTHS},
+        "strong-256": median(validation_loss),
         "fit-error": median(lambda run: 100 * run.result["error"]),
         "fit-parameters": median(lambda run: run.result["best"][1]["parameters"]),
         "fit-tokens": median(lambda run: run.result["best"][1]["tokens"]),
@@ -517,6 +530,24 @@ MEASURES: dict[str, dict[str, Measure]] = {
         "difference": median(above_the_other("difference")),
         "difference-low": median(above_the_other("difference_low")),
         "difference-high": median(above_the_other("difference_high")),
+    },
+    "lora": {
+        "lora-base": median(lambda run: run.result["parameters"]),
+        "before": median(loss_on_file),
+        "full": median(validation_loss),
+        "slow": median(validation_loss),
+        **{f"rank-{rank}": median(validation_loss) for rank in (1, 4, 16, 64)},
+        "rank-16-learned": median(learned_with_lora),
+        "old-base": median(loss_on_file),
+        "old-full": median(loss_on_file),
+        "old-lora": median(loss_on_file),
+        "private-full": median(validation_loss),
+        "private-lora": median(validation_loss),
+        "wide-parameters": median(lambda run: run.result["parameters"]),
+        "wide-full-memory": median(lambda run: 1000 * peak_gigabytes(run)),
+        "wide-lora-memory": median(lambda run: 1000 * peak_gigabytes(run)),
+        "wide-full-checkpoint": median(lambda run: checkpoint_bytes(run) / 1e6),
+        "wide-lora-checkpoint": median(lambda run: checkpoint_bytes(run) / 1e6),
     },
     "rag": {
         "en-passages": median(lambda run: run.result["passages"]),
@@ -589,6 +620,14 @@ NEEDS = {name: [START] for name in MEASURES["safety-and-privacy"] if name != STA
     "masked-card": [START, "masked-count"],
     "masked-rest": [START, "masked-count"],
     "planted-place": ["planted-passages"],
+    **{key: ["lora-base"] for key in MEASURES["lora"] if not key.startswith("wide-") and key != "lora-base"},
+    "old-full": ["lora-base", "full"],
+    "old-lora": ["lora-base", "rank-16"],
+    **{
+        f"wide-{way}-{what}": ["wide-parameters"]
+        for way in ("full", "lora")
+        for what in ("memory", "checkpoint")
+    },
     **{
         key: ["clean-test", "leaked-validation"]
         for key in ("leaked-test", "difference", "difference-low", "difference-high")

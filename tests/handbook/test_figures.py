@@ -119,6 +119,27 @@ def test_tokens_of_a_text_are_counted_without_those_that_end_records(
     assert (script.tokens_a_sentence(pieces), script.vocabulary(pieces)) == (5, 300)
 
 
+def test_what_lora_learns_and_keeps_is_read_from_the_run(script: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text(json.dumps({"lora": {"parameters": 70}}))
+    for step, size in (("step-00000001", 5), ("step-00000002", 8)):
+        (tmp_path / "checkpoints" / step).mkdir(parents=True)
+        (tmp_path / "checkpoints" / step / "learned").write_bytes(bytes(size))
+    run = script.Finished({"parameters": 4, "scores": {"loss": 1.5}}, tmp_path, 1.0)
+    assert (script.learned_with_lora(run), script.checkpoint_bytes(run)) == (70, 8)
+    assert (script.checkpoint_bytes_per_parameter(run), script.loss_on_file(run)) == (2, 1.5)
+
+
+def test_scores_are_told_in_percent(script: ModuleType, tmp_path: Path) -> None:
+    scores = {"sentiment": {"original": {"test.accuracy": 0.75}}}
+    against = {"differences": {"accuracy": {"difference": 0.5, "difference_low": 0.25}}}
+    run = script.Finished({"scores": scores, "against": against}, tmp_path, 1.0)
+    assert script.sentiment("test.accuracy")(run) == 75
+    assert (script.above_the_other("difference")(run), script.above_the_other("difference_low")(run)) == (
+        50,
+        25,
+    )
+
+
 def test_what_an_index_finds_is_counted(script: ModuleType, tmp_path: Path) -> None:
     """Two paragraphs and three questions, of which one is answered by a sentence that does not hold what is right."""
     asked = [
