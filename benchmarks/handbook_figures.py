@@ -520,7 +520,7 @@ MEASURES: dict[str, dict[str, Measure]] = {
         "zh-sentence": median(tokens_a_sentence),
         "zh-sentence-by-en": median(tokens_a_sentence),
     },
-    "evaluation-and-contamination": {
+    "evaluation": {
         "clean-validation": median(sentiment("validation.accuracy")),
         "clean-test": median(sentiment("test.accuracy")),
         "clean-low": median(sentiment("test.accuracy_low")),

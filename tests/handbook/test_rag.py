@@ -17,7 +17,7 @@ def hint_for() -> Iterator[HintFor]:
 
 ASKED = "set(question)"
 HOLDING = "sum(word in count for count in counts)"
-RARITY = "math.log(1 + (len(passages) - holding + 0.5) / (holding + 0.5))"
+RARITY = "math.log(1 + (number - holding + 0.5) / (holding + 0.5))"
 DAMPED = "k1 * (1 - b + b * len(passages[place]) / mean)"
 ADDED = "rarity * count[word] / (count[word] + damped)"
 SCORES = "return scores"
@@ -25,7 +25,7 @@ FIRST = "enumerate(ranking, 1)"
 SORTED = "return sorted(points, key=lambda name: (-points[name], name))"
 
 UNIQUE = [(ASKED, "dict.fromkeys(question)")]
-LOG1P = [(RARITY, "math.log1p((len(passages) - holding + 0.5) / (holding + 0.5))")]
+LOG1P = [(RARITY, "math.log1p((number - holding + 0.5) / (holding + 0.5))")]
 FROM_ZERO = [(FIRST, "enumerate(ranking)"), ("1 / (k + place)", "1 / (k + place + 1)")]
 
 

@@ -5,12 +5,13 @@ from collections import Counter
 
 
 def bm25(question, passages, k1=1.5, b=0.75):
+    number = len(passages)
     counts = [Counter(passage) for passage in passages]
-    mean = sum(map(len, passages)) / len(passages)
-    scores = [0.0] * len(passages)
+    mean = sum(map(len, passages)) / number
+    scores = [0.0] * number
     for word in set(question):
         holding = sum(word in count for count in counts)
-        rarity = math.log(1 + (len(passages) - holding + 0.5) / (holding + 0.5))
+        rarity = math.log(1 + (number - holding + 0.5) / (holding + 0.5))
         for place, count in enumerate(counts):
             damped = k1 * (1 - b + b * len(passages[place]) / mean)
             scores[place] += rarity * count[word] / (count[word] + damped)
