@@ -23,10 +23,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import _alignment
 import _ranks
 from shuyuan import hardware
 from shuyuan.handbook import Question, load_bank
@@ -299,6 +301,22 @@ def planned_peak(run: Finished) -> float:
 
 def device_hours(run: Finished) -> float:
     return float(run.result["price"]["device_hours"])
+
+
+# ---- alignment -------------------------------------------------------------------------------------------------------
+
+
+def exact_match(run: Finished) -> float:
+    return 100 * float(run.result["scores"]["exact_match"])
+
+
+@cache
+def preferences(folder: Path) -> dict[str, float]:
+    return _alignment.preferences(folder)
+
+
+def told_by_dpo(fact: str) -> Measure:
+    return median(lambda run: preferences(run.folder)[fact])
 
 
 # ---- tokenizers ------------------------------------------------------------------------------------------------------
@@ -587,6 +605,25 @@ MEASURES: dict[str, dict[str, Measure]] = {
         "eight-hours": median(device_hours),
         "many-hours": median(device_hours),
     },
+    "alignment": {
+        "start-loss": median(validation_loss),
+        "start-exact": median(exact_match),
+        "answers-loss": median(validation_loss),
+        "everything-loss": median(
+            lambda run: _alignment.held_out_loss(_alignment.tuned_on_everything(run.folder))
+        ),
+        "right-before": told_by_dpo("right-before"),
+        "right-after": told_by_dpo("right-after"),
+        "wrong-before": told_by_dpo("wrong-before"),
+        "wrong-after": told_by_dpo("wrong-after"),
+        "wins-before": told_by_dpo("wins-before"),
+        "wins-after": told_by_dpo("wins-after"),
+        "margin": told_by_dpo("margin"),
+        "answers-exact": median(exact_match),
+        "everything-exact": median(
+            lambda run: _alignment.exact_of(_alignment.tuned_on_everything(run.folder))
+        ),
+    },
     "generation-speed": {
         "whole-speed": median(of_variant("original", "tokens_per_second")),
         "int8-speed": median(of_variant("int8", "tokens_per_second")),
@@ -614,6 +651,9 @@ NEEDS = {name: [START] for name in MEASURES["safety-and-privacy"] if name != STA
     "equal-context": ["short-flops", "long-flops"],
     "activations-ratio": ["short-flops", "long-flops"],
     "two-apart": ["one-loss"],
+    **{name: ["start-loss", "answers-loss"] for name in MEASURES["alignment"] if "start" not in name},
+    "answers-loss": ["start-loss"],
+    "start-exact": ["start-loss"],
     "white-box-lower": [START, "private-extracted"],
     "notes-card": [START, "notes-loss"],
     "shy-card": [START, "shy-loss"],
@@ -641,6 +681,13 @@ STANDS_ON = {
     **dict.fromkeys(("en-first", "en-five", "crossed-five", "sentence", "cited", "planted"), "en-passages"),
     **dict.fromkeys(("zh-first", "zh-five", "strangers"), "zh-passages"),
     **dict.fromkeys(("gradient-off", "gradient-worst"), "uneven"),
+    **dict.fromkeys(("everything-loss", "everything-exact"), "answers-loss"),
+    **{
+        f"{what}-{when}": "answers-loss"
+        for what in ("right", "wrong", "wins")
+        for when in ("before", "after")
+    },
+    "margin": "answers-loss",
 }
 
 
