@@ -303,6 +303,19 @@ def device_hours(run: Finished) -> float:
     return float(run.result["price"]["device_hours"])
 
 
+# ---- tasks of language -----------------------------------------------------------------------------------------------
+
+
+def scored(measure: str, scale: float = 1.0) -> Measure:
+    """A score of the run's own model, by its split and name."""
+
+    def pick(run: Finished) -> float:
+        (variants,) = run.result["scores"].values()
+        return scale * float(variants["original"][measure])
+
+    return median(pick)
+
+
 # ---- alignment -------------------------------------------------------------------------------------------------------
 
 
@@ -590,6 +603,19 @@ MEASURES: dict[str, dict[str, Measure]] = {
         "plain-texts": median(texts_beside_weights),
         "one-texts": median(texts_beside_weights),
         "long-texts": median(texts_beside_weights),
+    },
+    "language-tasks": {
+        "tone-accuracy": scored("validation.accuracy", 100),
+        "tone-majority": scored("validation.majority_accuracy", 100),
+        "intent-accuracy": scored("test.accuracy", 100),
+        "to-chinese": scored("validation.bleu_en_zh"),
+        "to-chinese-memory": scored("validation.baseline_memory_bleu_en_zh"),
+        "to-english": scored("validation.bleu_zh_en"),
+        "to-english-memory": scored("validation.baseline_memory_bleu_zh_en"),
+        "plays-loss": scored("validation.loss"),
+        "plays-bigram": scored("validation.bigram_loss"),
+        "titles-rouge": scored("validation.rouge_l", 100),
+        "titles-lead": scored("validation.baseline_lead_rouge_l", 100),
     },
     "distributed-training": {
         "one-loss": median(validation_loss),
