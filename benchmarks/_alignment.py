@@ -31,7 +31,10 @@ def tuned_on_everything(folder: Path) -> Path:
     """The recipe of a tuned run, trained once more with the prompts as targets too; its folder."""
     beside = folder.with_name("everything")
     if not (beside / "model").exists():
-        with _prompts_learned(), pipeline.begin(folder.with_name("recipe.toml"), "train", out=beside) as job:
+        own = recipe.load(folder / "recipe.toml")  # its steps may be fewer than the page's
+        changes = [f'train.budget="{own.train.steps} steps"', f"train.batch_size={own.train.batch_size}"]
+        source = folder.with_name("recipe.toml")
+        with _prompts_learned(), pipeline.begin(source, "train", out=beside, changes=changes) as job:
             pipeline.make_plan(job)
             pipeline.prepare(job)
             pipeline.train_model(job)

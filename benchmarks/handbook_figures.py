@@ -8,6 +8,8 @@
 Afterwards `make docs` writes them into the pages. The commands run in the order of question.toml in one folder that holds the
 question's recipes and pages, as a reader would do it, so that a later one may use the run of an earlier one. Those of one
 comparison run in turns, `--repeats` times, each turn in a folder of its own, and the median counts.
+
+Long because it is one table: each figure of the handbook with how it is read from what its command did.
 """
 
 from __future__ import annotations

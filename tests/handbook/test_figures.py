@@ -237,3 +237,12 @@ def test_gradients_of_ranks_are_averaged_rightly_where_they_learn_as_much(
     assert script._ranks.uneven_targets(tmp_path) == 4
     averaged, true = (10 / 4 + 8) / 2, 18 / 5
     assert script._ranks.gradients_off(tmp_path) == [pytest.approx(100 * (averaged / true - 1), rel=1e-4)]
+
+
+def test_tuning_on_everything_learns_each_token_up_to_the_end_of_the_answer(script: ModuleType) -> None:
+    """And nothing of what fills a row up."""
+    inputs = np.array([[5, 6, 7, 8, 0, 0], [5, 6, 9, 0, 0, 0]])
+    targets = np.array([[-100, -100, 8, 0, -100, -100], [-100, 9, 0, -100, -100, -100]])
+    same, learned = script._alignment.everything(inputs, targets)
+    assert np.array_equal(same, inputs)
+    assert learned.tolist() == [[6, 7, 8, 0, -100, -100], [6, 9, 0, -100, -100, -100]]
