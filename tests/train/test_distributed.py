@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -233,6 +235,23 @@ def test_a_meeting_passes_over_what_is_left_of_earlier_ones() -> None:
             time.sleep(0.15)  # they have read the old name by now
             names.append({meet(store, 0, count), *(other.result(60) for other in others)})
     assert [len(each) for each in names] == [1, 1, 1] and len(set.union(*names)) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system is asked as Linux wants it")
+def test_the_system_asks_along_each_connection_whether_the_other_is_there() -> None:
+    with (
+        socket.create_server(("localhost", 0)) as server,
+        socket.create_connection(server.getsockname()) as one,
+    ):
+        assert not one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        distributed._ask_for_signs_of_life()
+        assert one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        times = [
+            one.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        ]
+        assert times[0] + times[1] * times[2] == distributed.SILENCE
+        assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 1000 * distributed.SILENCE
 
 
 def test_a_lost_rank_is_told_in_words() -> None:

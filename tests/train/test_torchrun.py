@@ -124,6 +124,30 @@ def test_a_killed_rank_ends_the_job_and_torchrun_brings_it_to_the_same_bits(
     assert weights(out) == weights(whole) and last_checkpoint(out) == last_checkpoint(whole)
 
 
+def test_a_rank_of_a_private_sharded_training_is_killed_and_the_bits_and_the_ledger_stay(
+    tmp_path: Path,
+) -> None:
+    """The noise of a step that is made again is the noise that it had."""
+    recipe = write_recipe(
+        tmp_path,
+        steps=STEPS,
+        data='duplicates = "keep"',
+        train='sharded = true\noptimizer = "adamw"',
+        privacy='noise_multiplier = 1.0\nunit = "record"\ninsecure_seed = 7',
+    )
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    errors = ended(started(recipe, whole))
+    assert (whole / "model").exists(), errors
+    process = started(recipe, out, 2, "--max-restarts=2")
+    wait_for_step(out, 10, process)
+    os.kill(pid_of_rank(1, process), signal.SIGKILL)
+    errors = ended(process)
+    assert process.returncode == 0, errors
+    assert "Rank 0 of 2 has lost the others" in errors
+    assert [line["resumed"] for line in events(out, "train.start")] == [False, True]
+    assert weights(out) == weights(whole) and last_checkpoint(out) == last_checkpoint(whole)
+
+
 def test_asked_to_stop_all_end_after_one_step_and_go_on_from_it(recipe: Path, whole: Path) -> None:
     out = recipe.parent / "stopped"
     process = started(recipe, out)

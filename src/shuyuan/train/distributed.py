@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 WAITING = timedelta(days=30)  # for an order: rank 0 may prepare records meanwhile
 MEETING = timedelta(minutes=10)
 STEPPING = timedelta(minutes=30)  # inside a step, where all are at work
+SILENCE = 60  # seconds after which a machine that sends nothing, not even that it is there, is lost
 BUCKET_BYTES = 32 << 20  # of gradients that are summed at once
 
 
@@ -291,7 +296,9 @@ def _join(number: int, count: int, stop: Stop) -> World:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
             backend = "cpu:gloo,cuda:nccl"
         dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=STEPPING)
-        return World(number, count, stop, dist.new_group(backend="gloo", timeout=WAITING))
+        control = dist.new_group(backend="gloo", timeout=WAITING)
+        _ask_for_signs_of_life()
+        return World(number, count, stop, control)
     except (RuntimeError, ValueError) as error:
         raise MachineError(
             "train.no-meeting",
@@ -299,6 +306,29 @@ def _join(number: int, count: int, stop: Stop) -> World:
             mend="Start all of them with torchrun, with an address that every machine can reach; GLOO_SOCKET_IFNAME and "
             "NCCL_SOCKET_IFNAME name the network to use.",
         ) from error
+
+
+def _ask_for_signs_of_life() -> None:
+    """Has the system ask along each connection whether the other machine is there: whoever only waits would never see that a cable is cut.
+
+    gloo gives its connections no such setting, and nobody its connections; so all that this process has get it.
+    """
+    if sys.platform != "linux":
+        return
+    waits = {
+        socket.TCP_KEEPIDLE: SILENCE // 3,
+        socket.TCP_KEEPINTVL: SILENCE // 6,  # four times: as long as SILENCE together
+        socket.TCP_KEEPCNT: 4,
+        socket.TCP_USER_TIMEOUT: SILENCE * 1000,  # milliseconds, also for what was sent
+    }
+    for entry in Path("/proc/self/fd").iterdir():
+        number = int(entry.name)
+        with suppress(OSError):  # closed meanwhile, or between processes of this machine
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                with socket.socket(fileno=os.dup(number)) as connection:
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                    for option, wait in waits.items():
+                        connection.setsockopt(socket.IPPROTO_TCP, option, wait)
 
 
 def meet(store: Any, number: int, count: int) -> str:
