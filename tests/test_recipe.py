@@ -179,6 +179,13 @@ def test_files_that_are_no_recipe(tmp_path: Path, content: bytes | None, code: s
     assert caught.value.where == str(file)
 
 
+def test_records_given_as_a_recipe_are_told_how_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "notes.jsonl").write_text('{"text": "a"}\n', encoding="utf-8")
+    with pytest.raises(RecipeError) as caught:
+        recipes.load(tmp_path / "notes.jsonl")
+    assert '[data] and source = "notes.jsonl"' in caught.value.mend
+
+
 def test_differences_name_each_key() -> None:
     old = recipes.from_table({**SMALL, "data": {"source": "/a", "owner": "who"}, "vault": {"key": "env:K"}})
     new = recipes.from_table({**SMALL, "data": {"source": "/a"}, "seed": 2})

@@ -49,9 +49,9 @@ class Run:
         if not self.exists:
             raise RunError(
                 "run.not-a-run",
-                "This folder holds no run.",
+                "This is no run's folder.",
                 where=str(self.path),
-                mend=f"Give a folder that has a {RECIPE_FILE}, or start one with: shuyuan run RECIPE",
+                mend=f"Give a folder that has a {RECIPE_FILE}, such as runs/NAME, or start one with: shuyuan run RECIPE",
             )
         return recipes.load(self.path / RECIPE_FILE)
 

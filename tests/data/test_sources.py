@@ -123,6 +123,19 @@ def test_the_first_byte_that_is_not_utf8_is_named(tmp_path: Path) -> None:
         assert refusal(tmp_path / name).code == "data.not-utf8"
 
 
+@pytest.mark.parametrize(
+    ("content", "mend"),
+    [
+        ("患者因咳嗽来诊。\n".encode("gb18030"), "-f GB18030"),
+        ("le café de la santé, bientôt\n".encode("cp1252"), "-f WINDOWS-1252"),
+        (bytes(range(1, 256)), "Name a file of UTF-8 text"),
+    ],
+)
+def test_the_encoding_that_it_may_have_is_told(tmp_path: Path, content: bytes, mend: str) -> None:
+    (tmp_path / "a.txt").write_bytes(content * 20)
+    assert mend in str(refusal(tmp_path / "a.txt", "file").mend)
+
+
 def test_a_character_cut_at_the_end_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("ab中".encode()[:-1])
     assert "byte 2 " in refusal(tmp_path / "a.txt", "file").what

@@ -43,8 +43,11 @@ def load(path: str | Path, changes: list[str] | None = None, folder: Path | None
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
+        mend = "Mend that line."
+        if path.suffix != ".toml":
+            mend = f'Give a recipe. For records, write one: a file of two lines, [data] and source = "{path.name}".'
         raise RecipeError(
-            "recipe.not-toml", f"The recipe is not TOML: {error}.", where=str(path), mend="Mend that line."
+            "recipe.not-toml", f"The recipe is not TOML: {error}.", where=str(path), mend=mend
         ) from None
     table.setdefault("name", _name_from(path))
     _anchor_paths(table, folder or path.parent)

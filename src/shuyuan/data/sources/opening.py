@@ -16,6 +16,7 @@ from ...errors import DataError, missing_extra
 COMPRESSIONS = (".gz", ".zst")
 _SNIFFED = 64 * 1024
 _CHUNK = 1024 * 1024
+_NEVER_IN_TEXT = set(range(32)) - set(b"\t\n\v\f\r\x1a\x1b")
 _OTHER_MARKS = {  # the longer ones first: UTF-32 LE begins like UTF-16 LE
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
@@ -207,5 +208,17 @@ def _not_utf8(path: Path) -> DataError:
         "data.not-utf8",
         f"The file is not UTF-8: byte {offset:,} does not belong.",
         where=str(path),
-        mend="Save it as UTF-8, for example: iconv -f GB18030 -t UTF-8 IN > OUT",
+        mend=_from_encoding(chunk),
     )
+
+
+def _from_encoding(start: bytes) -> str:
+    """How to mend a file of another encoding: the usual one of Chinese, or of Western text; or it is no text at all."""
+    if _NEVER_IN_TEXT & set(start):
+        return "Name a file of UTF-8 text, or take it out of the source."
+    try:
+        codecs.getincrementaldecoder("gb18030")().decode(start)
+        name = "GB18030"
+    except UnicodeDecodeError:
+        name = "WINDOWS-1252"
+    return f"Save it as UTF-8, for example: iconv -f {name} -t UTF-8 IN > OUT"
