@@ -41,6 +41,7 @@ class FaultError(Exception):
 
 
 def main() -> None:
+    """Does the job that stands on stdin, and tells how it went through the pipe that the job names."""
     job = json.load(sys.stdin)
     tell = _teller(job["pipe"], job["token"])
     check = _load_check(job["check"])

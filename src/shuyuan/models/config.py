@@ -310,6 +310,7 @@ def _number(table: Mapping[str, Any], key: str, where: str, *, default: float) -
 
 
 def bad_config(key: str, value: object, why: str, where: str) -> ShuyuanError:
+    """The error of a config.json whose value cannot be; `why` goes on from the colon, `where` names the file."""
     return ShuyuanError(
         "models.bad-config",
         f"`{key}` = {str(value)[:80]} is refused: {why}.",

@@ -245,6 +245,7 @@ def read_json(store: Store, name: str, file: str) -> dict[str, Any]:
 
 
 def missing(file: str, place: str) -> ShuyuanError:
+    """The error of a model folder, `place`, that lacks a file."""
     return ShuyuanError(
         "models.missing-file",
         f"The model folder has no {file}.",

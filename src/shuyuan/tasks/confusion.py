@@ -201,5 +201,6 @@ def _by_class(counts_RP: Counts, class_P: Counts, classes_K: Counts) -> Counts:
 
 
 def shares(part_K: Counts, whole_K: Counts) -> Floats:
+    """What share each of K counts has in the whole beside it; 0 where the whole is nothing."""
     shares_K: Floats = part_K / np.maximum(whole_K, 1)
     return shares_K
