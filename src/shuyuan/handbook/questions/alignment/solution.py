@@ -1,4 +1,4 @@
-"""Preferences learned directly: the probability of an answer, and the loss of DPO."""
+"""Preferences learned directly: the loss of DPO."""
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ def answer_log_probability(logits, tokens, answer):
 
 
 def dpo_loss(chosen, rejected, reference_chosen, reference_rejected, beta):
-    """How much more than the reference the policy prefers the chosen answers."""
+    """How much more than the reference the policy prefers chosen answers."""
     own = chosen - rejected
     before = (reference_chosen - reference_rejected).detach()
     return -F.logsigmoid(beta * (own - before)).mean()

@@ -1,4 +1,4 @@
-"""Preferences learned directly: the probability of an answer, and the loss of DPO."""
+"""Preferences learned directly: the loss of DPO."""
 
 import torch  # noqa: F401
 

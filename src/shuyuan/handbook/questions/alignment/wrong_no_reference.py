@@ -13,6 +13,6 @@ def answer_log_probability(logits, tokens, answer):
 
 
 def dpo_loss(chosen, rejected, reference_chosen, reference_rejected, beta):
-    """How much more than the reference the policy prefers the chosen answers."""
+    """How much more than the reference the policy prefers chosen answers."""
     own = chosen - rejected
     return -F.logsigmoid(beta * own).mean()

@@ -12,7 +12,7 @@ def answer_log_probability(logits, tokens, answer):
 
 
 def dpo_loss(chosen, rejected, reference_chosen, reference_rejected, beta):
-    """How much more than the reference the policy prefers the chosen answers."""
+    """How much more than the reference the policy prefers chosen answers."""
     own = chosen - rejected
     before = (reference_chosen - reference_rejected).detach()
     return -torch.sigmoid(beta * (own - before)).log().mean()
