@@ -18,7 +18,10 @@ from shuyuan.progress import Progress
 
 PLAIN = Hardware("cpu", "old processor", 4, 8 << 30, ("aes", "avx2"))
 ZEN4 = Hardware("cpu", "AMD EPYC", 2, 8 << 30, ("avx512_bf16", "avx512f"))
-XEON = Hardware("cpu", "Xeon", 2, 8 << 30, ("amx_bf16", "avx512f"))
+XEON = Hardware("cpu", "Intel(R) Xeon(R) Platinum 8481C", 2, 8 << 30, ("amx_bf16", "avx512f"))
+HIDDEN = Hardware(
+    "cpu", "Intel(R) Xeon(R) Processor", 2, 8 << 30, ("avx512_bf16", "avx512f")
+)  # AMX, from its guest
 H100 = Hardware("cuda", "NVIDIA H100", 16, 80 << 30, ("compute_9.0",))
 A100 = Hardware("cuda", "NVIDIA A100", 16, 40 << 30, ("compute_8.0",))
 V100 = Hardware("cuda", "Tesla V100", 16, 32 << 30, ("compute_7.0",))
@@ -191,6 +194,7 @@ def test_a_broken_driver_means_no_gpu(tmp_path: Path, monkeypatch: pytest.Monkey
         (PLAIN, "fp32"),
         (ZEN4, "bf16"),
         (XEON, "bf16"),
+        (HIDDEN, "fp32"),
         (H100, "bf16"),
         (A100, "bf16"),
         (V100, "fp16"),
@@ -209,6 +213,7 @@ def test_auto_takes_what_the_hardware_has(machine: Hardware, expected: str) -> N
         ("bf16", PLAIN, {"hardware.slow-bf16"}),
         ("bf16", V100, {"hardware.slow-bf16"}),
         ("bf16", ZEN4, set()),
+        ("bf16", HIDDEN, {"hardware.slow-bf16"}),
         ("fp16", PLAIN, {"hardware.slow-fp16"}),
         ("fp16", V100, set()),
         ("fp32", H100, set()),

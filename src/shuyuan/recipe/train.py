@@ -69,7 +69,7 @@ class Train(Section):
     )
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         "auto",
-        description="auto: bf16 where the hardware has it, else fp16 with loss scaling on a GPU, else fp32.",
+        description="auto: bf16 where the hardware is fast at it, else fp16 with loss scaling on a GPU, else fp32.",
     )
     schedule: Literal["constant", "linear", "cosine", "wsd", "plateau"] = Field(
         "wsd",
