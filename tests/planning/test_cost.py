@@ -49,7 +49,7 @@ def test_muon_operations_are_those_that_torch_counts() -> None:
     config = SHAPES[1]
     with FlopCounterMode(display=False) as counter:
         for shape in cost.block_matrices(config):
-            orthogonal(torch.ones(shape), torch.float32)
+            orthogonal(torch.ones(1, *shape), torch.float32)
     assert counter.get_total_flops() == cost.muon_flops(config)
 
 

@@ -211,8 +211,8 @@ def main(*, add: bool) -> None:
     """Writes the curves, and what they come to here.
 
     Args:
-        add: keeps the stored losses, which must be those found here to 1e-4, and the bits of other machines; else both are forgotten,
-            since the code changed.
+        add: keeps the stored losses, which must be those found here to 1e-4, and the bits of other machines, unless those of this one
+            have changed, since then theirs have too; else all are forgotten.
     """
     stored = json.loads(GOLDEN.read_text(encoding="utf-8"))
     for family in FAMILIES:
@@ -221,7 +221,10 @@ def main(*, add: bool) -> None:
             stored[family] = {"losses": [round(loss, 6) for loss in found.losses], "bits": {}}
         elif not np.allclose(found.losses, stored[family]["losses"], rtol=0, atol=1e-4):
             raise SystemExit(f"{family}: the losses are others than those stored; nothing was written")
-        stored[family]["bits"][machine(family)] = found.bits
+        bits, here = stored[family]["bits"], machine(family)
+        if bits.get(here, found.bits) != found.bits:
+            bits.clear()
+        bits[here] = found.bits
     GOLDEN.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from shuyuan.train.optimizers import OUTSIDE_RATE, Muon, Optimizers, orthogonal
+from shuyuan.train.optimizers import OUTSIDE_RATE, STACKED, Muon, Optimizers, orthogonal
 
 from .parts import Network
 
@@ -79,9 +79,33 @@ def test_muon_is_torchs_muon_at_adamws_scale() -> None:
 @pytest.mark.parametrize("shape", [(24, 24), (8, 40), (40, 8)])
 def test_orthogonal_brings_all_singular_values_near_one(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    values = torch.linalg.svdvals(orthogonal(torch.randn(shape), torch.float32))
+    values = torch.linalg.svdvals(orthogonal(torch.randn(1, *shape), torch.float32))
     assert values.min() > 0.3
     assert values.max() < 1.3
+
+
+@pytest.mark.parametrize("at_once", [1, 3 * 16 * 48, 2**20])
+def test_matrices_iterated_together_learn_what_each_would_alone(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    shapes = [(16, 48), (32, 32), (16, 48), (48, 16), (16, 48), (16, 48), (32, 32)]
+    gradients = [torch.randn(shape) for shape in shapes]
+
+    def after_a_step(groups: list[list[int]]) -> list[torch.Tensor]:
+        weights = [torch.nn.Parameter(torch.zeros(shape)) for shape in shapes]
+        for group in groups:
+            optimizer = Muon([{"params": [weights[n] for n in group]}], torch.float32)
+            optimizer.param_groups[0]["lr"] = 0.1
+            for n in group:
+                weights[n].grad = gradients[n].clone()
+            optimizer.step()
+        return [weight.detach() for weight in weights]
+
+    alone = after_a_step([[n] for n in range(len(shapes))])
+    monkeypatch.setitem(STACKED, "cpu", at_once)
+    for together, one in zip(after_a_step([[*range(len(shapes))]]), alone, strict=True):
+        torch.testing.assert_close(together, one, rtol=0, atol=1e-6)
 
 
 def one_step(network: Network, optimizer: Any, *rate: float) -> None:

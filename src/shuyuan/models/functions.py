@@ -52,6 +52,10 @@ def rotary_tables(D: int, context: int, theta: float) -> tuple[Tensor, Tensor]:
     return angles.cos(), angles.sin()
 
 
+# From so many sequences on, tables are written out for every head: products with their short rows take twice as long.
+MANY_ROWS = 8
+
+
 def rotate(x_BTHD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turns each pair (x[i], x[i + D/2]) by the angle of its position.
 
@@ -62,7 +66,9 @@ def rotate(x_BTHD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     Reference: https://arxiv.org/abs/2104.09864
     """
-    return x_BTHD * cos + x_BTHD.roll(x_BTHD.shape[-1] // 2, -1) * sin
+    if len(x_BTHD) >= MANY_ROWS and cos.ndim == 3:
+        cos, sin = (table.expand(x_BTHD.shape[1:]).contiguous() for table in (cos, sin))
+    return (x_BTHD * cos).addcmul_(x_BTHD.roll(x_BTHD.shape[-1] // 2, -1), sin)
 
 
 # ---- with a backward of their own --------------------------------------------------------------------------

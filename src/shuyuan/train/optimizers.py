@@ -7,7 +7,7 @@ peak from the beginning.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -26,6 +26,8 @@ OUTSIDE_RATE = {"muon": 8.0, "adamw": 8.0, "sgd": 1.0}
 # Newton-Schulz coefficients and the number of iterations of Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
+# Numbers of matrices of one shape that are iterated at once: many small ones take half to a fifth of the time that they take singly.
+STACKED = {"cpu": 2**20, "cuda": 2**24}
 
 Group = dict[str, Any]  # a parameter group, as torch's optimizers take it
 State = dict[str, Tensor]  # of one parameter
@@ -77,6 +79,10 @@ class Whole(nn.Module):
         """The rows of it that lie here."""
         return tensor
 
+    def shape(self, weight: Tensor) -> torch.Size:
+        """The shape of the whole."""
+        return weight.shape
+
 
 class Muon(Optimizer):
     """Momentum whose update is made orthogonal by Newton-Schulz iterations, at the root mean square of AdamW's.
@@ -98,15 +104,28 @@ class Muon(Optimizer):
         self.whole = whole or Whole()
 
     def update(self, weights: list[Tensor], gradients: list[Tensor], state: list[State], rate: float) -> None:
-        for weight, gradient, own in zip(weights, gradients, state, strict=True):
-            momentum = own["momentum_buffer"].lerp_(gradient, 1 - MUON_MOMENTUM)
-            # A convolution is the matrix that takes each patch to its outputs.
-            mixed = self.whole.gather(weight, gradient.lerp(momentum, MUON_MOMENTUM))
-            update = orthogonal(mixed.flatten(1), self.dtype)
-            weight.add_(
-                self.whole.own(weight, update).view_as(weight),
-                alpha=-0.2 * rate * math.sqrt(max(update.shape)),
-            )
+        for alike in self._alike(weights):
+            mixed_NRC = torch.stack([self._mixed(weights[n], gradients[n], state[n]) for n in alike])
+            for n, update_RC in zip(alike, orthogonal(mixed_NRC, self.dtype), strict=True):
+                weight = weights[n]
+                weight.add_(
+                    self.whole.own(weight, update_RC).view_as(weight),
+                    alpha=-0.2 * rate * math.sqrt(max(update_RC.shape)),
+                )
+
+    def _mixed(self, weight: Tensor, gradient: Tensor, own: State) -> Tensor:
+        """Nesterov's mix of gradient and momentum, as a matrix: a convolution is the one that takes each patch to its outputs."""
+        momentum = own["momentum_buffer"].lerp_(gradient, 1 - MUON_MOMENTUM)
+        return self.whole.gather(weight, gradient.lerp(momentum, MUON_MOMENTUM)).flatten(1)
+
+    def _alike(self, weights: list[Tensor]) -> Iterator[list[int]]:
+        """Places of matrices of one shape, as many as are iterated at once; on all ranks the same."""
+        by_shape: dict[torch.Size, list[int]] = {}
+        for n, weight in enumerate(weights):
+            by_shape.setdefault(self.whole.shape(weight), []).append(n)
+        for shape, places in by_shape.items():
+            at_once = max(1, STACKED[weights[places[0]].device.type] // shape.numel())
+            yield from (places[start : start + at_once] for start in range(0, len(places), at_once))
 
 
 class AdamW(Optimizer):
@@ -152,21 +171,21 @@ class SGD(Optimizer):
         )
 
 
-def orthogonal(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """A matrix with the same singular vectors and all singular values near 1 (about 0.7 to 1.2).
+def orthogonal(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+    """Matrices with the same singular vectors and all singular values near 1 (about 0.7 to 1.2).
 
     Args:
-        matrix: any shape (rows, columns).
+        matrices: any shape (matrices, rows, columns).
         dtype: the format of the iterations, and of the result.
     """
     a, b, c = NEWTON_SCHULZ
-    tall = matrix.shape[0] > matrix.shape[1]
-    wide = (matrix.T if tall else matrix).to(dtype)
-    wide = wide / wide.norm().clamp(min=1e-7)
+    tall = matrices.shape[1] > matrices.shape[2]
+    wide = (matrices.mT if tall else matrices).to(dtype)
+    wide = wide / wide.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(ITERATIONS):
-        gram = wide @ wide.T
-        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
-    return wide.T if tall else wide
+        gram = wide @ wide.mT
+        wide = torch.baddbmm(wide, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
+    return wide.mT if tall else wide
 
 
 class Optimizers:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 
+from .memory import keeping_memory
 from .optimizers import Optimizer
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -92,7 +93,7 @@ def repeatable(cores: int, seed: int, precision: str) -> Iterator[None]:
     algorithms = torch.get_deterministic_debug_mode()
     filling = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     tf32 = torch.backends.cuda.matmul.allow_tf32
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), keeping_memory():
         try:
             torch.set_num_threads(cores)
             # Not use_deterministic_algorithms: it does the same, and loads torch's compiler, 70 MB.
