@@ -31,7 +31,7 @@ from shuyuan.train.distributed import Order, World
 from shuyuan.train.framework import framework_of
 from shuyuan.train.together import backend_of, follow
 
-from .parts import CPU
+from .parts import OLD_CPU
 
 Arrays = dict[str, NDArray[Any]]
 STEPS, ROWS, CONTEXT, UNITS = 4, 7, 12, 9
@@ -90,7 +90,8 @@ def scene(recipe: Recipe, noise: float = 0.0, secret: bytes = bytes(32)) -> Arra
         mechanism = Mechanism(UNITS, EXPECTED, STEPS, noise, CLIP, clipping, 1e-5)
     with framework.repeatable(1, 3, "fp32"):
         model = framework.trainable(recipe, manifest)
-        backend: Any = backend_of(recipe, manifest, model, CPU, mechanism, secret)
+        # Without bf16: Muon's iterations would round by a hundredth, and differently on each kind of processor.
+        backend: Any = backend_of(recipe, manifest, model, OLD_CPU, mechanism, secret)
         seen: Arrays = {}
         place = "0"
 

@@ -94,7 +94,7 @@ def test_figures_and_weights_are_those_of_one_process(
         assert np.allclose(found[when], wanted[when], rtol=1e-4)
     for name, array in wanted.items():
         if name.startswith(("weights.", "final/")):
-            assert np.allclose(found[name], array, atol=5e-4 if "muon" in scene else 1e-4), name
+            assert np.allclose(found[name], array, atol=1e-4), name
 
 
 @pytest.mark.slow

@@ -79,7 +79,7 @@ class Whole(nn.Module):
         """The rows of it that lie here."""
         return tensor
 
-    def shape(self, weight: Tensor) -> torch.Size:
+    def shape_of(self, weight: Tensor) -> torch.Size:
         """The shape of the whole."""
         return weight.shape
 
@@ -122,7 +122,7 @@ class Muon(Optimizer):
         """Places of matrices of one shape, as many as are iterated at once; on all ranks the same."""
         by_shape: dict[torch.Size, list[int]] = {}
         for n, weight in enumerate(weights):
-            by_shape.setdefault(self.whole.shape(weight), []).append(n)
+            by_shape.setdefault(self.whole.shape_of(weight), []).append(n)
         for shape, places in by_shape.items():
             at_once = max(1, STACKED[weights[places[0]].device.type] // shape.numel())
             yield from (places[start : start + at_once] for start in range(0, len(places), at_once))

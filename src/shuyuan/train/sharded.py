@@ -194,14 +194,14 @@ class Shares(Whole):
 
     def gather(self, weight: Tensor, tensor: Tensor) -> Tensor:
         """All rows of something that lies as a parameter does."""
-        return self._gather(tensor, self.shape(weight))
+        return self._gather(tensor, self.shape_of(weight))
 
     def own(self, weight: Tensor, tensor: Tensor) -> Tensor:
         """This rank's rows of it."""
         height = self._height(len(tensor))
         return tensor[self._ranks.number * height :][: len(weight)]
 
-    def shape(self, weight: Tensor) -> torch.Size:
+    def shape_of(self, weight: Tensor) -> torch.Size:
         """The shape of the whole."""
         return self._shapes[self._names[id(weight)]]
 
