@@ -61,13 +61,10 @@ def ours(config: TransformerConfig, optimizer: str, precision: str, batch: int, 
             "micro_batch": batch,
             "learning_rate": 1e-3,
             "weight_decay": 0.1,
+            "compile": compiled,
         }
     )
-    model = Transformer(config, seed=1)
-    if compiled:
-        for block in model.model.layers:
-            block.compile()
-    backend = TorchBackend(model, train, detect())
+    backend = TorchBackend(Transformer(config, seed=1), train, detect())
     return lambda batch: backend.step(batch, 1e-3)
 
 

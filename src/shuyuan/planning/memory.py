@@ -32,6 +32,7 @@ from .preparation import ACCOUNTANT_BYTES, DIGITS_BYTES, LOADED_BYTES, TORCH_BYT
 
 MIB = 2**20
 KERNEL_BYTES = 34 * MIB  # of torch's code and its kernels, which are loaded and prepared at the first step
+COMPILER_BYTES = 180 * MIB  # of torch's compiler, where blocks are compiled
 SHAPES_BYTES = 110 * MIB  # what torch's kernels keep for shapes, where rows of many widths have many
 HUB_BYTES = 160 * MIB  # transformers and peft, and torch's compiler, which they load
 TOKENIZER_BYTES = 36 * MIB  # what learning and using a bpe vocabulary leaves between what still lives
@@ -290,6 +291,7 @@ def _of_the_process(recipe: Recipe, config: Config, manifest: Manifest) -> dict[
         "tokenizer": TOKENIZER_BYTES if recipe.tokenizer.from_ or recipe.tokenizer.kind == "bpe" else 0,
         **_framework(config),
         "scikit-learn": DIGITS_BYTES if recipe.data.source == "digits" else 0,
+        "torch's compiler": COMPILER_BYTES if recipe.train.compile else 0,
         "transformers": HUB_BYTES if isinstance(config, HubConfig) or recipe.train.lora else 0,
     }
 

@@ -47,6 +47,8 @@ GPU_EFFICIENCY, GPU_PASSES, GPU_ATTENTION, GPU_BLOCK_SECONDS = 0.88, 9, 1.0, 2.5
 # training, sums by unit included; and for rows computed at once, however short.
 GRAM_SECONDS, PRIVATE_GRAM, GRAM_PART_SECONDS = 0.2e-6, 1.3, 3e-3
 BESIDE = 1.07  # batches that are read and lines that are logged meanwhile (benchmarks/plan.py)
+# With compiled blocks: the share of a step's time, and seconds until they are (benchmarks/train.py, on two cores and on an H200).
+COMPILED, COMPILING_SECONDS = {"cpu": 0.88, "cuda": 0.67}, 30.0
 UPDATE_PASSES = 2  # of weights, gradients and optimizer, in an update
 # Calling torch for a block, forward and back, however small the arrays: autocast converts each matrix besides.
 BLOCK_SECONDS, MUON_MATRIX_SECONDS = {"fp32": 1.8e-3, "bf16": 3.0e-3, "fp16": 3.0e-3}, 0.6e-3
@@ -100,11 +102,12 @@ def predicted_costs(
         apart = recipe.images or isinstance(config, NgramConfig)
         computing *= 1.0 if apart else PRIVATE_PART[precision_of(recipe)]
         update += learned * NOISE_SECONDS
-    computing *= BESIDE
+    computing *= BESIDE * (COMPILED[hardware.device] if train.compile else 1.0)
     return Costs(
         step=computing + update,
         evaluation=validation_windows(recipe, manifest) / batch_size * computing / 3,  # forward only
         checkpoint=state / rates.disk_bytes_per_second + state / SEALING_BYTES_PER_SECOND,
+        start=COMPILING_SECONDS if train.compile else 0.0,
         update=update,
     )
 

@@ -110,6 +110,11 @@ class Train(Section):
         description="Under torchrun: each rank holds a share of weights, gradients and optimizer state (FSDP2) instead of all of them, "
         "and activations are computed twice. The result is the same but for rounding.",
     )
+    compile: bool = Field(
+        False,
+        description="Compile the blocks of a transformer with torch.compile: a GPU trains about 1.5 times as fast, a CPU 1.1 times, after half "
+        "a minute of compiling. Needs a C++ compiler, or Triton on a GPU. The result is the same but for rounding.",
+    )
     keep: int = Field(2, ge=1, description="Checkpoints kept; older ones are removed.")
     evaluations: int = Field(
         10, ge=0, le=100_000, description="How often the validation loss is measured during training."

@@ -163,6 +163,24 @@ class Recipe(Section):
         return {key: column for key in fields if (column := getattr(self.data, key)) is not None}
 
     @model_validator(mode="after")
+    def _compiled(self) -> Recipe:
+        """What blocks cannot be compiled with."""
+        if not self.train.compile:
+            return self
+        if self.model.family != "transformer":
+            raise ValueError(
+                f"train.compile: compiles the blocks of transformers, and the family is {self.model.family}"
+            )
+        for key, asked in {
+            "privacy": self.privacy,
+            "train.sharded": self.train.sharded,
+            "train.lora": self.train.lora,
+        }.items():
+            if asked:
+                raise ValueError(f"train.compile: is not offered beside {key}; leave one of them out")
+        return self
+
+    @model_validator(mode="after")
     def _recurrent(self) -> Recipe:
         """What the rnn family does not do, or not with this task."""
         if self.model.family != "rnn":

@@ -455,7 +455,8 @@ def calibrate(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: 
             trial = mechanism(units=batch_size, expected_batch=batch_size, steps=1, noise_multiplier=1.0)
         backend = backend_of(recipe, manifest, model, hardware, trial, bytes(32))
         whole = batch(batch_size)
-        start = _seconds(lambda: backend.step(whole, rate)) if recipe.model.family == "rnn" else 0.0
+        prepares = recipe.model.family == "rnn" or train.compile  # at the first step
+        start = _seconds(lambda: backend.step(whole, rate)) if prepares else 0.0
         step = _time(lambda: backend.step(whole, rate), seconds, stage.advance)
         windows = validation_windows(recipe, manifest)
         evaluation = 0.0
@@ -467,9 +468,7 @@ def calibrate(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: 
         backend.close()
         rates = measured_rates(hardware, progress)  # in here, because it draws random numbers
     checkpoint = saved / rates.disk_bytes_per_second + saved / SEALING_BYTES_PER_SECOND
-    return Costs(
-        step, evaluation, checkpoint, max(0.0, start - step)
-    )  # TensorFlow compiles at the first step
+    return Costs(step, evaluation, checkpoint, max(0.0, start - step))
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -20,6 +20,7 @@ from ..models.digest import digest_of
 from ..models.lora import is_adapter
 from ..recipe import Train
 from .backend import OVERFLOW, Arrays, Batch, Figures, StepByStep, learned, shape_alone
+from .compiling import compile_blocks
 from .distill import Distillation
 from .distributed import ALONE, World, share
 from .memory import peak_memory
@@ -70,6 +71,8 @@ class TorchBackend(StepByStep):
         self.parameters = sum(
             weight.numel() for name, weight in self.model.named_parameters() if not is_adapter(name)
         )
+        if train.compile:
+            compile_blocks(self.model, self.device)
         self._loss = model.loss
         self._teacher = teacher
         self._ranks = ranks

@@ -1,0 +1,88 @@
+"""Compiled blocks: the same losses but for rounding, a state like any other, and a clear word where nothing can compile."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from shuyuan.errors import RecipeError, TrainError
+from shuyuan.models import Transformer
+from shuyuan.recipe import from_table
+from shuyuan.train.backend import Batch
+from shuyuan.train.compiling import compile_blocks
+from shuyuan.train.torch_backend import TorchBackend
+
+from ..models.tiny import TINY
+from .parts import OLD_CPU, settings
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch's compiler warns of itself
+
+
+@pytest.fixture
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What this process compiles lies here."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+
+
+def backend(compile_: bool) -> TorchBackend:
+    train = settings(optimizer="adamw", steps=4, micro_batch=4, compile=compile_)
+    return TorchBackend(Transformer(replace(TINY, layers=1), seed=1), train, OLD_CPU)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_compiled_blocks_learn_what_others_learn() -> None:
+    from torch._dynamo.utils import counters
+    from torch._inductor import config
+
+    plain, compiled = backend(False), backend(True)
+    draws = np.random.default_rng(0)
+    counters.clear()
+    for step in range(1, 4):
+        tokens = draws.integers(0, TINY.vocab_size, (4, 17))
+        batch = Batch(step, tokens[:, :-1].copy(), tokens[:, 1:].copy())
+        found, wanted = compiled.step(batch, 1e-3), plain.step(batch, 1e-3)
+        assert found.loss == pytest.approx(wanted.loss, abs=1e-5)
+        assert found.gradient_norm == pytest.approx(wanted.gradient_norm, rel=1e-3)
+    assert counters["stats"]["unique_graphs"] >= 1 and not counters["graph_break"]
+    states = compiled.state(), plain.state()
+    assert states[0].keys() == states[1].keys()
+    assert config.force_disable_caches
+
+
+def test_without_a_compiler_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(TrainError, match="no C") as error:
+        backend(True)
+    assert error.value.code == "train.no-compiler"
+    if not torch.cuda.is_available():
+        monkeypatch.setattr("shuyuan.train.compiling.find_spec", lambda _: None)
+        with pytest.raises(TrainError, match="Triton"):
+            compile_blocks(Transformer(TINY, seed=1), "cuda")
+
+
+def test_a_model_without_blocks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environ, "CXX", "true")
+    with pytest.raises(TrainError, match="no blocks"):
+        compile_blocks(nn.Sequential(nn.Linear(2, 2)), "cpu")
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"privacy": {"epsilon": 8.0, "unit": "record"}, "tokenizer": {"kind": "byte"}},
+        {"train": {"compile": True, "sharded": True}},
+        {"train": {"compile": True, "lora": {"rank": 2}}, "model": {"from": "somewhere"}},
+        {"model": {"family": "rnn"}},
+    ],
+)
+def test_what_cannot_be_compiled_is_refused(beside: dict[str, object]) -> None:
+    table = {"data": {"source": "stdlib"}, "train": {"compile": True}} | beside
+    with pytest.raises(RecipeError, match=r"train\.compile|compile"):
+        from_table(table)
