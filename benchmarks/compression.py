@@ -144,8 +144,8 @@ def make(run: Trained, variant: Variant, records: Any) -> None:
     """Writes one variant of the run."""
     job = run.job
 
-    def further(network: Any, budget: str, between: Any) -> None:
-        tune(job.recipe, job.store, run.manifest, network, budget, between, job.progress)
+    def further(network: Any, budget: str, between: Any, smaller: bool) -> None:
+        tune(job.recipe, job.store, run.manifest, network, budget, between, smaller, job.progress)
 
     model = load_network(job.store)
     tokenizer = job.store.read("data/tokenizer.json").decode()

@@ -515,8 +515,8 @@ def compress_model(
     def card(variant: compress.Variant) -> str:
         return report.model_card(job.recipe, manifest, sums, variant, looked.what if looked.inputs else None)
 
-    def tune(network: Any, budget: str, between: Callable[[int, int], None]) -> None:
-        tune_model(job.recipe, job.store, manifest, network, budget, between, job.progress)
+    def tune(network: Any, budget: str, between: Callable[[int, int], None], smaller: bool) -> None:
+        tune_model(job.recipe, job.store, manifest, network, budget, between, smaller, job.progress)
 
     compress.compress(job.store, model, missing, tokenizer_json, card, looked.inputs, tune, job.progress)
     _measured_peak(job)

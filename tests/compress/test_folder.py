@@ -248,7 +248,9 @@ def test_a_cut_or_flipped_file_is_refused_or_read(run: Path, tmp_path: Path) -> 
 # ---- trained again ---------------------------------------------------------------------------------------------------
 
 
-def test_a_pruned_model_learns_again_and_stays_pruned(tmp_path: Path) -> None:
+def test_a_pruned_model_learns_again_and_stays_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     family = FAMILIES["transformer"]
     family.run(tmp_path, "generation", train={"budget": "40 steps", "batch_size": 8})
     run = tmp_path / "run"
@@ -273,6 +275,11 @@ def test_a_pruned_model_learns_again_and_stays_pruned(tmp_path: Path) -> None:
     shutil.rmtree(run / "compressed/pruned-70-magnitude-recovered")
     command("compress", run, *asked, "--recover", "40 steps")
     assert (run / "compressed/pruned-70-magnitude-recovered/packed.safetensors").read_bytes() == before
+    shutil.rmtree(run / "compressed/pruned-70-magnitude-recovered")
+    monkeypatch.setattr("shuyuan.train.tuning.RATE_SHARE", 500.0)  # which no model can learn at
+    assert "did not help" in command("compress", run, *asked, "--recover", "3 steps").stderr
+    for name, weight in weights(run, "pruned-70-magnitude").items():
+        np.testing.assert_array_equal(weights(run, "pruned-70-magnitude-recovered")[name], weight)
 
 
 def test_private_records_are_not_learned_from_again(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from .variant import Variant
 SMALLEST = 1024  # weights that are worth rounding; a matrix of fewer stays as it is
 Records = Sequence[NDArray[np.integer[Any]]]
 # Trains a network a little further: its budget, and what is done before the first step and after each.
-Tune = Callable[[AnyNetwork, str, Callable[[int, int], None]], None]
+# Trains a network for a budget, with a call between steps; and whether it was made smaller before.
+Tune = Callable[[AnyNetwork, str, Callable[[int, int], None], bool], None]
 
 
 @dataclass
@@ -101,16 +102,17 @@ def _pruned(
         else:
             shorten(found.model, methods.shortened, records)
         if methods.recover:
-            tune(found.model, methods.recover, lambda step, steps: None)
+            tune(found.model, methods.recover, lambda step, steps: None, True)
         return found
     if methods.pruning == "gradual":
-        tune(found.model, methods.recover, recovery.falling(found.model, inner, methods.pruned, found.masks))
+        falling = recovery.falling(found.model, inner, methods.pruned, found.masks)
+        tune(found.model, methods.recover, falling, False)
         return found
     if methods.pruning in ("sparsegpt", "wanda"):
         found.masks = calibrated.prune(found.model, inner, methods.pruned, methods.pruning, records, progress)
     recovery.prune_rest(found.model, inner, methods.pruned, found.masks)
     if methods.recover:
-        tune(found.model, methods.recover, recovery.holding(found.model, found.masks))
+        tune(found.model, methods.recover, recovery.holding(found.model, found.masks), True)
     return found
 
 

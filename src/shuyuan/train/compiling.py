@@ -89,5 +89,5 @@ def _keep_nothing() -> None:
     if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
         folder = tempfile.mkdtemp(prefix="shuyuan-compiled-")
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
-        os.environ.setdefault("TRITON_CACHE_DIR", os.path.join(folder, "triton"))
+        os.environ.setdefault("TRITON_CACHE_DIR", f"{folder}/triton")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -143,7 +143,7 @@ def _train(
     journal = store.journal(METRICS_FILE)
     if recipe.report.tensorboard:
         journal = EventFile(journal, store, private=recipe.privacy is not None)
-    validation = list(_validation(recipe, store, manifest))
+    validation = list(validation_batches(recipe, store, manifest))
     parts = _private_parts if recipe.privacy else _parts
     backend, sample, saving, figures, done = parts(recipe, store, manifest, hardware, model, checkpoints)
     driver = Driver(
@@ -261,7 +261,7 @@ def _batch_size(recipe: Recipe) -> int:
     return recipe.train.batch_size
 
 
-def _validation(recipe: Recipe, store: Store, manifest: Manifest) -> Iterator[Batch]:
+def validation_batches(recipe: Recipe, store: Store, manifest: Manifest) -> Iterator[Batch]:
     """A bounded part of the validation split, the same at every evaluation: windows drawn from all over it."""
     wanted = validation_windows(recipe, manifest)
     if not wanted:

@@ -17,6 +17,7 @@ from .backend import Batch
 from .distributed import ALONE
 from .framework import framework_of
 from .resolve import steps_of
+from .training import validation_batches
 
 RATE_SHARE = 0.3  # of the learning rate that the model was trained with; it falls to zero in a line
 
@@ -28,9 +29,13 @@ def tune(
     model: Any,
     budget: str,
     between: Callable[[int, int], None],
+    smaller: bool,
     progress: Progress,
 ) -> None:
     """Trains a network of PyTorch further, in place, on batches that follow those of its training.
+
+    A smaller model that is no better for it stays as it was, which is said: one that has learned all that its records tell learns them by
+    heart in more steps.
 
     Args:
         recipe: of the run, resolved, without privacy: nothing here is clipped or noised.
@@ -39,6 +44,7 @@ def tune(
         model: the trained network.
         budget: steps, epochs or tokens.
         between: called before the first step and after each, with the step and their number.
+        smaller: whether it is made smaller before the first step, and not only on the way.
         progress: shows the steps.
     """
     assert recipe.privacy is None
@@ -50,8 +56,13 @@ def tune(
         framework.repeatable(hardware.cores, recipe.seed, train.precision),
         progress.stage("train what is left", steps, "steps") as stage,
     ):
-        backend = framework.backend(model, train, hardware, ALONE)
+        backend = framework.backend(model, train.model_copy(update={"compile": False}), hardware, ALONE)
         between(0, steps)
+        held_out = list(validation_batches(recipe, store, manifest)) if smaller else []
+        before = backend.evaluate(held_out)
+        weights = (
+            {name: weight.detach().clone() for name, weight in model.named_parameters()} if held_out else {}
+        )
         for step in range(1, steps + 1):
             number = train.steps + step
             inputs, targets = split.batch(number - 1, train.batch_size, recipe.seed)
@@ -60,4 +71,16 @@ def tune(
             backend.step(Batch(number, inputs, targets), rate)
             between(step, steps)
             stage.advance()
+        after = backend.evaluate(held_out)
+        if weights and not after < before:
+            _put_back(model, weights)
+            progress.say(
+                "compress.not-recovered",
+                f"Training what is left did not help: a held-out loss of {after:.4f} nats, and {before:.4f} without. The variant is the one without.",
+            )
         backend.close()
+
+
+def _put_back(model: Any, weights: dict[str, Any]) -> None:
+    for name, weight in model.named_parameters():
+        weight.data.copy_(weights[name])
