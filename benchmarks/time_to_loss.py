@@ -36,12 +36,12 @@ RECIPES: dict[str, dict[str, Any]] = {
         "train": {"budget": "270 steps", "batch_size": 32, "learning_rate": 0.02, "warmup": 0.04, "decay": 0.7},
     },
     "1.60": {
-        "model": {"layers": 3, "width": 128, "context": 96},
-        "train": {"budget": "600 steps", "batch_size": 32, "learning_rate": 0.012, "warmup": 0.03, "decay": 0.7},
+        "model": {"layers": 3, "width": 128, "heads": 4, "context": 128},
+        "train": {"budget": "480 steps", "batch_size": 24, "learning_rate": 0.01, "warmup": 0.03, "decay": 0.7},
     },
     "its time": {
-        "model": {"layers": 3, "width": 128, "context": 96},
-        "train": {"budget": "900 steps", "batch_size": 32, "learning_rate": 0.012, "warmup": 0.03, "decay": 0.7},
+        "model": {"layers": 3, "width": 128, "heads": 4, "context": 128},
+        "train": {"budget": "630 steps", "batch_size": 24, "learning_rate": 0.01, "warmup": 0.03, "decay": 0.7},
     },
 }
 
