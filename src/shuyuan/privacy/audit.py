@@ -56,19 +56,10 @@ def audit(scores_M: NDArray[np.float64], included_M: NDArray[np.bool_], delta: f
     for share in SHARES:
         half = min(len(order) // 2, max(1, round(share * len(order) / 2)))
         correct = int(included_M[order[-half:]].sum() + (~included_M[order[:half]]).sum())
-        found.append(_verdict(len(order), 2 * half, correct, delta, each))
-    return max(found, key=lambda verdict: verdict.epsilon_lower)
-
-
-def _verdict(canaries: int, guesses: int, correct: int, delta: float, confidence: float) -> Verdict:
-    return Verdict(
-        epsilon_lower(canaries, guesses, correct, delta, confidence),
-        CONFIDENCE,
-        epsilon_lower(canaries, guesses, guesses, delta, confidence),
-        canaries,
-        guesses,
-        correct,
-    )
+        found.append((epsilon_lower(len(order), 2 * half, correct, delta, each), 2 * half, correct))
+    shown, guesses, correct = max(found, key=lambda bound: bound[0])
+    ceiling = epsilon_lower(len(order), guesses, guesses, delta, each)
+    return Verdict(shown, CONFIDENCE, ceiling, len(order), guesses, correct)
 
 
 def epsilon_lower(
