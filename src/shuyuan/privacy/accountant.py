@@ -32,7 +32,8 @@ RENYI_ORDERS = [
 ]  # whole ones: their sums are short and exact
 NO_PROTECTION = 5000.0  # an ε above it promises nothing, and is not worth a closer look
 PRECISION = 1e-3  # relative, of the noise multiplier that is searched for
-NEAR, NEAR_LOOKS = 1e-2, 16  # the same of what a plan tells, and the most looks at the accountant for it
+NEAR = 1e-2  # the same of what a plan tells
+LOOKS = 16  # at the accountant, at most
 
 
 def default_delta(units: int) -> float:
@@ -99,43 +100,49 @@ def noise_multiplier_for(
             mend="Allow a larger epsilon, or make fewer steps.",
         )
     interval *= max(1.0, target)
-    found = _least(
-        high, lambda noise: epsilon(noise, sampling_rate, steps, delta, interval) <= target, 1 + PRECISION
-    )
-    return min(high, found)
+    found = noise_multiplier_near(high, target, sampling_rate, steps, delta, interval, PRECISION)
+    return high if found is None else min(high, found)
 
 
 def noise_multiplier_near(
-    guess: float, target: float, sampling_rate: float, steps: int, delta: float, interval: float
+    guess: float,
+    target: float,
+    sampling_rate: float,
+    steps: int,
+    delta: float,
+    interval: float,
+    precision: float = NEAR,
 ) -> float | None:
-    """The least noise for an ε, up to a hundredth, in few looks at the accountant from a good guess; None where there is none in reach.
+    """The least noise for an ε, in few looks at the accountant from a good guess; None where there is none in reach.
 
     Args:
         guess: where to begin.
         target, sampling_rate, steps, delta: as in `noise_multiplier_for`.
         interval: as in `epsilon`.
+        precision: relative, of the result.
     """
-
-    def excess(log_noise: float) -> float:
-        found = epsilon(math.exp(log_noise), sampling_rate, steps, delta, interval)
-        return math.log(max(found, 1e-9) / target)
-
     here, low, high = math.log(guess), -math.inf, math.inf
     last: tuple[float, float] | None = None
-    for _ in range(NEAR_LOOKS):
-        value = excess(here)
-        low, high = (here, high) if value > 0 else (low, here)
-        if high - low < NEAR or -NEAR < value <= 0:
+    found = None
+    for _ in range(LOOKS):
+        noise = float(f"{math.exp(here):.6g}")
+        spent = epsilon(noise, sampling_rate, steps, delta, interval)
+        value = math.log(max(spent, 1e-9) / target)
+        if spent <= target:
+            found, high = noise, here
+        else:
+            low = here
+        if high - low < precision or -precision < value <= 0:
             break
         slope = -1.5 if last is None or last[0] == here else (value - last[1]) / (here - last[0])
         last = (here, value)
-        there = here - (value + NEAR / 2) / min(slope, -0.2)
+        there = here - (value + precision / 2) / min(slope, -0.2)
         here = max(here - 1.5, min(here + 1.5, there))
         if not low < here < high:
             here = (low + high) / 2
         if not math.log(LEAST_NOISE) < here < math.log(MOST_NOISE):
             return None
-    return math.exp(high) if math.isfinite(high) else None
+    return found
 
 
 def _least(start: float, enough: Callable[[float], bool], precision: float) -> float:
