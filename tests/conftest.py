@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import shuyuan  # noqa: F401 - before torch, which a test module may load first: it bounds how long torch's threads spin
 from tests.chromium import chromium
 
 ROOT = Path(__file__).parents[1]
+
+
+def share_out_cores() -> None:
+    """Of several test processes (pytest -n) each has its share of the cores, as processes that train together have: on more threads
+    than cores the same small training takes more than twice the processor time. A test process that is alone has all of them."""
+    beside = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if beside > 1 and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+        os.sched_setaffinity(0, cores[number % len(cores) :: beside])
+
+
+share_out_cores()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
@@ -256,6 +257,18 @@ def test_two_runs_are_the_same_and_another_seed_is_not(tmp_path: Path, kind: str
     recipe, store = prepared(tmp_path / "d", kind=kind)
     train(recipe.replace(seed=2), store, Progress(), threading.Event())
     assert weights(tmp_path / "d") != weights(tmp_path / "a")
+
+
+def test_on_two_threads_two_runs_are_the_same_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With batches that are large enough for torch to share them out among threads."""
+    machine = replace(detect(), cores=2)
+    monkeypatch.setattr(training, "detect", lambda: machine)
+    large = {"train__batch_size": 64, "train__micro_batch": 64, "train__budget": "4 steps"}
+    for name in ("a", "b"):
+        trained(tmp_path / name, **large)
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    described = (max((tmp_path / "a/checkpoints").iterdir()) / "state.json").read_text()
+    assert json.loads(described)["circumstances"]["threads"] == 2
 
 
 @pytest.mark.parametrize("every", ["1 steps", "7 steps", "1 s"])
