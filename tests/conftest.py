@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,14 @@ def _own_home(
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CACHE_HOME", str(_cache))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_garbage() -> None:
+    """The stages of a run collect garbage, five times a run. What stood before a module's tests, the frameworks and all the tests, is
+    none: to look through it takes half a second each time, and with it a run of four steps took 2.9 s instead of 0.7."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")
