@@ -128,11 +128,21 @@ def test_an_unforeseen_error_quotes_no_record(tmp_path: Path, monkeypatch: pytes
     assert "CANARY" not in outcome.stderr + outcome.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_the_same_command_goes_on(tmp_path: Path, number: signal.Signals) -> None:
-    recipe = write_recipe(tmp_path, steps=120)  # long enough that the signal finds it at work
-    plain = shuyuan("run", recipe, "--out", tmp_path / "plain")
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a recipe, and beside it the run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    recipe = write_recipe(folder, steps=120)  # long enough that the signal finds it at work
+    plain = shuyuan("run", recipe, "--out", folder / "plain")
     assert plain.status == 0, plain.stderr
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_same_command_goes_on(
+    tmp_path: Path, undisturbed: Path, number: signal.Signals
+) -> None:
+    recipe = undisturbed / "recipe.toml"
     command = [sys.executable, "-m", "shuyuan", "run", str(recipe), "--out", str(tmp_path / "run"), "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     checkpoints = tmp_path / "run/checkpoints"
@@ -144,5 +154,5 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path: Path, number: sig
     assert json.loads(stdout.splitlines()[-1])["error"]["code"] in ("train.interrupted", "run.interrupted")
     again = shuyuan("run", recipe, "--out", tmp_path / "run")
     assert again.status == 0, again.stderr
-    first, second = (tmp_path / name / "model/model.safetensors" for name in ("plain", "run"))
+    first, second = (run / "model/model.safetensors" for run in (undisturbed / "plain", tmp_path / "run"))
     assert first.read_bytes() == second.read_bytes()
