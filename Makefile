@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all soak lint types docs docs-site bench format clean
+.PHONY: help demo test test-all soak lint types docs docs-figures docs-site bench format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ types: $(VENV)/.installed-dev  ## strict type check
 	$(BIN)/mypy
 
 docs: $(VENV)/.installed-dev  ## write the generated pages of docs/
+	$(BIN)/python scripts/docs.py
+
+docs-figures: $(VENV)/.installed-dev  ## measure every figure of the handbook again, and write its pages; takes hours and wants a quiet machine
+	$(BIN)/python benchmarks/handbook_figures.py
 	$(BIN)/python scripts/docs.py
 
 docs-site: $(VENV)/.installed-docs  ## the documentation as a site, in build/site

@@ -1,13 +1,14 @@
 """Measures the figures of the handbook: runs the very commands that its pages show and writes figures.json.
 
-    python benchmarks/handbook_figures.py                      # all figures; about half an hour on 2 cores
+    python benchmarks/handbook_figures.py                      # all figures, as `make docs-figures` does; hours on 2 cores
     python benchmarks/handbook_figures.py --question training-cost
     python benchmarks/handbook_figures.py --only feed-rate     # figures by name
     python benchmarks/handbook_figures.py --small              # a few steps, to try the script; writes nothing
 
 Afterwards `make docs` writes them into the pages. The commands run in the order of question.toml in one folder that holds the
 question's recipes and pages, as a reader would do it, so that a later one may use the run of an earlier one. Those of one
-comparison run in turns, `--repeats` times, each turn in a folder of its own, and the median counts.
+comparison run in turns, `--repeats` times, each turn in a folder of its own, and the median counts. Quick ones (`rerun_within`)
+are also measured by tests/handbook/test_figures_again.py.
 
 Long because it is one table: each figure of the handbook with how it is read from what its command did.
 """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -108,3 +110,16 @@ def numeric(tmp_path: Path) -> Question:
 @pytest.fixture
 def choice(tmp_path: Path) -> Question:
     return load_question(write_question(tmp_path / "pick", CHOICE))
+
+
+@pytest.fixture(scope="package")
+def script() -> ModuleType:
+    """What measures the figures: benchmarks/handbook_figures.py."""
+    file = Path(__file__).parents[2] / "benchmarks" / "handbook_figures.py"
+    spec = importlib.util.spec_from_file_location("handbook_figures", file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(file.parent))
+        spec.loader.exec_module(module)
+    return module

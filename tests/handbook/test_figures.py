@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -15,19 +14,6 @@ import torch
 
 from shuyuan.handbook import QUESTIONS, load_bank, load_question, page
 from shuyuan.retrieval import build_index
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "handbook_figures.py"
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("handbook_figures", SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPT.parent))
-        spec.loader.exec_module(module)
-    return module
 
 
 def test_every_figure_has_its_measure(script: ModuleType) -> None:

@@ -125,12 +125,18 @@ class Coding(Table):
 
 
 class Figure(Table):
-    """A figure that the page shows: what it is and the command that measures it; its value is in figures.json."""
+    """A figure that the page shows: what it is and the command that measures it; its value is in figures.json.
+
+    Attributes:
+        rerun_within: of a figure that takes seconds and is the same on any machine: the share by which the tests may find
+            another value than the committed one. Without it, only `make docs-figures` measures it again.
+    """
 
     label: Words
     unit: Words
     command: str
     digits: int = Field(3, ge=1, le=6)
+    rerun_within: float | None = Field(None, gt=0, lt=0.5)
 
 
 class Measured(Table):
