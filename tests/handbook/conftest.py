@@ -25,7 +25,10 @@ exercise = { en = "Write `double`.", zh = "写出 `double`。" }
 functions = ["double"]
 seconds = 1.0
 memory_mb = 300
-wrong = [{ file = "wrong_same.py", hint = "same" }, { file = "wrong_square.py", hint = "square" }]
+wrong = [
+    { hint = "same", changes = [{ old = "2 * x", new = "x" }] },
+    { hint = "square", changes = [{ old = "2 * x", new = "x * x" }] },
+]
 [coding.hints]
 same = { en = "{given} came back unchanged.", zh = "{given} 原样返回了。" }
 square = { en = "You squared it.", zh = "你算成了平方。" }
@@ -92,8 +95,6 @@ def write_question(folder: Path, toml: str) -> Path:
         (folder / "check.py").write_text(CHECK)
         (folder / "starter.py").write_text("def double(x):\n    raise NotImplementedError\n")
         (folder / "solution.py").write_text("def double(x):\n    return 2 * x\n")
-        (folder / "wrong_same.py").write_text("def double(x):\n    return x\n")
-        (folder / "wrong_square.py").write_text("def double(x):\n    return x * x\n")
     return folder
 
 

@@ -34,7 +34,7 @@ def graded(name: str, *more: str) -> ParameterSet:
 
 GRADED = [graded(name) for name in CODING_QUESTIONS]
 VARIANTS = [
-    graded(name, variant.file, variant.hint)
+    graded(name, variant.hint)
     for name, question in CODING_QUESTIONS.items()
     for variant in question.facts.coding.wrong  # type: ignore[union-attr]
 ]
@@ -61,9 +61,14 @@ def test_the_starter_does_not_pass(name: str) -> None:
     assert (remark.correct, remark.code) == (False, "not-written")
 
 
-@pytest.mark.parametrize(("name", "file", "hint"), VARIANTS)
-def test_each_wrong_variant_fails_with_its_hint(name: str, file: str, hint: str) -> None:
-    verdict = grade(BANK[name], [str(BANK[name].folder / file)])
+@pytest.mark.parametrize(("name", "hint"), VARIANTS)
+def test_each_wrong_variant_fails_with_its_hint(name: str, hint: str, tmp_path: Path) -> None:
+    coding = BANK[name].facts.coding
+    assert coding is not None
+    (variant,) = (one for one in coding.wrong if one.hint == hint)
+    solution = (BANK[name].folder / "solution.py").read_text(encoding="utf-8")
+    (tmp_path / "wrong.py").write_text(variant.source(solution), encoding="utf-8")
+    verdict = grade(BANK[name], [str(tmp_path / "wrong.py")])
     assert not verdict.correct
     assert [remark.code for remark in verdict.remarks] == [f"hint:{hint}"]
 
@@ -156,7 +161,8 @@ def gaps(text: str) -> set[str]:
         (('kind = "coding"', 'kind = "numeric"'), "needs parts"),
         (('id = "double"', 'id = "treble"'), "not the folder's name"),
         (('hint = "same"', 'hint = "sane"'), "no hint"),
-        (("wrong_same.py", "wrong_gone.py"), "missing"),
+        (('old = "2 * x", new = "x"', 'old = "3 * x", new = "x"'), "“3 * x” does not stand in solution.py"),
+        (('old = "2 * x", new = "x"', 'old = "x", new = "y"'), "exactly once"),
         (("[figures.speed]", "[figures.pace]"), "{{figure:speed}} refers to nothing"),
     ],
 )

@@ -100,11 +100,30 @@ class Option(Table):
         return self
 
 
-class Variant(Table):
-    """A wrong solution that the checker must refuse, and the hint that it must give."""
+class Change(Table):
+    """A place of the solution, which stands there once, and what takes it."""
 
-    file: str
+    old: str = Field(min_length=1)
+    new: str
+
+
+class Variant(Table):
+    """A wrong solution, as changes to the right one, that the checker must refuse; and the hint that it must give."""
+
     hint: str
+    changes: list[Change] = Field(min_length=1)
+
+    def source(self, solution: str) -> str:
+        """The wrong program, made from the right one.
+
+        Raises:
+            ValueError: a place does not stand in the solution exactly once.
+        """
+        for change in self.changes:
+            if solution.count(change.old) != 1:
+                raise ValueError(f"“{change.old}” does not stand in solution.py exactly once")
+            solution = solution.replace(change.old, change.new)
+        return solution
 
 
 class Coding(Table):
@@ -251,14 +270,8 @@ def _problems(question: Question) -> Iterator[tuple[Path, str]]:
     facts, folder = question.facts, question.folder
     if facts.id != folder.name:
         yield folder / "question.toml", f"The id {facts.id} is not the folder's name"
-    needed = (
-        ["starter.py", "solution.py", "check.py"] + [v.file for v in facts.coding.wrong]
-        if facts.coding
-        else []
-    )
-    for name in needed:
-        if not (folder / name).is_file():
-            yield folder / name, "The file is missing"
+    if facts.coding:
+        yield from _coding_problems(facts.coding, folder)
     for name, figure in question.measured.items():
         if name not in facts.figures:
             yield folder / "figures.json", f"The figure {name} stands in no question.toml"
@@ -271,6 +284,19 @@ def _problems(question: Question) -> Iterator[tuple[Path, str]]:
         yield from _page_problems(question, language)
     if _outline(question.pages["en"]) != _outline(question.pages["zh"]):
         yield folder / "zh.md", "Its headings are not on the same levels as those of en.md"
+
+
+def _coding_problems(coding: Coding, folder: Path) -> Iterator[tuple[Path, str]]:
+    for name in ("starter.py", "solution.py", "check.py"):
+        if not (folder / name).is_file():
+            yield folder / name, "The file is missing"
+            return
+    solution = (folder / "solution.py").read_text(encoding="utf-8")
+    for variant in coding.wrong:
+        try:
+            variant.source(solution)
+        except ValueError as error:
+            yield folder / "question.toml", f"The wrong variant with the hint {variant.hint}: {error}"
 
 
 def _page_problems(question: Question, language: Language) -> Iterator[tuple[Path, str]]:

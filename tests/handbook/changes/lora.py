@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
-from .checkers import HintFor, checker_of
-
-
-@pytest.fixture(scope="module")
-def hint_for() -> Iterator[HintFor]:
-    with checker_of("lora", "start", "forward", "merged") as found:
-        yield found
-
+from . import Changes
 
 A = "    a = torch.randn(rank, inputs, generator=generator) / math.sqrt(inputs)\n"
 B = "    b = torch.zeros(outputs, rank)\n"
@@ -28,18 +17,17 @@ LIBRARY = [
 SMALL_SCALED = [(GIVEN, "return x @ weight.detach().T + (x @ a.T) @ (b * (alpha / rank)).T")]
 
 
-@pytest.mark.parametrize(
-    "changes", [[], UNIFORM, LIBRARY, SMALL_SCALED], ids=["solution", "uniform", "library", "scaled"]
-)
-def test_right_ways_pass(hint_for: HintFor, changes: list[tuple[str, str]]) -> None:
-    assert hint_for(*changes) is None
+RIGHT: dict[str, Changes] = {
+    "uniform": UNIFORM,
+    "library": LIBRARY,
+    "scaled": SMALL_SCALED,
+}
 
 
-MISTAKES = {
+MISTAKES: dict[str, Changes] = {
     "start-type": [(STARTED, "return a.requires_grad_()")],
     "start-shape": [(STARTED, "return a.T.requires_grad_(), b.requires_grad_()")],
     "start-frozen": [(STARTED, "return a.requires_grad_(), b")],
-    "both-zero": [(A, "    a = torch.zeros(rank, inputs)\n")],
     "start-changes": [(B, "    b = torch.ones(outputs, rank)\n")],
     "start-spread": [(A, A.replace(" / math.sqrt(inputs)", ""))],
     "other-randomness": [(A, A.replace(", generator=generator", ""))],
@@ -52,23 +40,9 @@ MISTAKES = {
     "scale-inverted": [(GIVEN, GIVEN.replace("alpha / rank", "rank / alpha"))],
     "values": [(GIVEN, GIVEN + " * 1.01")],
     "no-gradient": [(GIVEN, GIVEN.replace("x @ a.T", "x.detach() @ a.T"))],
-    "trains-weight": [(GIVEN, GIVEN.replace("weight.detach().T", "weight.T"))],
     "makes-the-product": [(GIVEN, "return x @ weight.detach().T + x @ (b @ a).T * (alpha / rank)")],
-    "changes-weight": [(MERGED, "return weight.add_((b @ a * (alpha / rank)).detach())")],
     "merged-shape": [(MERGED, "return (b @ a).T * alpha")],
     "merged-scale": [(MERGED, MERGED.replace(" * (alpha / rank)", ""))],
     "merged-differs": [(MERGED, "return weight")],
     "no-learning": [(STARTED, "b.requires_grad_().register_hook(lambda gradient: gradient * 0)\n    return a.requires_grad_(), b")],
 }  # fmt: skip
-
-
-@pytest.mark.parametrize("hint", MISTAKES)
-def test_mistakes_are_named(hint_for: HintFor, hint: str) -> None:
-    assert hint_for(*MISTAKES[hint]) == hint
-
-
-def test_every_hint_is_tried() -> None:
-    from shuyuan.handbook import load_bank
-
-    coding = load_bank()["lora"].facts.coding
-    assert coding is not None and coding.hints.keys() == MISTAKES.keys()

@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
-from .checkers import HintFor, checker_of
-
-
-@pytest.fixture(scope="module")
-def hint_for() -> Iterator[HintFor]:
-    with checker_of("training-efficiency", "train_step") as found:
-        yield found
-
+from . import Changes
 
 DIVIDE_LATER = [("loss = summed / targets", "loss = summed"), ("grad /= scale", "grad /= scale * targets"),
                 ("return mean_loss,", "return mean_loss / targets,")]  # fmt: skip
@@ -32,14 +21,14 @@ ZEROED = [
 ]
 
 
-@pytest.mark.parametrize(
-    "changes", [[], DIVIDE_LATER, CLEAR_FIRST, BY_HAND], ids=["solution", "later", "first", "hand"]
-)
-def test_right_ways_pass(hint_for: HintFor, changes: list[tuple[str, str]]) -> None:
-    assert hint_for(*changes) is None
+RIGHT: dict[str, Changes] = {
+    "later": DIVIDE_LATER,
+    "first": CLEAR_FIRST,
+    "hand": BY_HAND,
+}
 
 
-MISTAKES = {
+MISTAKES: dict[str, Changes] = {
     "not-unscaled": [("parameter.grad /= scale", "parameter.grad /= 1.0")],
     "unscaled-twice": [("parameter.grad /= scale", "parameter.grad /= scale**2")],
     "not-divided": [("loss = summed / targets", "loss = summed")],
@@ -63,8 +52,3 @@ MISTAKES = {
     "not-finite": [("parameter.grad /= scale", "parameter.grad /= 0.0"), ("bool(torch.isfinite(norm))", "True")],
     "no-learning": [("optimizer.step()", "optimizer.step() if scale != 1024.0 else None")],
 }  # fmt: skip
-
-
-@pytest.mark.parametrize("hint", MISTAKES)
-def test_mistakes_are_named(hint_for: HintFor, hint: str) -> None:
-    assert hint_for(*MISTAKES[hint]) == hint
