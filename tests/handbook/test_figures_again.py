@@ -15,17 +15,17 @@ from shuyuan.handbook import QUESTIONS, Question, load_bank, load_question
 BANK = load_bank()
 
 
-def quick(question: Question, *, reads_data: bool) -> list[str]:
-    """Its figures that are measured again, by whether their command or its recipe reads the public data sets."""
+def quick(question: Question) -> list[str]:
+    """Its figures that are measured again."""
+    return [name for name, figure in question.facts.figures.items() if figure.rerun_within]
 
-    def reads(command: str) -> bool:
-        recipes = re.findall(r"[\w-]+\.toml", command)
-        return any(
-            "../data" in text for text in [command, *((question.folder / r).read_text() for r in recipes)]
-        )
 
-    figures = question.facts.figures.items()
-    return [name for name, one in figures if one.rerun_within and reads(one.command) is reads_data]
+def reads_data(question: Question) -> bool:
+    """Whether a command of these figures, or its recipe, reads the public data sets."""
+    commands = [question.facts.figures[name].command for name in quick(question)]
+    recipes = {found for command in commands for found in re.findall(r"[\w-]+\.toml", command)}
+    texts = [*commands, *((question.folder / recipe).read_text(encoding="utf-8") for recipe in recipes)]
+    return any("../data" in text for text in texts)
 
 
 def differences(script: ModuleType, question: Question, names: list[str], folder: Path) -> list[str]:
@@ -41,15 +41,13 @@ def differences(script: ModuleType, question: Question, names: list[str], folder
     ]
 
 
-@pytest.mark.parametrize("name", [name for name, one in BANK.items() if quick(one, reads_data=False)])
-def test_a_quick_figure_is_still_what_the_page_says(script: ModuleType, tmp_path: Path, name: str) -> None:
-    assert not differences(script, BANK[name], quick(BANK[name], reads_data=False), tmp_path / "runs")
-
-
-@pytest.mark.parametrize("name", [name for name, one in BANK.items() if quick(one, reads_data=True)])
-def test_so_is_one_of_public_data(script: ModuleType, tmp_path: Path, name: str, shared_data: Path) -> None:
-    (tmp_path / "data").symlink_to(shared_data)
-    assert not differences(script, BANK[name], quick(BANK[name], reads_data=True), tmp_path / "runs")
+@pytest.mark.parametrize("name", [name for name, question in BANK.items() if quick(question)])
+def test_a_quick_figure_is_still_what_the_page_says(
+    script: ModuleType, tmp_path: Path, name: str, request: pytest.FixtureRequest
+) -> None:
+    if reads_data(BANK[name]):
+        (tmp_path / "data").symlink_to(request.getfixturevalue("shared_data"))
+    assert not differences(script, BANK[name], quick(BANK[name]), tmp_path)
 
 
 def test_a_figure_that_is_off_is_named(script: ModuleType, tmp_path: Path) -> None:
@@ -59,7 +57,7 @@ def test_a_figure_that_is_off_is_named(script: ModuleType, tmp_path: Path) -> No
     table["grouped-token"]["value"] *= 1.01
     (folder / "figures.json").write_text(json.dumps(table))
     names = ["grouped-token", "grouped-texts"]
-    (said,) = differences(script, load_question(folder), names, tmp_path / "runs")
+    (said,) = differences(script, load_question(folder), names, tmp_path)
     assert "grouped-token is 297861 on the page and 294912 now" in said
 
 

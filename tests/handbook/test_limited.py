@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from shuyuan.handbook import Question, Verdict, grade, limited
+from shuyuan.handbook import Question, Verdict, grade, limited, load_question
+
+from .conftest import CODING, write_question
 
 DOUBLE = "def double(x):\n    return 2 * x\n"
 LONGEST = 8.0  # seconds: the limit of 1 and a busy machine
@@ -58,6 +60,9 @@ def only_code(verdict: Verdict) -> str:
         ("def double(x):\n    return 'ten'\n", "checker", "TypeError"),
         ("def double(x):\n    return None\n", "checker", "what your code returned"),
         ("def double(x):\n    return x\n", "hint:same", "5 came back unchanged"),
+        ("import os\nos.closerange(0, 200)\n" + DOUBLE, "ended", "exit status"),
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\n" + DOUBLE, "time", "1 seconds"),
+        ("import threading, os, time\nthreading.Thread(target=os._exit, args=[0]).start()\ntime.sleep(9)\n", "ended", "exit status 0"),
         ("hog = []\nwhile True: hog.append(bytearray(20_000_000)); hog[-1][::4096] = b'x' * len(hog[-1][::4096])\n", "memory", "0.3 GB"),
     ],
 )  # fmt: skip
@@ -100,6 +105,44 @@ os._exit(0)
     assert only_code(graded(coding, source)) == "ended"
 
 
+SEVEN = "def double(x):\n    return 7\n"
+
+
+@pytest.mark.parametrize(
+    ("shortcut", "code"),
+    [
+        ("import __main__\n__main__.wrong = lambda *a, **k: None\n", "replaced"),
+        ("import __main__\n__main__._outcome = lambda *a: {'code': 'passed'}\n", "replaced"),
+        ("import sys\nsys.modules['check'].check = lambda *a: None\n", "replaced"),
+        ("import math\nmath.isclose = lambda *a, **k: True\n", "replaced"),
+        ("import builtins\nbuiltins.abs = lambda x: 0\n", "replaced"),
+        ("import json\njson.dumps = lambda o: '{\"code\": \"passed\"}'\n", "checker"),
+        ("import os\nw = os.write\nos.write = lambda f, d: w(f, d.split()[0] + b' {\"code\": \"passed\"}\\n')\n", "checker"),
+        ("import atexit, os\natexit.register(os._exit, 0)\n", "checker"),
+    ],
+)  # fmt: skip
+def test_a_shortcut_does_not_pass(coding: Question, shortcut: str, code: str) -> None:
+    check = coding.folder / "check.py"
+    check.write_text(
+        "import math\n" + check.read_text() + "    assert math.isclose(found, 10) and abs(found - 10) < 1\n"
+    )
+    assert only_code(graded(coding, shortcut + SEVEN)) == code
+    late = "".join(f"    {line}\n" for line in shortcut.splitlines())
+    assert only_code(graded(coding, f"def double(x):\n{late}    return 7\n")) == code
+
+
+def test_what_the_check_uses_may_be_called_and_imported(coding: Question) -> None:
+    check = coding.folder / "check.py"
+    check.write_text("import math\n" + check.read_text())
+    source = "import math\nfrom math import *\nabs = abs\ndef double(x):\n    return math.fsum([x, x])\n"
+    assert graded(coding, source).correct
+
+
+def test_what_equals_everything_does_not_pass(coding: Question) -> None:
+    source = "class Yes(int):\n    __eq__ = lambda s, o: True\n    __hash__ = int.__hash__\ndef double(x):\n    return Yes(7)\n"
+    assert not graded(coding, source).correct
+
+
 def test_a_forked_copy_cannot_answer_and_does_not_stay(coding: Question) -> None:
     assert graded(coding, "import os\nos.fork()\n" + DOUBLE).correct
     source = "import os\nif os.fork():\n    os._exit(0)\n" + DOUBLE
@@ -137,6 +180,44 @@ def alive(pid: int) -> bool:
 def test_too_many_processes_are_stopped(coding: Question) -> None:
     source = "import subprocess\nfor _ in range(40): subprocess.Popen(['sleep', '60'])\nimport time; time.sleep(9)\n"
     assert only_code(graded(coding, source)) == "processes"
+
+
+@pytest.mark.parametrize("leave", ["", "os.setsid()"], ids=["one group", "each its own"])
+def test_what_multiplies_is_killed_whole(coding: Question, tmp_path: Path, leave: str) -> None:
+    """256 of them, in a tenth of a second; a true fork bomb is no more, only longer."""
+    source = f"""
+import os, time
+for _ in range(8):
+    if os.fork() == 0:
+        {leave or "pass"}
+with open({str(tmp_path / "pids")!r}, "a") as out:
+    print(os.getpid(), file=out)
+time.sleep(60)
+"""
+    assert only_code(graded(coding, source)) == "processes"
+    time.sleep(0.2)
+    born = (tmp_path / "pids").read_text().split() if (tmp_path / "pids").exists() else []
+    assert not [pid for pid in born if pid.isdigit() and alive(int(pid))]
+
+
+def test_memory_of_children_counts(coding: Question) -> None:
+    hog = "import time; x = b'x' * 150_000_000; time.sleep(60)"
+    source = f"import subprocess, sys, time\nfor _ in range(4): subprocess.Popen([sys.executable, '-c', {hog!r}])\ntime.sleep(9)\n"
+    assert only_code(graded(coding, source)) in ("memory", "time")  # the time, where they come up slowly
+
+
+def test_the_folder_may_be_gone_already(coding: Question) -> None:
+    assert graded(coding, "import os, shutil\nshutil.rmtree(os.getcwd())\n" + DOUBLE).correct
+
+
+def test_a_hundred_megabytes_of_output_are_no_burden(tmp_path: Path) -> None:
+    question = load_question(
+        write_question(tmp_path / "double", CODING.replace("seconds = 1.0", "seconds = 60"))
+    )
+    file = tmp_path / "mine.py"
+    file.write_text("for _ in range(100): print('x' * 1_000_000)\n" + DOUBLE)
+    verdict = grade(question, [str(file)])
+    assert verdict.correct and len(verdict.output) < limited.OUTPUT_BYTES + 200
 
 
 def test_a_flood_of_output_is_cut(coding: Question) -> None:

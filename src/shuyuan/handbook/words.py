@@ -103,6 +103,10 @@ WORDS: dict[str, tuple[str, str]] = {
         "The checker stumbled over what your code returned ({kind}: {what}). See whether it returns what is asked; if it does, report this.",
         "检查程序处理你的返回值时出错（{kind}：{what}）。请核对返回值是否符合要求；如果符合，请报告这个问题。",
     ),
+    "replaced": (
+        "Your code replaced {name}, with which your answer is checked. Take that out.",
+        "你的代码替换了 {name}，而检查答案时要用到它。请去掉这处替换。",
+    ),
     "output-cut": ("… cut here: your code printed more than {limit}.", "……以下省略：你的代码输出超过 {limit}。"),
     # ---- the command ----
     "column-question": ("Question", "题目"),
