@@ -73,6 +73,16 @@ def test_each_wrong_variant_fails_with_its_hint(name: str, hint: str, tmp_path: 
     assert [remark.code for remark in verdict.remarks] == [f"hint:{hint}"]
 
 
+def test_torch_s_own_comparison_may_not_be_replaced(tmp_path: Path) -> None:
+    """While torch wraps functions of its own as it runs, which is no shortcut: the solutions above pass."""
+    solution = (BANK["attention"].folder / "solution.py").read_text(encoding="utf-8")
+    (tmp_path / "mine.py").write_text(
+        solution + "\n\ntorch.allclose = lambda *_, **__: True\n", encoding="utf-8"
+    )
+    (remark,) = grade(BANK["attention"], [str(tmp_path / "mine.py")]).remarks
+    assert remark.code == "replaced" and "allclose" in remark.text
+
+
 @pytest.mark.parametrize("name", CODING_QUESTIONS)
 def test_every_hint_of_a_checker_is_declared_and_every_declared_one_used(name: str) -> None:
     """With the same gaps in both languages as the checker fills."""

@@ -115,6 +115,7 @@ SEVEN = "def double(x):\n    return 7\n"
         ("import __main__\n__main__._outcome = lambda *a: {'code': 'passed'}\n", "replaced"),
         ("import sys\nsys.modules['check'].check = lambda *a: None\n", "replaced"),
         ("import math\nmath.isclose = lambda *a, **k: True\n", "replaced"),
+        ("import math\nmath.isclose = math.hypot\n", "replaced"),
         ("import builtins\nbuiltins.abs = lambda x: 0\n", "replaced"),
         ("import json\njson.dumps = lambda o: '{\"code\": \"passed\"}'\n", "checker"),
         ("import os\nw = os.write\nos.write = lambda f, d: w(f, d.split()[0] + b' {\"code\": \"passed\"}\\n')\n", "checker"),

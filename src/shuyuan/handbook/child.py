@@ -106,9 +106,14 @@ def _replaced(tools: list[tuple[object, str, object]]) -> str | None:
     """The name of one that is another by now: somebody's shortcut (`torch.equal = …`), which would have the check say anything."""
     for owner, name, value in tools:
         now = getattr(owner, name, None)
-        if now is not value and now != value:  # a bound method is made anew each time, and equal
+        if now is not value and now != value and _origin(now) != _origin(value):
             return f"{getattr(owner, '__name__', owner)}.{name}"
     return None
+
+
+def _origin(function: object) -> tuple[object, object]:
+    """Where it is from; torch wraps some of its own functions anew when its compiler is first asked for."""
+    return getattr(function, "__module__", None), getattr(function, "__qualname__", None)
 
 
 def _load_answer(source: str, functions: list[str]) -> types.SimpleNamespace:
