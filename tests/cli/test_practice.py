@@ -57,6 +57,14 @@ def test_list_shows_progress_and_what_is_next() -> None:
     assert "train_step" in practice("next").stdout
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_no_title_in_the_list_is_cut(language: str) -> None:
+    text = practice("list", "--lang", language).stdout
+    assert "…" not in text and all(cell_len(line) <= 80 for line in text.splitlines())
+    for question in load_bank().values():
+        assert question.facts.title[language][-2:] in text  # type: ignore[index]
+
+
 @pytest.mark.parametrize(
     ("name", "language"), [("LANG", "zh_CN.UTF-8"), ("LC_ALL", "zh_TW"), ("LC_MESSAGES", "zh")]
 )

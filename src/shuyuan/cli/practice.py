@@ -37,7 +37,10 @@ def list_questions(lang: Lang = None, as_json: AsJson = False, debug: Debug = Fa
         rows = [_row(question, done.get(question.id), language) for question in load_bank().values()]
 
         def show() -> None:
+            from rich.cells import cell_len
             from rich.table import Table
+
+            from .wrapped import folded
 
             table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
             for heading in (
@@ -45,8 +48,12 @@ def list_questions(lang: Lang = None, as_json: AsJson = False, debug: Debug = Fa
                 *(say(language, f"column-{name}") for name in ("question", "kind", "state")),
             ):
                 table.add_column(heading, no_wrap=heading == "ID")
-            for row in rows:
-                table.add_row(row["id"], row["title"], say(language, row["kind"]), row["state"])
+            beside = [(row["id"], say(language, row["kind"]), row["state"]) for row in rows]
+            headings = ("ID", say(language, "column-kind"), say(language, "column-state"))
+            taken = sum(max(map(cell_len, column)) + 2 for column in zip(headings, *beside, strict=True))
+            for row, (name, kind, state) in zip(rows, beside, strict=True):
+                title = folded(row["title"], max(16, answer.screen.out.width - taken - 2))
+                table.add_row(name, title, kind, state)
             answer.screen.out.print(table)
             solved = sum(row["solved"] is not None for row in rows)
             answer.screen.out.print(f"\n{say(language, 'solved-count', done=solved, all=len(rows))}")
