@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -295,13 +296,9 @@ def plan_for(
     """
     if manifest is None:
         recipe = recipe.replace(**data.found_columns(recipe, progress))
-    if elsewhere is not None:
-        machine, rates = elsewhere.hardware, elsewhere.rates
-    else:
-        machine = hardware.detect()
-        rates = hardware.measured_rates(machine, progress)
-    here = elsewhere or hardware.Machines(machine, rates)
-    how = planning.layout(layout, here)
+    machine = elsewhere.hardware if elsewhere else hardware.detect()
+    rates = elsewhere.rates if elsewhere else partial(hardware.measured_rates, machine, progress)
+    how = planning.layout(layout, elsewhere or hardware.Machines(machine, hardware.assumed_rates(machine)))
     return planning.plan(recipe, machine, rates, manifest, elsewhere, hourly_price, how).to_json()
 
 

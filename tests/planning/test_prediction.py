@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from shuyuan import recipe as recipes
 from shuyuan.errors import DataError, RecipeError, ShuyuanError
+from shuyuan.hardware import Rates
 from shuyuan.models import TransformerConfig
 from shuyuan.planning import plan
 from shuyuan.planning.advice import changed
@@ -327,3 +328,18 @@ def test_the_demo_fits_a_laptop() -> None:
     recipe = recipes.from_table(tomllib.loads(file.read_text()))
     found = plan(recipe, replace(CPU, memory_bytes=4 << 30), RATES, make_manifest(4_000_000, 4096))
     assert found.fits and found.seconds.expected <= 300
+
+
+@pytest.mark.parametrize("data", [{}, {"validation": "nowhere.txt"}, {"test": "nowhere.txt"}])
+def test_a_file_that_is_not_there_is_told_before_the_machine_is_measured(
+    tmp_path: Path, data: dict[str, str]
+) -> None:
+    def measure() -> Rates:
+        raise AssertionError("measured")
+
+    (tmp_path / "notes.txt").write_text("one line\n" * 2000)
+    table = {"source": "notes.txt" if data else "nowhere.txt"} | data
+    recipe = recipes.from_table({"data": {key: str(tmp_path / name) for key, name in table.items()}})
+    with pytest.raises(DataError, match=r"nowhere\.txt") as told:
+        plan(recipe, CPU, measure, None)
+    assert told.value.code == "data.missing"

@@ -60,10 +60,11 @@ def estimated_manifest(recipe: Recipe) -> tuple[Manifest, list[str]]:
     Duplicates and records that will be left out are not foreseen, so that the guess is rather high.
 
     Raises:
-        DataError: the source, or the tokenizer to use, is not there or cannot be read.
+        DataError: the source, a file for holding out, or the tokenizer to use is not there or cannot be read.
     """
     if recipe.images:
         return estimated_images(recipe)
+    _check_held_out(recipe.data)
     if _is_remote(recipe.data.source):
         sample = Sample([], UNKNOWN_BYTES, UNKNOWN_BYTES, UNKNOWN_BYTES)
         how = f"The size of {recipe.data.source} is unknown before it is fetched; 100 MB of text are assumed."
@@ -103,6 +104,13 @@ def estimated_manifest(recipe: Recipe) -> tuple[Manifest, list[str]]:
         labels=_labels(recipe),
     )
     return manifest, [how]
+
+
+def _check_held_out(data: Data) -> None:
+    """Opens the files for validation and test, which the guess itself does not read, so that a missing one is told at once."""
+    for place in (data.validation, data.test):
+        if isinstance(place, str) and not _is_remote(place):
+            open_source(place, Wanted(data.text, (data.text,), data.record))
 
 
 def estimated_images(recipe: Recipe) -> tuple[Manifest, list[str]]:

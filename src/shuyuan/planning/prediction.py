@@ -144,7 +144,7 @@ class Plan:
 def plan(
     recipe: Recipe,
     hardware: Hardware,
-    rates: Rates | None,
+    rates: Rates | Callable[[], Rates] | None,
     manifest: Manifest | None,
     elsewhere: Machines | None = None,
     hourly_price: float | None = None,
@@ -155,7 +155,8 @@ def plan(
     Args:
         recipe: as asked, or as resolved.
         hardware: where it will run: one device of it.
-        rates: measured there; None for rules of thumb, with a wider interval.
+        rates: measured there, or what measures them, which is called once nothing else can be refused; None for rules of thumb,
+            with a wider interval.
         manifest: of the prepared data; None before preparation, when it is guessed from the source.
         elsewhere: other machines than this one, with their number; memory is then that of each device.
         hourly_price: of one device.
@@ -181,6 +182,8 @@ def plan(
         if recipe.privacy is not None:
             manifest, counted = with_units(recipe, manifest)
             notes += counted
+    if callable(rates):
+        rates = rates()
     if rates is None:
         rates = assumed_rates(hardware)
         notes.append("This machine was not measured; times are rules of thumb.")
