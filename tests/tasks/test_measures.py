@@ -124,6 +124,14 @@ def test_repetition_and_different_words() -> None:
     assert told == {"repetition": 0.0, "distinct_1": 1.0, "distinct_2": 1.0}
 
 
+@pytest.mark.parametrize(
+    "stuck", ["a" * 200, "ha" * 100, "_" * 200, "\n" * 200, "!?" * 100, "啊" * 200, "no " * 70]
+)
+def test_a_model_that_says_one_letter_or_mark_for_ever_repeats_itself(stuck: str) -> None:
+    assert repetition([stuck]) > 0.9 and distinct([stuck], 1) < 0.05
+    assert repetition(["It said: " + stuck]) > 0.9
+
+
 # ---- baselines -----------------------------------------------------------------------------------------------------
 
 

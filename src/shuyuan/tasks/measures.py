@@ -21,6 +21,7 @@ from .languages import CHINESE, words
 
 RESAMPLES, DRAWN_AT_ONCE = 1000, 2**20  # of an interval; records that are drawn before their mean is taken
 CONFIDENCE = 0.95
+_RUN = re.compile(r"(\w{40,}|\W{40,})")  # as a model writes that is stuck; words of people are shorter
 ROUGE = {"rouge1": "rouge_1", "rouge2": "rouge_2", "rougeL": "rouge_l"}
 
 
@@ -149,17 +150,23 @@ def distinct(texts: Sequence[str], size: int) -> float:
 
     Reference: Li et al., "A diversity-promoting objective function for neural conversation models", NAACL 2016.
     """
-    grams = [gram for text in texts for gram in _grams(words(text), size)]
+    grams = [gram for text in texts for gram in _grams(_units(text), size)]
     return len(set(grams)) / len(grams) if grams else 0.0
 
 
 def repetition(texts: Sequence[str], size: int = 4) -> float:
-    """The mean share of a text's n-grams that stood in it before."""
+    """The mean share of a text's n-grams that stood in it before: near 1 where it says one thing over and over."""
     shares = []
     for text in texts:
-        grams = _grams(words(text), size)
+        grams = _grams(_units(text), size)
         shares.append(1 - len(set(grams)) / len(grams) if grams else 0.0)
     return sum(shares) / max(1, len(shares))
+
+
+def _units(text: str) -> list[str]:
+    """Words; where so many letters, or marks and spaces, stand in a row that they are none, their characters."""
+    pieces = _RUN.split(text.lower())
+    return [unit for place, piece in enumerate(pieces) for unit in (piece if place % 2 else words(piece))]
 
 
 def _grams(tokens: list[str], size: int) -> list[tuple[str, ...]]:
