@@ -77,13 +77,13 @@ def _settle(folder: Path) -> None:
 
 
 def _folder(store: Store, folder: Path, variant: str) -> None:
-    """The run's own files; of a variant, with its weights as float32."""
+    """The run's own files, once they were read as a model; of a variant, with its weights as float32."""
+    model = load_network(store, variant_folder(variant))
     for name in store.names("model/"):
         if variant == ORIGINAL or not name.endswith(".safetensors"):
             _copied(store, name, folder / name.removeprefix("model/"))
     if variant == ORIGINAL:
         return
-    model = load_network(store, variant_folder(variant))
     tokenizer = "data/tokenizer.json"
     text = store.read(tokenizer).decode() if store.exists(tokenizer) else None
     with OpenStore(folder / ".made") as made:

@@ -106,25 +106,34 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Door]:
             next((run / "compressed/int8").glob("*.safetensors")),
             lambda: load_network(store, "compressed/int8"),
         ),
-        "export": Door(
+        "export": Door(run / "model" / weights, lambda: _export(run, folder / "out", "original")),
+        "export of a variant": Door(
             next((run / "compressed/int8").glob("*.safetensors")),
-            lambda: _export(run, folder / "out"),
+            lambda: _export(run, folder / "out", "int8"),
         ),
         "transformers": Door(other / weights, lambda: hub.read_config(OpenStore(other), "")),
         "index": Door(index / "index/arrays.safetensors", lambda: Index(index), _fit_index),
     }
 
 
-def _export(run: Path, to: Path) -> object:
+def _export(run: Path, to: Path, variant: str) -> object:
     shutil.rmtree(to, ignore_errors=True)
     with pipeline.look(run) as job:
-        return pipeline.export(job, to, variant="int8")
+        return pipeline.export(job, to, variant=variant)
 
 
-DOORS = ("resume", "model.from", "run", "serve", "variant", "export", "transformers", "index")
-# What is read as it is meant all the same: the library that reads an index takes the last of two equal names.
-HARMLESS = {("index", "a name twice")}
-HARMLESS |= {  # compared with the configuration when the model is built
+DOORS = (
+    "resume",
+    "model.from",
+    "run",
+    "serve",
+    "variant",
+    "export",
+    "export of a variant",
+    "transformers",
+    "index",
+)
+HARMLESS = {  # compared with the configuration when the model is built
     ("transformers", lie)
     for lie in ("another name", "a header without tensors", "a hundred thousand tensors of nothing")
 }

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..strict_json import parsed
 from ..vault import Reader, Store
 from .manifest import ShardFacts
 from .sources import ImageFacts
@@ -193,7 +194,7 @@ class Shard:
         if self._reader.size < 8 or size > min(_HEADER_LIMIT, self._reader.size - 8):
             raise self._broken("its header is too long")
         try:
-            header = json.loads(self._reader.read_at(8, size))
+            header = parsed(self._reader.read_at(8, size))
         except (ValueError, RecursionError):
             raise self._broken("its header is not JSON") from None
         if not isinstance(header, dict) or header.keys() not in _KINDS:

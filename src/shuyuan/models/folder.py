@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 from ..data import ImageFacts, local_folder
 from ..errors import ShuyuanError
 from ..recipe import Model
+from ..strict_json import parsed
 from ..vault import Store, open_model_folder
 from .config import TransformerConfig, is_native
 from .hub_config import HubConfig
@@ -231,7 +231,7 @@ def read_json(store: Store, name: str, file: str) -> dict[str, Any]:
     with store.open(full) as reader:
         content = reader.read_at(0, min(reader.size, LARGEST_JSON_BYTES + 1))
     try:
-        table = json.loads(content) if len(content) <= LARGEST_JSON_BYTES else None
+        table = parsed(content) if len(content) <= LARGEST_JSON_BYTES else None
     except (ValueError, RecursionError):
         table = None
     if not isinstance(table, dict):

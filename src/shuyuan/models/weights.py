@@ -8,7 +8,6 @@ Reference: https://github.com/huggingface/safetensors#format
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ShuyuanError
+from ..strict_json import parsed
 from ..vault import Reader
 
 # 1024 layers of 11 tensors take 2 MB.
@@ -57,7 +57,7 @@ def read_header(reader: Reader, where: str, known: Mapping[str, int] = DTYPES) -
     if reader.size < 8 or length > min(reader.size - 8, LARGEST_HEADER_BYTES):
         raise damaged(f"its header claims {length} bytes", where)
     try:
-        header = json.loads(reader.read_at(8, length), object_pairs_hook=_unique)
+        header = parsed(reader.read_at(8, length))
     except (ValueError, RecursionError) as error:
         raise damaged(f"its header cannot be read ({str(error)[:80]})", where) from None
     if not isinstance(header, dict):
@@ -161,13 +161,6 @@ def _place(name: str, entry: Any, base: int, where: str, known: Mapping[str, int
 
 def _is_size(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        raise ValueError("a name stands in it twice")
-    return table
 
 
 def _misfit(what: str, where: str) -> ShuyuanError:

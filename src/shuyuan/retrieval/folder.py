@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ..errors import DataError, RunError
+from ..strict_json import parsed
 from ..vault import Problem, Store
 from .matching import Matching
 from .scoring import Scoring
@@ -144,7 +145,11 @@ def read(store: Store) -> Contents:
     documents = _parsed(store, f"{FOLDER}/documents.json", manifest)
     path = store.path / FOLDER / "arrays.safetensors"
     try:
-        arrays = load(_whole(store, "arrays.safetensors", manifest))
+        content = _whole(store, "arrays.safetensors", manifest)
+        arrays = load(content)
+        parsed(
+            content[8 : 8 + int.from_bytes(content[:8], "little")]
+        )  # `load` takes the last of two equal names
         if {name: array.dtype for name, array in arrays.items()} != _ARRAYS:
             raise damaged(path, "it holds other arrays")
         scoring = Scoring(
@@ -253,7 +258,7 @@ def _whole(store: Store, name: str, manifest: dict[str, Any]) -> bytes:
 def _parsed(store: Store, name: str, manifest: dict[str, Any] | None = None) -> Any:
     data = store.read(name) if manifest is None else _whole(store, name.removeprefix(f"{FOLDER}/"), manifest)
     try:
-        return json.loads(data)
+        return parsed(data)
     except (ValueError, RecursionError):
         raise damaged(store.path / name, "it is no JSON") from None
 
