@@ -20,6 +20,7 @@ from .errors import ShuyuanError
 from .hardware import Hardware, cache_folder, choose_precision, detect
 from .hardware.facts import nvidia_gpu, torch_is_cpu_only
 from .models.keras_library import keras_library
+from .sizes import size
 
 EXTRAS = {  # extra: (modules that it brings, what they are for)
     "huggingface": (("datasets", "transformers"), "hf: sources"),
@@ -33,8 +34,8 @@ EXTRAS = {  # extra: (modules that it brings, what they are for)
     "export": (("gguf", "onnxscript"), "files for llama.cpp and ONNX"),
 }
 OLDEST_TORCH = (2, 10)
-LEAST_DISK = 2 << 30  # a small sealed run with its checkpoints, and room to breathe
-LEAST_MEMORY = 1 << 30  # torch alone takes a quarter of it
+LEAST_DISK = 2 * 10**9  # a small sealed run with its checkpoints, and room to breathe
+LEAST_MEMORY = 10**9  # torch alone takes a quarter of it
 SANE_YEARS = (2025, 2100)
 # Case 16 of McGrew and Viega, "The Galois/Counter Mode of Operation": AES-256-GCM with associated data.
 GCM_KEY = "feffe9928665731c6d6a8f9467308308" * 2
@@ -212,9 +213,9 @@ def memory(hardware: Hardware) -> str:
     """There is memory to train anything at all, and it is known how much."""
     if not hardware.memory_bytes:
         raise UnwellError("The amount of memory is unknown on this system, so plans cannot tell what fits.")
-    found = f"{hardware.memory_bytes / 2**30:.1f} GiB"
+    found = size(hardware.memory_bytes)
     if hardware.memory_bytes < LEAST_MEMORY:
-        raise UnwellError(f"{found} is too little; the smallest run takes 1 GiB.")
+        raise UnwellError(f"{found} is too little; the smallest run takes {size(LEAST_MEMORY)}.")
     return found
 
 
@@ -223,9 +224,9 @@ def disk() -> str:
     free = shutil.disk_usage(Path.cwd()).free
     if free < LEAST_DISK:
         raise UnwellError(
-            f"{free / 2**30:.1f} GiB free here; make room for at least 2 GiB, or work on another disk."
+            f"{size(free)} free here; make room for at least {size(LEAST_DISK)}, or work on another disk."
         )
-    return f"{free / 2**30:.0f} GiB free here"
+    return f"{size(free)} free here"
 
 
 def writable(folder: Path) -> str:

@@ -36,6 +36,7 @@ from .runs import (
     not_trained,
     variants_in,
 )
+from .sizes import size
 from .tasks import task_named
 from .tasks.measures import check_installed as check_scores
 from .train.memory import forget_peak, give_back, peak_memory
@@ -269,7 +270,7 @@ def make_plan(job: Job) -> dict[str, Any]:
             advice += " `shuyuan plan RECIPE --apply` writes the first of them."
         raise MachineError(
             "plan.does-not-fit",
-            f"This needs about {plan['peak_bytes']['expected'] / 2**30:.1f} GiB at its peak, more than this machine has.",
+            f"This needs about {size(plan['peak_bytes']['expected'])} at its peak, more than this machine has.",
             where=job.recipe.name,
             mend=advice,
         )

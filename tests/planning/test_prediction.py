@@ -23,6 +23,7 @@ from shuyuan.models import TransformerConfig
 from shuyuan.planning import plan
 from shuyuan.planning.advice import changed
 from shuyuan.planning.cost import train_flops_per_token
+from shuyuan.sizes import size
 from shuyuan.train.resolve import fill_in
 
 from .parts import CPU, GPU, RATES, SMALL_CPU, make_manifest, make_recipe
@@ -181,7 +182,7 @@ def test_advice_names_settings_that_then_fit(memory_gib: int) -> None:
         (change,) = changes_in(advice)
         changed = plan(recipes.from_table(table, [change]), machine, RATES, make_manifest())
         assert changed.fits
-        assert f"{changed.peak_bytes.expected / 2**30:.1f} GiB" in advice
+        assert size(changed.peak_bytes.expected) in advice
 
 
 def test_advice_offers_each_kind_of_setting() -> None:

@@ -15,16 +15,12 @@ from rich.text import Text
 
 from ..errors import ShuyuanError
 from ..progress import Progress, Stage, Stop
+from ..sizes import size
 
 
 def quantity(value: float, unit: str) -> str:
     """A count with its unit, short: 1.2 MB, 540 steps."""
-    if unit == "bytes":
-        for name in ("B", "kB", "MB", "GB"):
-            if abs(value) < 1000 or name == "GB":
-                return f"{value:.0f} {name}" if name == "B" else f"{value:.1f} {name}"
-            value /= 1000
-    return f"{value:,.0f} {unit}"
+    return size(value) if unit == "bytes" else f"{value:,.0f} {unit}"
 
 
 def duration(seconds: float | None) -> str:

@@ -9,8 +9,6 @@ import typer
 
 from .frame import AsJson, Debug, Key, frame
 
-GIB = 2**30
-
 
 def serve(
     runs: Annotated[
@@ -27,7 +25,7 @@ def serve(
     ] = None,
     memory: Annotated[
         float | None,
-        typer.Option(metavar="GIB", help="Memory that loaded models may take; others are put away."),
+        typer.Option(metavar="GB", help="Memory that loaded models may take; others are put away."),
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
@@ -81,7 +79,7 @@ def serve(
             state=state or default_folder(),
             insecure_open=insecure_open,
             hosts=tuple(allow_host or ()),
-            memory_bytes=None if memory is None else int(memory * GIB),
+            memory_bytes=None if memory is None else int(memory * 1e9),
             drain_seconds=drain,
             certificate=tls_cert,
             private_key=tls_key,

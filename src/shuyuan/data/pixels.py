@@ -158,7 +158,7 @@ def decoded(content: bytes, skipped: Skipped) -> Pixels | None:
                 image.load()
                 return _plain(ImageOps.exif_transpose(image))
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-            skipped[f"images of over {PIXELS_LIMIT // 2**20} million pixels"] += 1
+            skipped[f"images of over {PIXELS_LIMIT // 10**6} million pixels"] += 1
         except MemoryError:
             raise
         except Exception:  # the library raises dozens of kinds for what is broken

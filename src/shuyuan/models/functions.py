@@ -183,6 +183,6 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 def _chunk(logits_NV: Tensor) -> int:
-    """Tokens a chunk: 2 MiB of float32 logits fit a CPU's cache; a GPU wants fewer, larger pieces."""
+    """Tokens a chunk: 2 MB of float32 logits fit a CPU's cache; a GPU wants fewer, larger pieces."""
     elements = 2**19 if logits_NV.device.type == "cpu" else 2**25
     return max(1, elements // logits_NV.shape[1])

@@ -15,11 +15,11 @@ from typing import Any
 from ..errors import ShuyuanError
 from ..hardware import Hardware, Machines, choose_precision, machines
 from ..recipe import NGRAM_SIZES, RNN_SIZES, SIZES, Recipe, check
+from ..sizes import size
 from ..train.resolve import divisors
 from .memory import Interval
 from .rewrite import spelled_value
 
-GIB = 2**30
 SHAPE = ("layers", "width", "heads", "kv_heads", "hidden")  # what a named size says
 LEAST_CONTEXT, LORA_RANK = 64, 16
 MOST_NODES = 64  # beyond, somebody should think first
@@ -71,7 +71,7 @@ class Advice:
             "change": self.change,
             "on": self.on,
             "fits": self.outcome.fits,
-            "peak_bytes": {name: round(size) for name, size in peak.to_json().items()},
+            "peak_bytes": {name: round(number) for name, number in peak.to_json().items()},
             "seconds": seconds.to_json(),
             "effect": self.effect,
         }
@@ -82,7 +82,7 @@ class Advice:
         verb = "brings" if self.outcome.fits else "still takes"
         what = "the peak to " if self.outcome.fits else ""
         return (
-            f"{self.on or spelled(self.change) or 'This recipe'} {verb} {what}{peak.expected / GIB:.1f} GiB (at most {peak.high / GIB:.1f} GiB), "
+            f"{self.on or spelled(self.change) or 'This recipe'} {verb} {what}{size(peak.expected)} (at most {size(peak.high)}), "
             f"and training takes {_time(self.outcome.seconds.expected)}; {self.effect}."
         )
 
@@ -217,15 +217,15 @@ def _fewer_devices(asked: Asked) -> Advice | None:
 
 def _micro_batches(asked: Asked) -> Iterator[Option]:
     """Smaller divisors of the batch, the largest first: the result stays the same, only slower."""
-    for size in reversed(divisors(asked.outcome.batch_size)):
-        if size < asked.outcome.micro_batch:
-            yield Option({"train.micro_batch": size}, SAME)
+    for count in reversed(divisors(asked.outcome.batch_size)):
+        if count < asked.outcome.micro_batch:
+            yield Option({"train.micro_batch": count}, SAME)
 
 
 def _larger_micro_batches(asked: Asked) -> Iterator[Option]:
-    for size in divisors(asked.outcome.batch_size):
-        if size > asked.outcome.micro_batch:
-            yield Option({"train.micro_batch": size}, SAME)
+    for count in divisors(asked.outcome.batch_size):
+        if count > asked.outcome.micro_batch:
+            yield Option({"train.micro_batch": count}, SAME)
 
 
 def _precisions(asked: Asked) -> Iterator[Option]:

@@ -14,6 +14,7 @@ from ..data.rows import WIDTHS
 from ..data.sources import Skipped, Source, Wanted, WantedImages, open_source
 from ..data.tokenizer import given_tokenizer
 from ..recipe import Data, Recipe
+from ..sizes import size
 from ..tasks import task_named
 from ..tasks.packing import all_words, unpacked
 
@@ -70,10 +71,8 @@ def estimated_manifest(recipe: Recipe) -> tuple[Manifest, list[str]]:
         how = f"The size of {recipe.data.source} is unknown before it is fetched; 100 MB of text are assumed."
     else:
         sample = take_sample(recipe)
-        size = sample.total_bytes
-        told = f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
         how = (
-            f"Tokens are guessed from the source's {told} "
+            f"Tokens are guessed from the source's {size(sample.total_bytes)} "
             f"and the first {len(sample.texts):,} records; duplicates are not foreseen."
         )
     vocab_size, text_bytes_per_token = _tokenizer(recipe, sample)
@@ -132,8 +131,8 @@ def estimated_images(recipe: Recipe) -> tuple[Manifest, list[str]]:
 
 
 def _asked_shape(data: Data) -> ImageFacts:
-    size = data.image_size or [UNKNOWN_IMAGE.height, UNKNOWN_IMAGE.width]
-    height, width = size if isinstance(size, list) else (size, size)
+    asked = data.image_size or [UNKNOWN_IMAGE.height, UNKNOWN_IMAGE.width]
+    height, width = asked if isinstance(asked, list) else (asked, asked)
     return ImageFacts(height, width, data.channels or UNKNOWN_IMAGE.channels)
 
 

@@ -20,7 +20,7 @@ from .preparation import LOADED_BYTES, TORCH_BYTES, preparation_items
 # Of one core, measured (docs/lab-notes.md): a split that is held in memory, and one that is read row by row from sealed shards.
 HELD_TOKENS, SEALED_TOKENS = 100e6, 25e6  # a second
 PIXEL_BYTES = 100e6  # of images, a second: a rule of thumb, with augmentation
-# What torch's CUDA libraries keep of the host's memory in each process: a rule of thumb, 2 to 4 GiB on common versions.
+# What torch's CUDA libraries keep of the host's memory in each process: a rule of thumb, 2 to 4 GB on common versions.
 CUDA_LIBRARY_BYTES = 3 << 30
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..runs import ORIGINAL
+from ..sizes import scale_of
 from .svg import PALETTE, Styles, to_svg
 from .wording import count, is_number, nats, size
 
@@ -107,9 +108,7 @@ def memory_plot(series: Points, predicted: dict[str, Any], styles: Styles) -> st
     text = f"Measured up to {size(peak)}."
     if is_number(band[0]) and is_number(band[1]):
         text += f" Predicted between {size(band[0])} and {size(band[1])}."
-    unit, word = (
-        (2**30, "GiB") if peak >= 2**30 else (2**20, "MiB")
-    )  # so that the ticks are round in that unit
+    unit, word = scale_of(peak)  # so that the ticks are round in that unit
     scaled = [(step, value / unit) for step, value in series]
     edges = tuple(edge / unit if is_number(edge) else None for edge in band)
     return _small(
@@ -126,20 +125,20 @@ def memory_plot(series: Points, predicted: dict[str, Any], styles: Styles) -> st
 def variant_plot(variants: dict[str, dict[str, Any]], target: str, styles: Styles) -> str | None:
     """The loss of each variant over its size; None where there are not two that were measured."""
     found = [
-        (name, each["bytes"] / 2**20, each["loss"])
+        (name, each["bytes"] / 1e6, each["loss"])
         for name, each in variants.items()
         if is_number(each["loss"])
     ]
     if len(found) < 2:
         return None
-    text = " ".join(f"{name}: {mebibytes:,.2f} MiB, loss {nats(loss)}." for name, mebibytes, loss in found)
+    text = " ".join(f"{name}: {megabytes:,.2f} MB, loss {nats(loss)}." for name, megabytes, loss in found)
     with bare_figure(WIDE, left=46, right=LABEL_WIDTH) as (figure, axes):
-        for name, mebibytes, loss in found:
+        for name, megabytes, loss in found:
             colour = PALETTE["validation" if name == ORIGINAL else "train"]
-            axes.plot([mebibytes], [loss], color=colour, marker="o", markersize=6)
+            axes.plot([megabytes], [loss], color=colour, marker="o", markersize=6)
             axes.annotate(
                 name,
-                (mebibytes, loss),
+                (megabytes, loss),
                 xytext=(8, 0),
                 textcoords="offset points",
                 va="center",
@@ -148,9 +147,9 @@ def variant_plot(variants: dict[str, dict[str, Any]], target: str, styles: Style
         losses = [loss for *_, loss in found]
         pad = 0.1 * (max(losses) - min(losses)) or 0.01
         axes.set_ylim(min(losses) - pad, max(losses) + pad)
-        axes.set_xlim(0, 1.05 * max(mebibytes for _, mebibytes, _ in found))
+        axes.set_xlim(0, 1.05 * max(megabytes for _, megabytes, _ in found))
         axes.set_ylabel(f"nats a {target}", color=PALETTE["muted"])
-        axes.set_xlabel("MiB on disk", color=PALETTE["muted"])
+        axes.set_xlabel("MB on disk", color=PALETTE["muted"])
         return to_svg(figure, "variants", "Loss of the variants over their size", text, styles)
 
 

@@ -6,6 +6,8 @@ import math
 import unicodedata
 from typing import Any, TypeGuard
 
+from .. import sizes
+
 UNKNOWN = "–"
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _JOINERS = "\u200c\u200d"  # needed inside emoji and in several scripts; they move nothing
@@ -63,14 +65,8 @@ def nats(value: Any) -> str:
 
 
 def size(value: Any) -> str:
-    """Bytes in binary units: 1.2 GiB."""
-    if not is_number(value):
-        return UNKNOWN
-    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
-        if abs(value) < 1024 or unit == "TiB":
-            break
-        value /= 1024
-    return f"{value:.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:.3g} {unit}"
+    """Bytes: 1.2 GB."""
+    return sizes.size(value) if is_number(value) else UNKNOWN
 
 
 def duration(value: Any) -> str:

@@ -14,7 +14,7 @@ Granule = Literal["file", "line", "paragraph"]
 
 # The longest record, in characters of text or bytes of a JSON line. Longer ones would need several times their size
 # in memory at once.
-RECORD_LIMIT = 128 * 1024 * 1024
+RECORD_LIMIT = 128_000_000
 
 
 class Row(NamedTuple):

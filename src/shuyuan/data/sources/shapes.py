@@ -5,8 +5,8 @@ from __future__ import annotations
 from ...errors import DataError
 
 PIXELS_LIMIT = (
-    64 * 1024 * 1024
-)  # of one image; it stands in memory decoded, and a small file can claim to be any size
+    64_000_000  # of one image; it stands in memory decoded, and a small file can claim to be any size
+)
 
 
 def check_pixels(height: int, width: int, where: str) -> None:
@@ -20,5 +20,5 @@ def check_pixels(height: int, width: int, where: str) -> None:
             "data.image-size",
             f"The images would have {height:,} x {width:,} pixels.",
             where=where,
-            mend=f"Images may have up to {PIXELS_LIMIT // 2**20} million pixels, and one at least.",
+            mend=f"Images may have up to {PIXELS_LIMIT // 10**6} million pixels, and one at least.",
         )

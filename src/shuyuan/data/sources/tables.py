@@ -15,7 +15,7 @@ from .base import RECORD_LIMIT, Row, Skipped, Wanted
 from .opening import Meter, check_start, open_bytes, open_text
 from .texts import too_long
 
-_JSON_LIMIT = 256 * 1024 * 1024  # a .json file is parsed in memory, which takes several times its size
+_JSON_LIMIT = 256_000_000  # a .json file is parsed in memory, which takes several times its size
 _DECODER = json.JSONDecoder()
 
 # The csv module refuses fields over 128 KiB by default, process-wide; a record may be longer.
@@ -49,7 +49,7 @@ def json_list(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped) -> Ite
     if len(text) > _JSON_LIMIT:
         raise DataError(
             "data.json-too-large",
-            f"A .json file is read whole, and this one is over {_JSON_LIMIT // 2**20} million characters.",
+            f"A .json file is read whole, and this one is over {_JSON_LIMIT // 10**6} million characters.",
             where=str(path),
             mend="Save it as .jsonl, one object a line; that is read line by line.",
         )

@@ -104,7 +104,7 @@ def too_long(where: str) -> DataError:
     """The error for a record that would not fit into memory."""
     return DataError(
         "data.record-too-long",
-        f"The record is longer than {RECORD_LIMIT // 2**20} million characters.",
+        f"The record is longer than {RECORD_LIMIT // 10**6} million characters.",
         where=where,
         mend='Cut it into records, or choose a smaller `data.record`, such as "paragraph".',
     )

@@ -22,7 +22,7 @@ const PARTS = {
     const { runs } = await ask("GET", "/admin/runs");
     const heads = ["model", "variant", "task", "size", "loaded", "active", "waiting", "report"];
     return table("runs", heads, runs.map((run) => [
-      run.model, run.variant, run.task, `${(run.bytes / 2 ** 20).toFixed(1)} MiB`, worded("span", run.loaded ? "yes" : "no"),
+      run.model, run.variant, run.task, `${(run.bytes / 1e6).toFixed(1)} MB`, worded("span", run.loaded ? "yes" : "no"),
       run.active, run.waiting, run.report ? report(run.model) : null,
     ]));
   },
