@@ -187,6 +187,14 @@ def test_help_is_quick_and_light() -> None:
     assert min(times) < 1.0, "0.5 s is the promise, measured in benchmarks; this catches a heavy import"
 
 
+def test_help_says_of_each_verb_what_it_does_in_a_line_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in ([], ["keys"], ["users"], ["practice"]):
+        verbs = shuyuan(*words, "--help").stdout.partition("Commands:\n")[2].splitlines()
+        assert len(verbs) > 2 and all(verb.startswith("  ") and verb.endswith(".") for verb in verbs)
+        assert max(map(len, verbs)) <= 80 and not any(verb.endswith("..") for verb in verbs)
+
+
 def test_the_version() -> None:
     outcome = shuyuan("--version")
     assert (outcome.status, outcome.stdout) == (0, f"shuyuan {__version__}\n")

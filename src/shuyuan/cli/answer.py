@@ -43,7 +43,7 @@ def answer(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Answer a question from a text or an index, and cite where the answer stands."""
+    """Answer a question from a text or an index. What is answered is cited, with its place."""
     settings = {} if max_tokens is None else {"max_tokens": max_tokens}
     if file is not None:
         if index is not None or len(asked or []) != 1:

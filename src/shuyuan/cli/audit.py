@@ -23,7 +23,7 @@ def audit(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Measure a lower bound on ε, with canaries that were planted before training."""
+    """Measure a lower bound on ε, with the canaries planted before."""
     with frame(as_json, debug) as answer:
         from .. import pipeline
 

@@ -38,7 +38,7 @@ def chat(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Talk with a trained run; the oldest turns are forgotten when the talk grows longer than the model can see."""
+    """Talk with a trained run. The oldest turns are forgotten when the talk grows longer than the model can see."""
     with frame(as_json, debug) as answer:
         from ..loaded import LoadedRun
 

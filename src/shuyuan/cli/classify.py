@@ -37,7 +37,7 @@ def classify(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Tell the label of texts or images, or all their labels, with their probability."""
+    """Tell the labels of texts or images, with probabilities."""
     with frame(as_json, debug) as answer:
         from ..loaded import LoadedRun
 

@@ -76,7 +76,7 @@ def compress(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Make smaller variants of the model, those of the recipe and others, and score them beside it."""
+    """Make smaller variants of the model, scored beside it. Those of the recipe, and others that are named."""
     with frame(as_json, debug) as answer:
         from .. import pipeline, report
         from ..compress.target import USUAL, Target

@@ -8,7 +8,7 @@ from .frame import AsJson, Debug, frame
 
 
 def doctor(as_json: AsJson = False, debug: Debug = False) -> None:
-    """Show what this machine can do, what is missing, and run self-tests."""
+    """Show what this machine can do and what is missing. Runs self-tests."""
     with frame(as_json, debug) as answer:
         from .. import doctor
 

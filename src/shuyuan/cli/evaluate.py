@@ -44,7 +44,7 @@ def evaluate(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Score the model on its held-out splits beside a baseline, or on a file of your own with --data, beside another run's with
+    """Score the model on its held-out splits, beside a baseline. With --data on a file of your own, beside another run's with
     --against."""
     named = _named(columns or [])
     if file is None:

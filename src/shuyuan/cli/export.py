@@ -48,7 +48,7 @@ def export(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Write the model in the clear: a folder for transformers or Keras, GGUF for llama.cpp, ONNX for onnxruntime."""
+    """Write the model in the clear, for other programs. A folder for transformers or Keras, GGUF for llama.cpp, ONNX for onnxruntime."""
     with frame(as_json, debug) as answer:
         from .. import pipeline
 

@@ -38,7 +38,7 @@ def index(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Make documents, or questions with answers, ready for `shuyuan answer`."""
+    """Make documents, or known answers, ready for `answer`."""
     with frame(as_json, debug) as answer:
         from ..retrieval import Columns, Wish, build_index
 

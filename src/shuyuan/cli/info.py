@@ -25,7 +25,7 @@ def info(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Show what this run is and how far it got, or which runs hold records of an owner."""
+    """Show what this run is and how far it got. Or which runs hold records of an owner."""
     if owner is None and len(runs or []) != 1:
         raise typer.BadParameter("Name one run, or ask for an owner with --owner.", param_hint="RUN")
     with frame(as_json, debug) as answer:

@@ -10,9 +10,7 @@ import typer
 
 from .frame import AsJson, Debug, Folder, Key, frame
 
-app = typer.Typer(
-    help="Make, list, add, replace and remove the keys that open sealed runs.", no_args_is_help=True
-)
+app = typer.Typer(help="Make, list, add, rotate and remove the vault's keys.", no_args_is_help=True)
 
 NewKey = Annotated[
     str, typer.Option("--new", help="Where the new key is: env:NAME, file:PATH, prompt, command:…")
@@ -94,7 +92,7 @@ def rotate(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Put a new key in the place of the one that opens a run; data is not touched unless --reencrypt."""
+    """Put a new key in the place of one that opens a run. Data is not touched unless --reencrypt."""
     with frame(as_json, debug) as answer:
         from ..runs import Run
         from ..vault import rotate_key

@@ -72,7 +72,7 @@ def show(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Show a question: the answer, why, measured figures, code, and the exercise."""
+    """Show a question with its answer, figures, code and exercise."""
     with frame(as_json, debug) as answer:
         _give_page(answer, _find(question_id), _language(lang), only_exercise=exercise)
 
@@ -103,7 +103,7 @@ def starter(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Print or write what you begin with: code with a gap, or the numbers to fill in."""
+    """Print or write what you begin with. Code with a gap, or the numbers to fill in."""
     with frame(as_json, debug) as answer:
         from ..handbook.words import say
 

@@ -17,7 +17,7 @@ def report(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Write the run's page: report.html in the run, or with --to the whole page elsewhere."""
+    """Write the run's page, report.html. With --to, the whole page elsewhere."""
     with frame(as_json, debug) as answer:
         from .. import pipeline, report
         from ..vault import disk

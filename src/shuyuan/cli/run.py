@@ -29,7 +29,7 @@ def run(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Do everything the recipe asks for: plan, prepare, train, evaluate, report."""
+    """Do everything the recipe asks for, from plan to report."""
     with frame(as_json, debug) as answer:
         from .. import pipeline, report
 

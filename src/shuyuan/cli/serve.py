@@ -61,7 +61,7 @@ def serve(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Serve trained runs over HTTP, as OpenAI's API has it; a key is asked for, and SIGTERM lets answers end."""
+    """Serve trained runs over HTTP, as OpenAI's API has it. A key is asked for, and SIGTERM lets answers end."""
     with frame(as_json, debug) as answer:
         from ..errors import missing_extra
         from ..serve import default_folder

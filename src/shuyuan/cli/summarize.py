@@ -25,7 +25,7 @@ def summarize(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Summarize texts with a trained run; a long one by its parts."""
+    """Summarize texts with a trained run. A long one by its parts."""
     with frame(as_json, debug) as answer:
         from ..loaded import LoadedRun
 

@@ -26,7 +26,7 @@ def translate(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Translate texts with a trained run; a long one sentence by sentence."""
+    """Translate texts with a trained run. A long one sentence by sentence."""
     with frame(as_json, debug) as answer:
         from ..loaded import LoadedRun
 

@@ -22,7 +22,7 @@ def verify(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Check seals and hash chains of every file, and that the data set's ledger knows this run."""
+    """Check seals and hash chains of every file. And that the data set's ledger knows this run."""
     with frame(as_json, debug) as answer:
         from .. import retrieval
         from ..serve import audit_log

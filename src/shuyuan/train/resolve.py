@@ -114,7 +114,7 @@ def resolve(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: Pr
     if steps < FEW_STEPS:
         progress.say(
             "train.few-steps",
-            f'The budget "{recipe.train.budget}" is {steps} steps, too few to learn much. Give more, or a smaller model.',
+            f'{steps:,} steps are too few to learn much: give train.budget more than "{recipe.train.budget}", or take a smaller model.',
         )
     return recipe.replace(**{"train.steps": steps})
 
