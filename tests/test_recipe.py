@@ -335,3 +335,10 @@ def test_a_task_with_prompts_needs_two_lines() -> None:
         assert own.tokenizer.kind != "bpe" and own.train.budget == "2 min"
     again = recipes.from_table(two.model_dump(by_alias=True, exclude_none=True))
     assert recipes.differences(two, again) == []
+
+
+@pytest.mark.parametrize("name", ["病历", "two words", "../out", "a" * 65])
+def test_a_name_that_is_refused_is_told_in_words_what_a_name_may_be(name: str) -> None:
+    with pytest.raises(RecipeError, match=r"may not stand there, or too many\. .*letters A to Z") as told:
+        recipes.from_table({"name": name, "data": {"source": "notes.txt"}})
+    assert told.value.code == "recipe.wrong-type" and "^[" not in str(told.value)

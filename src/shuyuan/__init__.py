@@ -75,7 +75,18 @@ def run(
 
 
 def plan(recipe: str | Path | Recipe | dict[str, Any]) -> dict[str, Any]:
-    """Memory, time, storage and price of a recipe on this machine, as `shuyuan plan --json` prints them."""
+    """Memory, time, storage and price of a recipe on this machine, as `shuyuan plan --json` prints them.
+
+    Args:
+        recipe: a TOML file, the name of one that comes with Shuyuan, a run folder, a `Recipe`, or the same as nested tables.
+
+    Returns:
+        {parameters, train_flops, tokens, peak_bytes and seconds: {low, expected, high}, storage_bytes, price, fits, advice, privacy, …};
+        numbers have the unit in their name, and nothing is spent.
+
+    Raises:
+        ShuyuanError: the recipe is refused, or its source is not there.
+    """
     from . import pipeline
     from .progress import Progress
 
@@ -90,6 +101,16 @@ def load(run: str | Path, key: str | None = None, variant: str = "original") -> 
         run: the run folder.
         key: where the vault's key is ("env:NAME", "file:PATH", …); default: where the recipe says.
         variant: which variant of its model, such as "int8"; default: the trained model itself.
+
+    Returns:
+        The run, with its model in memory.
+
+    Raises:
+        RunError: the folder is no run, or has no such variant, or no model yet.
+        VaultError: it does not open with this key, or was tampered with.
+
+    Example:
+        >>> shuyuan.load("runs/demo").generate("def main(", max_tokens=50)  # doctest: +SKIP
     """
     from .loaded import LoadedRun
 
@@ -141,6 +162,11 @@ def open_index(path: str | Path, key: str | None = None) -> Index:
     Args:
         path: the folder that `shuyuan index` made.
         key: where the vault's key is, if the index is sealed.
+
+    Raises:
+        RunError: the folder holds no index, or one that is not finished.
+        DataError: the index was made by another version, or is damaged.
+        VaultError: it does not open with this key, or was tampered with.
     """
     from .retrieval import Index
 

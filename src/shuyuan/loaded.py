@@ -79,15 +79,35 @@ class LoadedRun:
         return Engine(self._model, self._tokenizer, progress=self._progress)
 
     def stream(self, prompt: str, **settings: Any) -> Iterator[str]:
-        """The continuation, piece by piece; settings as in `inference.Engine.generate`."""
+        """The continuation, piece by piece.
+
+        Args:
+            prompt: the text to continue.
+            settings: as of `inference.Engine.submit`: max_tokens (default 200), temperature, top_k, top_p, seed (0), stop and others.
+
+        Returns:
+            Pieces of whole characters, as they are written.
+        """
         return self.engine.generate(prompt, **settings)
 
     def generate(self, prompt: str, **settings: Any) -> str:
-        """The continuation as one string; the same seed gives the same text."""
+        """The continuation as one string; the same seed gives the same text.
+
+        Args:
+            prompt: the text to continue.
+            settings: as of `stream`.
+
+        Returns:
+            What follows the prompt, without it.
+        """
         return "".join(self.stream(prompt, **settings))
 
     def write(self, title: str, **settings: Any) -> str:
         """A text to a title; settings as in `inference.Engine.generate`.
+
+        Args:
+            title: of the text.
+            settings: as of `stream`.
 
         Raises:
             RunError: the run's records have no titles.
@@ -95,7 +115,14 @@ class LoadedRun:
         return self.generate(self.under(title), **settings)
 
     def under(self, title: str) -> str:
-        """What the run's texts with that title begin with: the prompt for the text to it."""
+        """What the run's texts with that title begin with: the prompt for the text to it.
+
+        Args:
+            title: of a text.
+
+        Raises:
+            RunError: the run's records have no titles.
+        """
         if self.recipe.data.title is None:
             raise RunError(
                 "run.no-titles",
@@ -106,13 +133,25 @@ class LoadedRun:
         return under(title)
 
     def generate_all(self, prompts: Sequence[str], **settings: Any) -> list[str]:
-        """The continuation of each text; the n-th, counted from 0, has the seed `seed` + n."""
+        """The continuation of each text; the n-th, counted from 0, has the seed `seed` + n.
+
+        Args:
+            prompts: texts to continue; as many at once as fit the engine.
+            settings: as of `stream`.
+
+        Returns:
+            What follows each prompt, in their order.
+        """
         progress = self._progress or Progress()
         with progress.stage("generate", len(prompts), "texts") as stage:
             return self.engine.generate_all(prompts, done=lambda _: stage.advance(), **settings)
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text to be continued, the end token of what came before first."""
+        """The tokens of a text to be continued, the end token of what came before first.
+
+        Args:
+            text: to be continued.
+        """
         assert self._tokenizer is not None
         return [self._tokenizer.end_id, *self._tokenizer.encode(text)]
 
@@ -151,6 +190,9 @@ class LoadedRun:
     def part(self, kind: type[Asked]) -> Asked:
         """The run's task, or that part of it, which must be of that kind.
 
+        Args:
+            kind: a class of task, such as `Translation`.
+
         Raises:
             RunError: it is for something else.
         """
@@ -160,7 +202,11 @@ class LoadedRun:
         raise self.other_task(kind.name)
 
     def other_task(self, wanted: str) -> RunError:
-        """The refusal of what the run was not trained for."""
+        """The refusal of what the run was not trained for.
+
+        Args:
+            wanted: the name of the task that was asked for.
+        """
         return RunError(
             "run.other-task",
             f"The run is for {self.recipe.task}, not for {wanted}.",
@@ -169,7 +215,13 @@ class LoadedRun:
         )
 
     def translate(self, text: str, to: str, **settings: Any) -> str:
-        """A text in the other language; `settings` as of `translations`."""
+        """A text in the other language; `settings` as of `translations`.
+
+        Args:
+            text: in the other of the run's two languages; of any length.
+            to: the language wanted, such as "zh".
+            settings: as of `translations`.
+        """
         return next(self.translations([text], to, **settings))
 
     def translations(
@@ -200,13 +252,27 @@ class LoadedRun:
         )  # fmt: skip
 
     def summarize(self, text: str, **settings: Any) -> str:
-        """What matters of a text; `settings` as of `summaries`."""
+        """What matters of a text; `settings` as of `summaries`.
+
+        Args:
+            text: of any length.
+            settings: as of `summaries`.
+        """
         return next(self.summaries([text], **settings))
 
     def summaries(
         self, texts: Sequence[str], *, beams: int = 1, length_penalty: float = 1.0, max_tokens: int = 200
     ) -> Iterator[str]:
-        """The summary of each text; of a long one its parts are summarized first. Settings as of `translations`."""
+        """The summary of each text; of a long one its parts are summarized first.
+
+        Args:
+            texts: of any length.
+            beams, length_penalty: as of `translations`.
+            max_tokens: of a summary.
+
+        Raises:
+            RunError: the run is for another task.
+        """
         asking = self.part(Summarization).asking
         return self.predictor.results(
             [partial(asking, text) for text in texts],
@@ -220,13 +286,23 @@ class LoadedRun:
             question: the question.
             context: a text of any length; None: the model answers by what it learned.
             max_tokens: of the answer.
+
+        Returns:
+            The answer with `text`, and `start` in the context; None where it stands in no text.
+
+        Raises:
+            RunError: the run is for another task, or its model looks into a text and none is given.
         """
         return next(self.answers([question], context, max_tokens=max_tokens))
 
     def answers(
         self, questions: Sequence[str], context: str | None = None, *, max_tokens: int = 100
     ) -> Iterator[Answer]:
-        """The answer to each question, all from one text; arguments as of `answer`.
+        """The answer to each question, all from one text.
+
+        Args:
+            questions: any number.
+            context, max_tokens: as of `answer`.
 
         Raises:
             RunError: the run is for another task, or its model looks into a text and none is given.
@@ -310,13 +386,23 @@ class LoadedRun:
         return self.predictor.stream(prompt, max_tokens=max_tokens, temperature=temperature, **settings)
 
     def chat(self, messages: Sequence[dict[str, str]], **settings: Any) -> str:
-        """The next reply of a chat as one string; arguments as of `reply`."""
+        """The next reply of a chat as one string.
+
+        Args:
+            messages, settings: as of `reply`.
+        """
         return self.part(Chat).parse("".join(self.reply(messages, **settings)))
 
     def replies(
         self, chats: Sequence[Sequence[dict[str, str]]], *, max_tokens: int = 256, **settings: Any
     ) -> list[str]:
-        """The next reply of each chat; many are computed at once, and the n-th, counted from 0, has the seed `seed` + n."""
+        """The next reply of each chat; many are computed at once, and the n-th, counted from 0, has the seed `seed` + n.
+
+        Args:
+            chats: of each its messages, as of `reply`.
+            max_tokens: of a reply.
+            settings: as of `reply`.
+        """
         prompts = [self.part(Chat).prompt(messages) for messages in chats]
         progress = self._progress or Progress()
         with progress.stage("reply", len(prompts), "chats") as stage:

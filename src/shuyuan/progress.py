@@ -21,7 +21,12 @@ class Stage:
         self.done = 0.0
 
     def advance(self, amount: float = 1.0, **figures: float | str) -> None:
-        """Says that `amount` more units are done; `figures` are shown beside the bar (loss=3.21)."""
+        """Says that more is done.
+
+        Args:
+            amount: units done since the last call.
+            figures: shown beside the bar, such as loss=3.21.
+        """
         self.done += amount
 
 
@@ -33,17 +38,36 @@ class Progress:
 
     @contextmanager
     def stage(self, name: str, total: float | None, unit: str) -> Iterator[Stage]:
-        """Opens a stage, for example `with progress.stage("train", steps, "steps") as stage:`."""
+        """Opens a stage of work; it ends with the `with`.
+
+        Args:
+            name: what is done, in a word or three.
+            total: how many units there are to do; None where nobody knows.
+            unit: "steps", "texts", or "bytes", which are told in kB, MB and GB.
+
+        Example:
+            >>> with Progress().stage("train", 100, "steps") as stage:
+            ...     stage.advance(1, loss=3.21)
+        """
         yield Stage(name, total, unit)
 
     def say(self, code: str, text: str) -> None:
-        """Says something that the user must know (a slower path, a skipped record), once for each code."""
+        """Says something that the user must know (a slower path, a skipped record), once for each code.
+
+        Args:
+            code: stable name of what is said.
+            text: one line.
+        """
         if code not in self.said:
             self.said[code] = text
             self.show(text)
 
     def show(self, text: str) -> None:
-        """Shows one line; silent here."""
+        """Shows one line; silent here.
+
+        Args:
+            text: the line.
+        """
 
 
 class Stop(threading.Event):

@@ -132,6 +132,12 @@ def check(
 ) -> None:
     """Refuses a method that looks at records, or trains, where it may or can not.
 
+    Args:
+        variant: what is asked for.
+        recipe: of the run.
+        model: to be changed.
+        records: rows of tokens, or images, that may be looked at; none where nothing may be.
+
     Raises:
         ShuyuanError: the records are private, or the model does not run in PyTorch.
     """
@@ -174,7 +180,14 @@ def check(
 
 
 def note(variant: Variant, recipe: Recipe, store: Store, looked: Looked) -> None:
-    """Notes in the ledgers of a private run what a variant is made from, before it is made."""
+    """Notes in the ledgers of a private run what a variant is made from, before it is made.
+
+    Args:
+        variant: what will be made.
+        recipe: of the run.
+        store: the run's files.
+        looked: what the method may look at.
+    """
     seen = variant.with_records(bool(looked.inputs)).needs_records()
     meaning = f"Made from the released weights and {looked.what if seen else 'nothing else'}."
     note_free(recipe, store, "variant", variant_folder(variant.name), meaning)

@@ -71,7 +71,11 @@ class Variant:
 
 
 def wanted(compress: Compress | None) -> list[Variant]:
-    """The variants that a recipe's [compress] table asks for: each by itself, and each rounding of what was shrunk, shortened or pruned."""
+    """The variants that a recipe's [compress] table asks for: each by itself, and each rounding of what was shrunk, shortened or pruned.
+
+    Args:
+        compress: the recipe's table; None where it has none, which asks for nothing.
+    """
     if compress is None:
         return []
     again = compress.recover or ""

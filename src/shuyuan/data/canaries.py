@@ -53,7 +53,11 @@ def make_canaries(count: int, vocab_size: int, end_id: int, context: int) -> Can
 
 
 def load_canaries(store: Store) -> Canaries | None:
-    """The canaries of a run; None if it was prepared without."""
+    """The canaries of a run; None if it was prepared without.
+
+    Args:
+        store: the run's files.
+    """
     if not store.exists(CANARIES_FILE):
         return None
     table = store.read_json(CANARIES_FILE)

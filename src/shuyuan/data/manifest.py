@@ -159,5 +159,9 @@ class Manifest:
 
 
 def load_manifest(store: Store) -> Manifest | None:
-    """The manifest of a run, or None if nothing is prepared yet."""
+    """The manifest of a run, or None if nothing is prepared yet.
+
+    Args:
+        store: the run's files.
+    """
     return Manifest.from_json(store.read_json(MANIFEST_FILE)) if store.exists(MANIFEST_FILE) else None

@@ -12,7 +12,11 @@ from .survey import named_owner, owner_hash
 
 
 def has_owners(recipe: Recipe) -> bool:
-    """Whether the records say whom they are about; if not, each is its own owner, and nobody can be asked for."""
+    """Whether the records say whom they are about; if not, each is its own owner, and nobody can be asked for.
+
+    Args:
+        recipe: names the column of owners, or a source that has owners of its own.
+    """
     return recipe.data.owner is not None or recipe.data.source in OWNED_SOURCES
 
 

@@ -82,7 +82,13 @@ def longest_question(around: Pair, context: int) -> int:
 
 
 def windows(asked: Asked, around: Pair, context: int) -> list[Window]:
-    """The rows of a question and its text."""
+    """The rows of a question and its text.
+
+    Args:
+        asked: both as tokens.
+        around: the special tokens before, between and behind them.
+        context: tokens of a row.
+    """
     before, between, behind = around
     question = asked.question[: longest_question(around, context)]
     opening = [*before, *question, *between]
@@ -112,6 +118,9 @@ def filled_windows(rows: Sequence[Window], context: int, width: int | None = Non
 
 def question_and_text(example: Example) -> tuple[str, str]:
     """What is asked, and the text to look in: the one that a prompt may shorten.
+
+    Args:
+        example: of a task whose answers stand in a text.
 
     Raises:
         DataError: the record has none.

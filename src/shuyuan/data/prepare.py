@@ -146,7 +146,12 @@ def _images(recipe: Recipe, survey: Survey, store: Store, progress: Progress) ->
 
 
 def load_tokenizer(store: Store, name: str = TOKENIZER_FILE) -> Tokenizer:
-    """The tokenizer of a run, or of its model with `name` "model/tokenizer.json"."""
+    """The tokenizer of a run, or of its model.
+
+    Args:
+        store: the run's files.
+        name: "data/tokenizer.json", the default, or "model/tokenizer.json".
+    """
     return Tokenizer.from_json(store.read(name).decode(), where=name)
 
 

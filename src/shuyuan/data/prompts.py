@@ -112,7 +112,12 @@ def _encoded(pieces: Sequence[Piece], tokenizer: Tokenizer) -> list[list[int]]:
 
 
 def last_of(pieces: Sequence[Piece], tokenizer: Tokenizer) -> int:
-    """The last token of some pieces: of those that end an answer, the one that ends it."""
+    """The last token of some pieces: of those that end an answer, the one that ends it.
+
+    Args:
+        pieces: at least one that is not empty.
+        tokenizer: of the run.
+    """
     return _encoded(pieces, tokenizer)[-1][-1]
 
 

@@ -76,7 +76,12 @@ def stored_row(records: StoredRecords, record: int, marks: TokenizerFacts, conte
 
 
 def filled(rows: list[list[int]], width: int) -> NDArray[np.int64]:
-    """Rows as one array, filled up with `FILL`."""
+    """Rows as one array, filled up with `FILL`.
+
+    Args:
+        rows: B rows of at most `width` numbers.
+        width: T of the result, (B, T).
+    """
     filled_BT = np.full((len(rows), width), FILL, np.int64)
     for place, row in zip(filled_BT, rows, strict=True):
         place[: len(row)] = row

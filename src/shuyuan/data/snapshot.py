@@ -36,7 +36,15 @@ def local_folder(place: str | Path, *, weights: bool = True) -> Path:
 
 
 def pinned(place: str) -> str:
-    """The same with the commit that stands behind it now, so that a run goes on from the same files for ever."""
+    """The same with the commit that stands behind it now, so that a run goes on from the same files for ever.
+
+    Args:
+        place: as the recipe has it; what names no repository of the hub, or a commit already, stays.
+
+    Raises:
+        DataError: the hub has no such repository, or cannot be reached.
+        MachineError: huggingface_hub is not installed.
+    """
     if not place.startswith(PREFIX) or _COMMIT.fullmatch(place.partition("@")[2]):
         return place
     return f"{place.partition('@')[0]}@{_fetched(place, weights=True).name}"

@@ -58,7 +58,11 @@ def keep_template(task: Task, recipe: Recipe, store: Store) -> None:
 
 
 def template_file(store: Store) -> bytes | None:
-    """The content of the model folder's chat_template.jinja; None for a run without chats."""
+    """The content of the model folder's chat_template.jinja; None for a run without chats.
+
+    Args:
+        store: the run's files.
+    """
     return store.read_json(RUN_TEMPLATE)["text"].encode() if store.exists(RUN_TEMPLATE) else None
 
 

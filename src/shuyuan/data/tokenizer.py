@@ -215,7 +215,11 @@ def byte_tokenizer() -> Tokenizer:
 
 
 def char_tokenizer(alphabet: Iterable[str]) -> Tokenizer:
-    """One token for each character of `alphabet`; any other character becomes its UTF-8 bytes."""
+    """One token for each character of `alphabet`; any other character becomes its UTF-8 bytes.
+
+    Args:
+        alphabet: characters, each as often as it likes.
+    """
     vocab = {_byte_token(value): value for value in range(256)}
     vocab |= {character: 256 + place for place, character in enumerate(sorted(set(alphabet)))}
     hub = HubTokenizer(models.BPE(vocab=vocab, merges=[], byte_fallback=True))
@@ -287,6 +291,10 @@ def _encode_characters(texts: Sequence[str], table: NDArray[np.int32]) -> tuple[
 def learn_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """Byte-level byte-pair encoding learned from texts: 256 bytes, the end token, and merges up to `vocab_size` entries, of pairs that
     stand at least FEWEST_SEEN times. A piece that is seen once or twice is learned by heart, and held-out text falls into others.
+
+    Args:
+        texts: to learn from; read once.
+        vocab_size: entries at most, with the 256 bytes and the end token.
 
     Reference: Sennrich, Haddow and Birch, "Neural machine translation of rare words with subword units", ACL 2016;
     on bytes: Radford et al., "Language models are unsupervised multitask learners", 2019.

@@ -90,6 +90,12 @@ def evaluate_file(
 def read_examples(recipe: Recipe, store: Store, file: str | Path, limit: int) -> list[Example]:
     """The first records of a file as the run's task has them, cleaned and masked as the run's own.
 
+    Args:
+        recipe: of the run.
+        store: its files.
+        file: a source of its own, with the run's columns.
+        limit: records at most.
+
     Raises:
         DataError: the file cannot be read, has no such column, or no record.
     """

@@ -237,6 +237,9 @@ class Question:
 def load_bank(folder: Path = QUESTIONS) -> dict[str, Question]:
     """Every question by its id, in the order of the handbook.
 
+    Args:
+        folder: with a folder for each question; default: the handbook's own.
+
     Raises:
         ShuyuanError: a question is broken; the file and what is wrong are named.
     """
@@ -248,6 +251,9 @@ def load_bank(folder: Path = QUESTIONS) -> dict[str, Question]:
 
 def load_question(folder: Path) -> Question:
     """Reads and checks one question's folder.
+
+    Args:
+        folder: the question's, with question.toml, en.md and zh.md.
 
     Raises:
         ShuyuanError: something in it is missing or contradicts the rest.

@@ -15,7 +15,12 @@ _STOPS = "，。、；：？！）”"
 
 
 def page(question: Question, language: Language) -> str:
-    """The whole page: title, answer, figures, code, references and the exercise at the end."""
+    """The whole page: title, answer, figures, code, references and the exercise at the end.
+
+    Args:
+        question: of the bank.
+        language: "en" or "zh".
+    """
     facts = question.facts
 
     def fill(found: re.Match[str]) -> str:
@@ -35,7 +40,12 @@ def page(question: Question, language: Language) -> str:
 
 
 def exercise(question: Question, language: Language) -> str:
-    """What the reader is asked to do, without the answer."""
+    """What the reader is asked to do, without the answer.
+
+    Args:
+        question: of the bank.
+        language: "en" or "zh".
+    """
     facts = question.facts
     lines = [f"## {say(language, 'exercise')}", "", _unwrapped(facts.exercise[language].strip()), ""]
     command = f"shuyuan practice grade {question.id}"
@@ -82,6 +92,9 @@ def figures_table(question: Question, language: Language) -> str:
 
 def render(folder: Path) -> list[Path]:
     """Writes docs/handbook/{en,zh}/ID.md and an index for each language; returns the files written.
+
+    Args:
+        folder: made if need be.
 
     Raises:
         ShuyuanError: a question is broken; nothing has been written then.

@@ -81,7 +81,11 @@ def measured_rates(hardware: Hardware, progress: Progress) -> Rates:
 
 
 def assumed_rates(hardware: Hardware) -> Rates:
-    """Rules of thumb for a machine that was not measured: right within a factor of about three."""
+    """Rules of thumb for a machine that was not measured: right within a factor of about three.
+
+    Args:
+        hardware: its device, cores and features are looked at.
+    """
     if hardware.device == "cuda":
         # Dense half-precision rates of the common data-centre card of each generation: V100, A100, H100, B200.
         half = {7: 100e12, 8: 250e12, 9: 800e12}.get(int(hardware.compute_capability), 1500e12)

@@ -25,7 +25,11 @@ _IN_BLOCK = re.compile(r"(^|\.)(layers?|h|blocks?)\.\d+\.")
 
 
 def in_block(name: str) -> bool:
-    """Whether a parameter or module stands inside a block, by the names that the architectures give their blocks."""
+    """Whether a parameter or module stands inside a block, by the names that the architectures give their blocks.
+
+    Args:
+        name: as the model has it, with dots.
+    """
     return _IN_BLOCK.search(name) is not None
 
 

@@ -133,7 +133,11 @@ def save_variant(
 
 
 def inner_matrices(model: AnyNetwork) -> frozenset[str]:
-    """The names of the matrices and kernels that belong to neither embedding nor head, as `save_variant` names them."""
+    """The names of the matrices and kernels that belong to neither embedding nor head, as `save_variant` names them.
+
+    Args:
+        model: of any family.
+    """
     network: Any = model
     if isinstance(model.config, RnnConfig):
         from .rnn import inner_matrices as of_keras

@@ -76,6 +76,10 @@ class Layout:
 def layout(text: str, machines: Machines) -> Layout:
     """Reads what `--layout` was given, such as "tensor=8,pipeline=16,recompute".
 
+    Args:
+        text: words set apart by commas; none: the model lies whole on each device.
+        machines: what it lies on.
+
     Raises:
         MachineError: a word is unknown, or the degrees do not fit the machines.
     """

@@ -51,7 +51,11 @@ class Mechanism:
 
 
 def mechanism_in(recipe: Recipe) -> Mechanism | None:
-    """The mechanism that stands in a resolved recipe; None before training, and where it is not private."""
+    """The mechanism that stands in a resolved recipe; None before training, and where it is not private.
+
+    Args:
+        recipe: as the run resolved it.
+    """
     table = recipe.resolved.get("privacy")
     return None if table is None else Mechanism(**table)
 
@@ -72,8 +76,22 @@ def mechanism(
     """Fills in what is left open: δ from the number of units, and the least noise that keeps to an ε, found with privacy losses that
     are rounded by an interval: coarser ones are faster, and give a little more noise.
 
+    Args:
+        units: N, how many there are; it is public.
+        expected_batch: units a step in the mean; each takes part with the chance expected_batch / units.
+        steps: of the whole training.
+        epsilon: to keep to; given alone.
+        noise_multiplier: standard deviation of the noise over the clip, instead of `epsilon`.
+        delta: "auto" is min(1e-5, 1 / (10 units)).
+        clip: the largest norm of a unit's gradient; "auto": each is brought to about that norm.
+        clipping: "joint", over all parameters at once, or "per-layer".
+        unit: "record" or "owner", said in what is stated.
+        interval: by which privacy losses are rounded, for an ε of 1 and less; in proportion above.
+
     Raises:
         PrivacyError: a number is out of range, or no noise is enough.
+
+    Reference: Abadi et al., "Deep learning with differential privacy", CCS 2016; the accounting: Doroshenko et al., "Connect the dots", PETS 2022.
     """
     _check(units, expected_batch, steps, epsilon, noise_multiplier, delta, clip)
     delta = accountant.default_delta(units) if delta == "auto" else delta

@@ -20,7 +20,14 @@ _ZEROS = bytes(2**20)
 
 
 def derive(secret: bytes, purpose: str) -> bytes:
-    """32 bytes for a purpose, from which neither the secret nor what others get follows (HKDF, RFC 5869)."""
+    """32 bytes for a purpose, from which neither the secret nor what others get follows.
+
+    Args:
+        secret: 32 random bytes.
+        purpose: another one gives other bytes.
+
+    Reference: Krawczyk and Eronen, "HKDF", RFC 5869.
+    """
     return HKDF(hashes.SHA256(), SECRET_BYTES, salt=None, info=b"shuyuan/1/" + purpose.encode()).derive(
         secret
     )

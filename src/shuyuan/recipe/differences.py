@@ -28,7 +28,11 @@ PINNED_KEYS = (
 
 
 def usual_columns(recipe: Recipe) -> dict[str, str | None]:
-    """The column of each field that the task reads, as it is where a recipe leaves it out: another may be found in its place."""
+    """The column of each field that the task reads, as it is where a recipe leaves it out: another may be found in its place.
+
+    Args:
+        recipe: its task says which fields there are.
+    """
     usual: dict[str, str | None] = (
         {} if recipe.task in WITHOUT_TEXT else {"text": Data.model_fields["text"].default}
     )
@@ -36,7 +40,12 @@ def usual_columns(recipe: Recipe) -> dict[str, str | None]:
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
-    """What `new` asks otherwise than `old`, one line a key."""
+    """What `new` asks otherwise than `old`, one line a key.
+
+    Args:
+        old: as a run has it.
+        new: as asked now; what it leaves open is no difference.
+    """
     before = flat(old.model_dump(by_alias=True, exclude={"resolved"}))
     after = flat(new.model_dump(by_alias=True, exclude={"resolved"}))
     usual = {f"data.{key}": column for key, column in usual_columns(new).items()}

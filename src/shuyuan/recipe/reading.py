@@ -55,7 +55,16 @@ def load(path: str | Path, changes: list[str] | None = None, folder: Path | None
 
 
 def from_table(table: dict[str, Any], changes: list[str] | None = None, *, where: str = "recipe") -> Recipe:
-    """Checks a recipe given as nested tables, with `--set` changes laid over it."""
+    """Checks a recipe given as nested tables, with `--set` changes laid over it.
+
+    Args:
+        table: as TOML gives it; relative paths start at the current folder.
+        changes: KEY=VALUE, such as "train.budget=5M tokens".
+        where: what to call it in errors.
+
+    Raises:
+        RecipeError: as of `check`; or a change is not KEY=VALUE.
+    """
     over: dict[str, Any] = {}
     for change in changes or []:
         key, value = _parse_change(change)

@@ -38,6 +38,8 @@ def refusal(error: ValidationError, whole: type[BaseModel], where: str) -> Recip
             mend=f"Change `{key}`. {describe(whole, path)}",
         )
     reason = reason[0].lower() + reason[1:]
+    if first["type"] == "string_pattern_mismatch":
+        reason = "it has a character that may not stand there, or too many"
     given = repr(first["input"])[:80]
     return RecipeError(
         "recipe.wrong-type",

@@ -44,7 +44,7 @@ class Recipe(Section):
     name: str = Field(
         "run",
         pattern=f"^{DATA_SET_NAME}$",
-        description="The run's name; its folder is runs/NAME.",
+        description="The run's name, of at most 64 letters A to Z, digits, dots, dashes and underscores; its folder is runs/NAME.",
     )
     task: Literal[
         "generation",
@@ -306,7 +306,15 @@ class Recipe(Section):
 
 
 def check(table: dict[str, Any], *, where: str) -> Recipe:
-    """Validates nested tables; the first thing wrong becomes one RecipeError that says how to mend it."""
+    """Validates nested tables; the first thing wrong becomes one RecipeError that says how to mend it.
+
+    Args:
+        table: as TOML gives it.
+        where: the file, for errors.
+
+    Raises:
+        RecipeError: a key is unknown, missing or contradicts another, a value is of the wrong type, or this version lacks what is asked.
+    """
     for key, feature in UNAVAILABLE.items():
         if get(table, key) is not None:
             raise RecipeError(

@@ -171,6 +171,10 @@ def _stays_inside(name: str) -> bool:
 def summary(run: Run, store: Store) -> dict[str, Any]:
     """What `run --json` and `info --json` print, from the run's files; null where the files do not say.
 
+    Args:
+        run: its folder.
+        store: its files, opened.
+
     Returns:
         {run, status, task, family, parameters, steps, tokens, seconds, peak_bytes, loss: {train, validation},
         privacy, data_set: {id, unit, epsilon, delta, runs, uncovered}, variants: {name: {bytes, loss, agreement}},

@@ -25,7 +25,11 @@ MOST_SIZES = 6  # lines; of more sizes, some of them
 
 
 def law_page(fit: Fit) -> str:
-    """The page as text; the same fit gives the same text."""
+    """The page as text; the same fit gives the same text.
+
+    Args:
+        fit: a law of loss fitted to finished runs.
+    """
     styles = Styles()
     pictures = [Markup(picture) for picture in law_plots(fit, styles)]
     sheet = Markup((_HERE / "page.css").read_text(encoding="utf-8") + styles.css() + "\n")

@@ -194,7 +194,11 @@ def problems(store: Store) -> list[Problem]:
 
 
 def is_index(path: Path) -> bool:
-    """Whether a folder is marked as an index, or is a sealed one that lost its mark."""
+    """Whether a folder is marked as an index, or is a sealed one that lost its mark.
+
+    Args:
+        path: a folder; one that is not there is none.
+    """
     return (path / MARK).is_file() or ((path / FOLDER).is_dir() and (path / "vault.json").is_file())
 
 

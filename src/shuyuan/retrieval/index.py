@@ -103,20 +103,38 @@ class Index:
         Args:
             question: words, or a whole sentence.
             top: how many.
+
+        Returns:
+            Passages with the name of their document, line, characters, score and text.
         """
         scores_N = self.scoring.scores(self._asked(question))
         found = best(scores_N, top)
         return self.passages({number: float(scores_N[number]) for number in found})
 
     def vote(self, question: str) -> Vote:
-        """Which answer the most similar questions say, of pairs."""
+        """Which answer the most similar questions say, of pairs.
+
+        Args:
+            question: words, or a whole sentence.
+
+        Returns:
+            The number of the answer, -1 where no question shares a word; the most similar question with it; and 0 to 1, how much speaks for it.
+        """
         return vote(self.scoring, self._places.answer_N, self._asked(question))
 
     def _asked(self, question: str) -> list[str]:
         return asked(question, of_questions=self.pairs)
 
     def passages(self, scores: dict[int, float]) -> list[Found]:
-        """Passages by their number, each with its score."""
+        """Passages by their number, each with its score.
+
+        Args:
+            scores: the score to tell of each, by the passage's number from 0 to `len(index)` - 1.
+
+        Raises:
+            DataError: the file of texts is damaged.
+            VaultError: it was tampered with.
+        """
         with self._store.open(folder.TEXTS) as reader:
             return [self._found(number, score, reader) for number, score in scores.items()]
 

@@ -201,5 +201,9 @@ TASKS: dict[str, Task] = {}
 
 
 def task_named(name: str) -> Task:
-    """The task of that name, as the recipe spells it."""
+    """The task of that name, as the recipe spells it.
+
+    Args:
+        name: as in a recipe's `task`.
+    """
     return TASKS[name]

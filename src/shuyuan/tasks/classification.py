@@ -84,6 +84,12 @@ def label_field(row: Mapping[str, Any], column: str, where: str, setting: Settin
     A list, also one that is written as JSON, is all labels of the record, sorted; so is what the setting's separator divides, of
     which nothing is a record without labels.
 
+    Args:
+        row: a row of a table.
+        column: with the label.
+        where: the row's place, for errors.
+        setting: how labels are told apart; default: one label a record.
+
     Raises:
         DataError: there is no such column, it holds something that is no label, or several where a record has one.
     """

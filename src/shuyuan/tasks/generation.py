@@ -48,7 +48,11 @@ class Generation(Task):
 
 
 def under(title: str) -> str:
-    """What a text with that title begins with."""
+    """What a text with that title begins with.
+
+    Args:
+        title: spaces around it are dropped.
+    """
     return f"{title.strip()}\n\n"
 
 

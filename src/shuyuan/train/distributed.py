@@ -188,6 +188,9 @@ def world() -> World:
 def check_ranks(recipe: Recipe) -> None:
     """Refuses a recipe that several processes cannot train together.
 
+    Args:
+        recipe: as asked or as resolved.
+
     Raises:
         TrainError: its family is trained by one process, or a step has fewer rows than there are ranks.
     """

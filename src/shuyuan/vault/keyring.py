@@ -51,6 +51,9 @@ class Rotation:
 def list_keys(run: Run) -> list[KeyFacts]:
     """The keys that open a run; no key is needed to ask.
 
+    Args:
+        run: its folder.
+
     Raises:
         VaultError: the run has no readable vault.json.
     """

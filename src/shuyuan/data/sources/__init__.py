@@ -32,7 +32,11 @@ __all__ = [
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file is read as rows with columns, by its name."""
+    """Whether a file is read as rows with columns, by its name.
+
+    Args:
+        path: a file, with .gz or .zst behind its ending or without.
+    """
     return inner_suffix(path) in tables.READERS
 
 

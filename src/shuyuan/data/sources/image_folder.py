@@ -127,6 +127,10 @@ def _entries(folder: Path) -> list[Path]:
 def image_bytes(path: Path, skipped: Skipped) -> bytes | None:
     """The content of a file; None after counting in `skipped` that it is not there, or no file of its own, or too long.
 
+    Args:
+        path: of the file.
+        skipped: reasons and how often.
+
     Raises:
         DataError: it may not be read.
     """
