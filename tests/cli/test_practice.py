@@ -42,6 +42,7 @@ def as_json(*words: object, status: int = 0) -> dict[str, object]:
 
 def test_list_shows_progress_and_what_is_next() -> None:
     text = practice("list").stdout
+    assert practice().stdout == text
     assert "What does training a large model cost?" in text
     assert f"0 of {len(load_bank())} solved." in text
     assert "Next: shuyuan practice show what-is-a-large-model" in text
@@ -87,6 +88,7 @@ def test_show_fits_the_terminal_and_keeps_code_lines_whole(question_id: str, lan
     whole = page(question, language)  # type: ignore[arg-type]
     code = [line for block in whole.split("```")[1::2] for line in block.splitlines()[1:] if line.strip()]
     assert code and all(line.strip() in shown for line in code)
+    assert text.count("…") == whole.count("…"), "a cell of a table is cut"
     task = practice("show", question_id, "--exercise", "--lang", language).stdout
     assert len(task) < len(text) / 2 and "References" not in task and "参考资料" not in task
 

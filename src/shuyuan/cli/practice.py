@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..handbook.quantity import Language
 
 app = typer.Typer(
-    help="Questions about large models, answered and graded.", no_args_is_help=True, rich_markup_mode=None
+    help="Questions about large models, answered and graded. By itself it lists them.", rich_markup_mode=None
 )
 
 Lang = Annotated[
@@ -23,6 +23,13 @@ Lang = Annotated[
     typer.Option("--lang", help="Language of pages and remarks [default: the locale's]."),
 ]
 Id = Annotated[str, typer.Argument(metavar="ID", help="A question of `practice list`.")]
+
+
+@app.callback(invoke_without_command=True)
+def practice(context: typer.Context) -> None:
+    """What `shuyuan practice` alone does."""
+    if context.invoked_subcommand is None:
+        list_questions()
 
 
 @app.command("list")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
+from rich import box
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.markdown import Markdown, MarkdownElement, Paragraph
+from rich.markdown import Markdown, MarkdownElement, Paragraph, TableElement
+from rich.measure import Measurement
+from rich.table import Table
 from rich.text import Text
 
 _CHINESE = "\u3400-\u9fff"
@@ -23,10 +27,41 @@ class _Paragraph(Paragraph):
         yield laid_out(self.text, options.max_width)
 
 
-class WrappedMarkdown(Markdown):
-    """Rich's Markdown with paragraphs that break inside Chinese too."""
+@dataclass(frozen=True)
+class _Cell:
+    """A cell of a table; rich would cut a line of Chinese that is wider than its column."""
 
-    elements: ClassVar[dict[str, type[MarkdownElement]]] = {**Markdown.elements, "paragraph_open": _Paragraph}
+    text: Text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield laid_out(self.text, options.max_width)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        pieces = _PIECE.findall(self.text.plain)
+        return Measurement(max(cell_len(piece.rstrip()) for piece in pieces), self.text.cell_len)
+
+
+class _Table(TableElement):
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = Table(box=box.SIMPLE, pad_edge=False, style="markdown.table.border", collapse_padding=True)
+        if self.header is not None and self.header.row is not None:
+            for cell in self.header.row.cells:
+                heading = cell.content.copy()
+                heading.stylize("markdown.table.header")
+                table.add_column(_Cell(heading))
+        for row in self.body.rows if self.body is not None else ():
+            table.add_row(*(_Cell(cell.content) for cell in row.cells))
+        yield table
+
+
+class WrappedMarkdown(Markdown):
+    """Rich's Markdown with paragraphs and tables that break inside Chinese too."""
+
+    elements: ClassVar[dict[str, type[MarkdownElement]]] = {
+        **Markdown.elements,
+        "paragraph_open": _Paragraph,
+        "table_open": _Table,
+    }
 
 
 def laid_out(text: Text, width: int) -> Text:
