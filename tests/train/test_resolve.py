@@ -28,6 +28,7 @@ from shuyuan.train.resolve import (
     divisors,
     enough_steps,
     fill_in,
+    lora_rate,
     sequence_bytes,
     stage_seconds,
     steps_within,
@@ -166,6 +167,18 @@ def test_a_model_that_has_learned_before_learns_gently() -> None:
     assert choose_learning_rate(private, "adamw", 384) > choose_learning_rate(adapted, "adamw", 384)
 
 
+def test_the_rate_of_lora_falls_with_width_and_rank() -> None:
+    """What was best where we measured it (2 x 128: 4e-3 and not 5e-4), and what others use for large models (1e-4 to 5e-4)."""
+    assert 3e-3 < lora_rate(16, 128, private=False) < 6e-3
+    assert 1e-4 < lora_rate(16, 8192, private=False) < lora_rate(16, 2048, private=False) < 5.1e-4
+    assert (
+        lora_rate(1, 512, private=False)
+        > lora_rate(16, 512, private=False)
+        > lora_rate(64, 512, private=False)
+    )
+    assert lora_rate(16, 384, private=True) == pytest.approx(3e-3, rel=0.05)
+
+
 def test_a_huge_batch_is_divided_at_once() -> None:
     begun = time.perf_counter()
     assert divisors(2**24)[:4] == [1, 2, 4, 8]
@@ -184,6 +197,10 @@ def test_what_a_model_to_start_from_needs_is_its_own(tmp_path: Path) -> None:
     asked = recipe(model={"from": str(tmp_path)}, optimizer="adamw")
     rate = fill_in(asked, manifest(), CPU).train.learning_rate
     assert rate == choose_learning_rate(asked, "adamw", 64)
+    adapted = asked.replace(**{"train.lora": {"rank": 4}})
+    assert fill_in(adapted, manifest(), CPU).train.learning_rate == lora_rate(4, 64, private=False)
+    named = adapted.replace(**{"train.learning_rate": 1e-3})
+    assert fill_in(named, manifest(), CPU).train.learning_rate == 1e-3
 
 
 def test_validation_is_bounded() -> None:

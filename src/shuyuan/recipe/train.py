@@ -87,7 +87,7 @@ class Train(Section):
     learning_rate: float | Auto = Field(
         "auto",
         description="Peak learning rate of the matrices, on AdamW's scale; embedding and norms follow by a fixed factor. "
-        "auto: from optimizer and width.",
+        "auto: from optimizer and width, and of LoRA from width and rank.",
     )
     weight_decay: Annotated[float, Field(ge=0)] | Auto = Field(
         "auto",

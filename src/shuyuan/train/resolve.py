@@ -55,7 +55,9 @@ TUNING_RATES = LEARNING_RATES | {"adamw": (1.5e-4, -1.0), "sgd": (0.03, 0.0)}
 RNN_RATES, RNN_TUNING = {"adamw": (4e-3, -0.5), "sgd": (0.5, 0.0)}, 10
 RNN_BATCH_TOKENS = 4096  # a step: fewer rows leave the product of a position too small to be fast
 LAST_BATCH = 128  # the fewest windows a step of a model that predicts one token of each
-LORA_RATE, PRIVATE_LORA_RATE = 5e-4, 3e-3  # privately, steps are few and their batches large
+# Of LoRA at width 2000 and rank 16; privately, where steps are few and their batches large; the powers of width and rank. Tried at
+# widths 128 and 384 and at ranks 1 to 64: docs/lab-notes.md.
+LORA_RATE, PRIVATE_LORA_RATE, LORA_WIDTH_POWER, LORA_RANK_POWER = 5e-4, 8.3e-4, -0.78, -0.5
 # Of networks for images, whatever their size; those that have learned before get a share of it.
 IMAGE_RATES = {"muon": 1e-2, "adamw": 3e-3, "sgd": 0.1}
 PRIVATE_IMAGE_RATES = {"muon": 1e-3, "adamw": 3e-3, "sgd": 0.25}
@@ -349,7 +351,7 @@ def choose_learning_rate(recipe: Recipe, optimizer: str, width: int) -> float:
             f"{at_64 * (width / 64) ** power / (1 if recipe.model.from_ is None else NGRAM_TUNING):.2g}"
         )
     if recipe.train.lora is not None and optimizer == "adamw":
-        return LORA_RATE if recipe.privacy is None else PRIVATE_LORA_RATE
+        return lora_rate(recipe.train.lora.rank, width, private=recipe.privacy is not None)
     if recipe.model.family == "rnn":
         at_256, power = RNN_RATES[optimizer]
         return float(
@@ -357,6 +359,21 @@ def choose_learning_rate(recipe: Recipe, optimizer: str, width: int) -> float:
         )
     at_256, power = (LEARNING_RATES if recipe.model.from_ is None else TUNING_RATES)[optimizer]
     return float(f"{at_256 * (width / 256) ** power:.2g}")
+
+
+def lora_rate(rank: int, width: int, *, private: bool) -> float:
+    """The peak learning rate of LoRA with AdamW: about ten times that of training everything.
+
+    Args:
+        rank: with the usual alpha, twice the rank, more columns change the model more with each step.
+        width: of the model; wider ones learn more slowly.
+        private: whether noise is added.
+
+    Reference: Schulman et al., "LoRA without regret", Thinking Machines, 2025 (rate and width); Kalajdzievski, "A rank stabilization
+    scaling factor for fine-tuning with LoRA", arXiv 2312.03732, 2023 (rank).
+    """
+    rate = PRIVATE_LORA_RATE if private else LORA_RATE
+    return float(f"{rate * (width / 2000) ** LORA_WIDTH_POWER * (rank / 16) ** LORA_RANK_POWER:.2g}")
 
 
 def choose_micro_batch(
