@@ -14,7 +14,7 @@ import torch
 
 from shuyuan.data import byte_tokenizer, char_tokenizer, learn_bpe
 from shuyuan.errors import ShuyuanError
-from shuyuan.models import Transformer, TransformerConfig, hub
+from shuyuan.models import Transformer, TransformerConfig, hub, stored_config
 from shuyuan.runs import Run
 from shuyuan.vault import OpenStore, open_store, write_key_file
 
@@ -244,6 +244,18 @@ def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
     (folder / file).unlink()
     with pytest.raises(ShuyuanError, match=f"has no {file}"):
         hub.load_folder(folder)
+
+
+def test_weights_that_are_cut_short_are_told_by_the_shape_already(tmp_path: Path) -> None:
+    """As a fetch leaves them that broke off: a plan knows, before anything is prepared."""
+    folder = write_folder(tmp_path, lively())
+    assert stored_config(str(folder)) == lively().config
+    (folder / "consolidated.safetensors").write_bytes(b"not ours")
+    stored_config(str(folder))
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(ShuyuanError, match=r"model\.safetensors: .*models\.damaged-weights"):
+        stored_config(str(folder))
 
 
 def test_no_folder_and_an_empty_folder_are_refused(tmp_path: Path) -> None:

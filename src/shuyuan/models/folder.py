@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,15 +18,17 @@ from .config import TransformerConfig, is_native
 from .hub_config import HubConfig
 from .image_config import IMAGE_TYPE, ImageConfig
 from .ngram_config import NGRAM_TYPE, NgramConfig
+from .packed_file import DTYPES as PACKED_DTYPES
 from .packed_file import TABLE, kinds
 from .rnn_config import MODEL_TYPE, RnnConfig
-from .weights import FLOATS, read_header
+from .weights import DTYPES, FLOATS, read_header
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 LARGEST_JSON_BYTES = 2**24
+_WEIGHTS = re.compile(r"(model(-\d+-of-\d+)?|packed)\.safetensors")
 
 
 def config_for(
@@ -50,8 +53,7 @@ def config_for(
     if model.from_ is None:
         kind = NgramConfig if model.family == "ngrams" else TransformerConfig
         return kind.from_recipe(model, vocab_size, end_id, labels)
-    with opened(model.from_, weights=False) as (store, name):
-        config = read_config(store, name)
+    config = stored_config(model.from_)
     if isinstance(config, ImageConfig):
         raise _other_family(model, "images", "text")
     if isinstance(config, NgramConfig) != (model.family == "ngrams"):
@@ -90,8 +92,7 @@ def image_config_for(model: Model, image: ImageFacts, labels: Sequence[str]) -> 
     """
     if model.from_ is None:
         return ImageConfig.from_recipe(model, image, labels)
-    with opened(model.from_, weights=False) as (store, name):
-        config = read_config(store, name)
+    config = stored_config(model.from_)
     if not isinstance(config, ImageConfig):
         raise _other_family(model, "text", "images")
     if (config.channels, config.height, config.width) != image.shape:
@@ -112,10 +113,16 @@ def stored_config(path: str) -> TransformerConfig | ImageConfig:
         path: as in the recipe.
 
     Raises:
-        ShuyuanError: there is no such folder, or it cannot be opened.
+        ShuyuanError: there is no such folder, it cannot be opened, or a file of its weights is not whole, as after a fetch that broke off.
     """
     with opened(path, weights=False) as (store, name):
-        return read_config(store, name)
+        config = read_config(store, name)
+        prefix = f"{name}/" if name else ""
+        for full in store.names(prefix):
+            if _WEIGHTS.fullmatch(full.removeprefix(prefix)):
+                with store.open(full) as reader:
+                    read_header(reader, f"{store.path.as_posix()}/{full}", DTYPES | PACKED_DTYPES)
+        return config
 
 
 def _other_family(model: Model, reads: str, has: str) -> ShuyuanError:
