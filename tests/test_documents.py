@@ -36,6 +36,20 @@ def test_the_picture_fits_a_terminal() -> None:
     assert all(len(line) <= 80 and line.isascii() for line in picture())
 
 
+def test_the_readmes_of_both_languages_show_the_same() -> None:
+    """The same commands, extras and pages; what is said of them may differ."""
+    shown = []
+    for name in ("README.md", "README.zh-CN.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+        commands = {tuple(line.split()[:2]) for line in "".join(blocks).splitlines()}
+        pages = set(re.findall(r"\((docs/[\w./-]+|[A-Z]+\.md)\)", text)) - {"README.md"}
+        extras = set(re.findall(r"shuyuan\[(\w+)\]", text)) | set(re.findall(r"`(\w+)`(?= ?[(（、,])", text))
+        shown.append((commands, pages, extras))
+    assert len(shown[0][0]) >= 10 and len(shown[0][1]) > 25
+    assert shown[0] == shown[1]
+
+
 def test_the_citation_has_the_version_and_licence_of_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")

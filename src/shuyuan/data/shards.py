@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..strict_json import parsed
+from ..strict import parsed
 from ..vault import Reader, Store
 from .manifest import ShardFacts
 from .sources import ImageFacts

@@ -12,7 +12,7 @@ from typing import Any
 from ..data import ImageFacts, local_folder
 from ..errors import ShuyuanError
 from ..recipe import Model
-from ..strict_json import parsed
+from ..strict import parsed
 from ..vault import Store, open_model_folder
 from .config import TransformerConfig, is_native
 from .hub_config import HubConfig

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ShuyuanError
-from ..strict_json import parsed
+from ..strict import parsed
 from ..vault import Reader
 
 # 1024 layers of 11 tensors take 2 MB.

@@ -304,7 +304,7 @@ def _done(facts: Facts, done: dict[str, Any]) -> list[Figure]:
     if seconds:
         rows.append(Figure("Time", wording.duration(seconds), MEASURED))
     if seconds and wording.is_number(done["waited_seconds"]):
-        waited = f"{100 * done['waited_seconds'] / seconds:.1f} % of it"
+        waited = f"{100 * done['waited_seconds'] / seconds:.1f} % of the time"
         rows.append(Figure("Steps waited for their batches", waited, MEASURED))
     if tokens:
         rows.append(Figure(f"{target(facts).capitalize()}s seen", wording.rounded(tokens), COUNTED))

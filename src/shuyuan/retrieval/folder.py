@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ..errors import DataError, RunError
-from ..strict_json import parsed
+from ..strict import parsed
 from ..vault import Problem, Store
 from .matching import Matching
 from .scoring import Scoring
