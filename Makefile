@@ -52,7 +52,7 @@ docs-figures: $(VENV)/.installed-dev  ## measure every figure of the handbook ag
 
 docs-site: $(VENV)/.installed-docs  ## the documentation as a site, in build/site
 	$(BIN)/python scripts/docs_site.py
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/.installed-dev  ## measure beside peers; takes a while and wants a quiet machine
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from xml.etree import ElementTree
 
 import pytest
@@ -128,3 +131,13 @@ def test_the_window_leaves_out_the_first_fall_and_nothing_later() -> None:
     assert high < TRAIN[0][1]
     assert low < min(value for _, value in TRAIN[50:]) and high > max(value for _, value in TRAIN[100:])
     assert low < 4.4 < high
+
+
+def test_a_home_that_cannot_be_written_is_no_news() -> None:
+    """In a process of its own, since matplotlib looks for its folder once; /proc is closed to the administrator too."""
+    code = "from shuyuan.report.plots import WIDE, bare_figure\nwith bare_figure(WIDE, left=1, right=1):\n    print('drawn')"
+    home = {"HOME": "/proc/none", "XDG_CONFIG_HOME": "/proc/none", "XDG_CACHE_HOME": "/proc/none"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | home, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("drawn\n", "")

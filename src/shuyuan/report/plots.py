@@ -5,6 +5,7 @@ Curves are thinned before they are drawn, which keeps each picture small; matplo
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -203,12 +204,25 @@ def _describe_loss(train: Points, validation: Points, bigram: float | None) -> s
 
 
 @contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Matplotlib tells of a home that cannot be written, in two long lines; it draws as well without."""
+    log = logging.getLogger("matplotlib")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
+@contextmanager
 def bare_figure(
     shape: tuple[int, int], *, left: int, right: int, bottom: int | None = None
 ) -> Iterator[tuple[Figure, Axes]]:
     """A bare figure with margins, all in pixels, free of the user's own matplotlib settings."""
-    import matplotlib.style
-    from matplotlib.figure import Figure
+    with _without_remarks():
+        import matplotlib.style
+        from matplotlib.figure import Figure
 
     plain = {
         "svg.fonttype": "none",
