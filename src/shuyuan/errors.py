@@ -10,6 +10,15 @@ import errno
 from pathlib import Path
 
 
+def reason(error: BaseException) -> str:
+    """What the system says of an error, in words alone: "Permission denied", without number and path.
+
+    Args:
+        error: of any kind; one without such words tells its own.
+    """
+    return str(getattr(error, "strerror", None) or error)
+
+
 class ShuyuanError(Exception):
     """A clear refusal or failure: what happened, where, and how to mend it.
 

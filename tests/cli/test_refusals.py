@@ -156,3 +156,10 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     assert again.status == 0, again.stderr
     first, second = (run / "model/model.safetensors" for run in (undisturbed / "plain", tmp_path / "run"))
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_system_that_refuses_is_told_in_words_alone(tmp_path: Path) -> None:
+    """Not as [Errno 17] File exists: '…', whose path stands beside it already."""
+    (tmp_path / "state").write_text("no folder")
+    outcome = shuyuan("users", "list", "--state", tmp_path / "state")
+    assert outcome.status == 1 and "Errno" not in outcome.stderr and "serve.no-state" in outcome.stderr

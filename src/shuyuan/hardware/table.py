@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..errors import MachineError
+from ..errors import MachineError, reason
 
 FLOPS = ("fp32", "bf16", "fp16")
 PRODUCTS = 0.75
@@ -62,7 +62,7 @@ def accelerators() -> dict[str, Accelerator]:
         try:
             text = own.read_text("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            raise _refused(str(own), f"the file cannot be read ({error})") from None
+            raise _refused(str(own), f"the file cannot be read ({reason(error)})") from None
         found |= _read(text, str(own))
     return found
 

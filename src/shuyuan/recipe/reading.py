@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from ..errors import RecipeError, cannot_read
+from ..errors import RecipeError, cannot_read, reason
 from .names import BUILT_IN_SOURCES
 from .tables import get, merge, put
 from .whole import Recipe, check
@@ -36,7 +36,7 @@ def load(path: str | Path, changes: list[str] | None = None, folder: Path | None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(
             "recipe.unreadable",
-            f"The recipe cannot be read ({error}).",
+            f"The recipe cannot be read ({reason(error)}).",
             where=str(path),
             mend="Save it as UTF-8 text.",
         ) from None

@@ -6,7 +6,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from ..errors import ServeError
+from ..errors import ServeError, reason
 
 STATE_FILE = "server.sqlite3"
 BUSY_SECONDS = 10.0
@@ -51,7 +51,7 @@ def open_state(folder: Path) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as error:
         raise ServeError(
             "serve.no-state",
-            f"The server's state cannot be opened ({error}).",
+            f"The server's state cannot be opened ({reason(error)}).",
             where=str(folder),
             mend="Name a folder that can be written with --state, or restore it from a copy.",
         ) from None

@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 
 from ... import hardware
+from ...errors import reason
 
 SOURCE = Path(__file__).with_name("forward.c")
 # Warnings of vectors that are passed between files do not concern one file.
@@ -111,4 +112,6 @@ def _compile(compiler: str, target: Path) -> None:
             made.chmod(0o700)
             made.replace(target)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NotCompiledError(f"nothing can be compiled into {target.parent} ({str(error)[:200]})") from None
+        raise NotCompiledError(
+            f"nothing can be compiled into {target.parent} ({reason(error)[:200]})"
+        ) from None
