@@ -82,11 +82,19 @@ class Tokenizer:
             self._hub.model._resize_cache(0)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text; no end token is added."""
+        """Token ids of a text; no end token is added.
+
+        Args:
+            text: of any length; special tokens in it are ordinary characters.
+        """
         return self.encode_batch([text])[0]
 
     def encode_markup(self, text: str) -> list[int]:
-        """Token ids of a task's own words, which may spell special tokens; never use it for what a record holds."""
+        """Token ids of a task's own words, which may spell special tokens; never use it for what a record holds.
+
+        Args:
+            text: written by a task or a template.
+        """
         self._hub.encode_special_tokens = False
         try:
             ids: list[int] = self._hub.encode(text, add_special_tokens=False).ids
@@ -95,7 +103,11 @@ class Tokenizer:
         return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text."""
+        """Token ids of each text.
+
+        Args:
+            texts: any number.
+        """
         ids, ends = self.encode_flat(texts)
         return [part.tolist() for part in np.split(ids, ends[:-1])] if len(texts) else []
 
@@ -103,6 +115,12 @@ class Tokenizer:
         """Token ids of all texts in one array, and where each text's end in it.
 
         Half of a surrogate pair, which no file of UTF-8 can hold, is encoded as the replacement character.
+
+        Args:
+            texts: any number, N.
+
+        Returns:
+            ids of all of them, one behind another, and ends_N: where each ends.
         """
         sound = [_sound(text) for text in texts]
         if self.kind == "byte":
@@ -122,7 +140,11 @@ class Tokenizer:
         return (np.concatenate(parts) if parts else np.zeros(0, np.uint32)), np.cumsum(lengths)
 
     def encode_placed(self, texts: Sequence[str]) -> list[tuple[list[int], NDArray[np.int64]]]:
-        """Token ids of each text, and the characters that each token stands for: where they begin, and end (N, 2)."""
+        """Token ids of each text, and the characters that each token stands for: where they begin, and end (N, 2).
+
+        Args:
+            texts: any number.
+        """
         found = self._hub.encode_batch([_sound(text) for text in texts], add_special_tokens=False)
         return [(each.ids, np.array(each.offsets, np.int64).reshape(-1, 2)) for each in found]
 
@@ -141,7 +163,11 @@ class Tokenizer:
         ]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids; special tokens give none."""
+        """The text of token ids; special tokens give none.
+
+        Args:
+            ids: whole numbers below `vocab_size`.
+        """
         return str(self._hub.decode([int(token) for token in ids], skip_special_tokens=True))
 
     def to_json(self) -> str:
@@ -151,6 +177,10 @@ class Tokenizer:
     @classmethod
     def from_json(cls, text: str, where: str = "tokenizer.json") -> Tokenizer:
         """Reads the content of a tokenizer.json.
+
+        Args:
+            text: all of it.
+            where: the file, for errors.
 
         Raises:
             DataError: it is none.

@@ -33,7 +33,11 @@ class Bigram:
         self._counts: Tokens = np.zeros(0, np.int64)
 
     def fit(self, batches: Iterable[tuple[Tokens, Tokens]]) -> None:
-        """Counts pairs; `batches` gives (inputs, targets) of equal shape, targets below 0 are passed over."""
+        """Counts pairs of tokens.
+
+        Args:
+            batches: (inputs, targets) of equal shape; targets below 0 are passed over.
+        """
         for inputs, targets in batches:
             seen = targets >= 0
             self._add(inputs[seen].astype(np.int64) * self.vocab_size + targets[seen])
@@ -63,7 +67,12 @@ class Bigram:
         self._continuation = np.maximum(before - self._discount, 0) / kinds + spared / self.vocab_size
 
     def probability(self, inputs: Tokens, targets: Tokens) -> NDArray[np.float64]:
-        """P(targets | inputs), element by element; sums to one over all targets."""
+        """P(targets | inputs), element by element; sums to one over all targets.
+
+        Args:
+            inputs: token ids.
+            targets: token ids, of the same shape.
+        """
         pairs = inputs.astype(np.int64) * self.vocab_size + targets
         place = np.minimum(np.searchsorted(self._pairs, pairs), max(0, len(self._pairs) - 1))
         found = self._pairs[place] == pairs if len(self._pairs) else np.zeros(pairs.shape, bool)
@@ -74,7 +83,11 @@ class Bigram:
         return np.asarray(direct + backoff * self._continuation[targets])
 
     def loss(self, batches: Iterable[tuple[Tokens, Tokens]]) -> float:
-        """Mean negative log-likelihood in nats a token over (inputs, targets)."""
+        """Mean negative log-likelihood in nats a token over (inputs, targets).
+
+        Args:
+            batches: as of `fit`.
+        """
         total, tokens = 0.0, 0
         for inputs, targets in batches:
             seen = targets >= 0

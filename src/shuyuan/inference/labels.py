@@ -49,18 +49,31 @@ class Labeller:
         self._computed = computed(model, precision)
 
     def probabilities(self, inputs: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-        """Probabilities of the classes, or of each label, (B, K) of rows (B, T) that are filled up with -1, or of images (B, C, H, W), uint8."""
+        """Probabilities of the classes, or of each label, (B, K) of rows (B, T) that are filled up with -1, or of images (B, C, H, W), uint8.
+
+        Args:
+            inputs: rows or images.
+        """
         return self._computed.probabilities(inputs)
 
     def label(self, texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[dict[str, float]]:
-        """For each text the probability of every class, the likeliest first; a long text is cut to the context."""
+        """For each text the probability of every class, the likeliest first; a long text is cut to the context.
+
+        Args:
+            texts: any number.
+            tokenizer: of the run.
+        """
         for start in range(0, len(texts), BATCH):
             tokens = tokenizer.encode_batch(texts[start : start + BATCH])
             rows = [row_of(each, tokenizer, self._context) for each in tokens]
             yield from self._told(filled(rows, max(map(len, rows))))
 
     def label_images(self, images: Iterable[NDArray[np.uint8]]) -> Iterator[dict[str, float]]:
-        """The same for images (C, H, W) of the shape that the model reads."""
+        """The same for images (C, H, W) of the shape that the model reads.
+
+        Args:
+            images: any number, uint8.
+        """
         images = iter(images)
         while batch := list(islice(images, BATCH)):
             yield from self._told(np.stack(batch))

@@ -188,7 +188,11 @@ class PrivateLoop:
         return self._clipper.backward(losses)
 
     def step(self) -> None:
-        """Adds noise, divides by the expected batch, lets the optimizer step, and notes what it cost."""
+        """Adds noise, divides by the expected batch, lets the optimizer step, and notes what it cost.
+
+        Raises:
+            PrivacyError: all planned steps are made, the batch had no `backward` yet, or the optimizer got other parameters meanwhile.
+        """
         if self.steps >= self.mechanism.steps:
             raise PrivacyError(
                 "privacy.spent",

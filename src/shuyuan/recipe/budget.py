@@ -26,6 +26,14 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
+        """Reads an amount with its unit.
+
+        Args:
+            text: such as "2 min", "300 steps", "5M tokens" or "3 epochs".
+
+        Raises:
+            ValueError: it is no positive amount, or of another unit.
+        """
         found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmMbB]?)\s+([a-z]+?)s?\s*", text) or re.fullmatch(
             r"\s*(\d+(?:\.\d+)?)()([a-z]+?)s?\s*", text
         )

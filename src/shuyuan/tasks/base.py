@@ -113,25 +113,48 @@ class Task(ABC):
         return self.outputs[0]
 
     def configured(self, setting: Setting) -> Task:
-        """The task as a run fixes it."""
+        """The task as a run fixes it.
+
+        Args:
+            setting: what the run fixes.
+        """
         return self
 
     @abstractmethod
     def columns(self, fields: Mapping[str, str]) -> list[str]:
-        """The source's columns that the task reads; `fields` maps field names to the recipe's column names."""
+        """The source's columns that the task reads.
+
+        Args:
+            fields: the recipe's column of each field.
+        """
 
     def records(
         self, row: Mapping[str, Any], fields: Mapping[str, str], where: str
     ) -> Iterator[tuple[Mapping[str, Any], str]]:
-        """The records in a row of the source, each with its place: the row itself, unless the format nests records."""
+        """The records in a row of the source, each with its place: the row itself, unless the format nests records.
+
+        Args:
+            row: column to value.
+            fields: the recipe's column of each field.
+            where: the row's place, for errors.
+        """
         yield row, where
 
     def lacking(self, row: Mapping[str, Any], fields: Mapping[str, str]) -> str | None:
-        """What a record lacks, so that it is left out and counted: "text", "a summary"; None for a whole one."""
+        """What a record lacks, so that it is left out and counted: "text", "a summary"; None for a whole one.
+
+        Args:
+            row: column to value.
+            fields: the recipe's column of each field.
+        """
         return "text" if row.get(fields["text"], "") is None else None
 
     def examples(self, row: Mapping[str, Any], fields: Mapping[str, str], where: str) -> list[Example]:
-        """The rows that are learned from a record; one for all tasks but a translation, which goes both ways."""
+        """The rows that are learned from a record; one for all tasks but a translation, which goes both ways.
+
+        Args:
+            row, fields, where: as of `example`.
+        """
         return [self.example(row, fields, where)]
 
     @abstractmethod
@@ -148,18 +171,32 @@ class Task(ABC):
         """
 
     def text_scores(self, texts: Sequence[str]) -> dict[str, float]:
-        """Scores of what a model writes of its own, beside nothing."""
+        """Scores of what a model writes of its own, beside nothing.
+
+        Args:
+            texts: what it wrote to prompts of its own.
+        """
         return {}
 
     def metrics(self, loss: float, tokens: int, text_bytes: int) -> dict[str, float]:
-        """Scores of a split from its mean loss (nats a token), token count and bytes of text."""
+        """Scores of a split, of a task whose output is tokens.
+
+        Args:
+            loss: the mean, in nats a token.
+            tokens: how many it is the mean of.
+            text_bytes: of the split's text, in UTF-8.
+        """
         raise NotImplementedError(f"{self.name} outputs {self.output}")
 
     def label_metrics(
         self, probabilities_NK: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]
     ) -> dict[str, float]:
-        """Scores of a split from the probability of each of K labels for each of N records, and the right labels: the class of each
-        record, or (N, K) ones and zeros where a record may have any number."""
+        """Scores of a split, of a task whose output is labels.
+
+        Args:
+            probabilities_NK: of each of K labels for each of N records.
+            labels: the right ones: the class of each record (N,), or (N, K) ones and zeros where a record may have any number.
+        """
         raise NotImplementedError(f"{self.name} outputs {self.output}")
 
     def label_details(
@@ -168,7 +205,12 @@ class Task(ABC):
         labels: NDArray[np.integer[Any]],
         names: Sequence[str],
     ) -> dict[str, Any]:
-        """What stands behind these scores, label by label, as JSON can hold it; `names` are the labels in order."""
+        """What stands behind these scores, label by label, as JSON can hold it.
+
+        Args:
+            probabilities_NK, labels: as of `label_metrics`.
+            names: the labels in order.
+        """
         raise NotImplementedError(f"{self.name} outputs {self.output}")
 
 

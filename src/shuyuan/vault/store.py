@@ -33,7 +33,15 @@ class Reader(Protocol):
         ...
 
     def read_at(self, offset: int, count: int) -> bytes:
-        """Exactly `count` bytes from `offset`; fewer only at the end."""
+        """Exactly `count` bytes from `offset`; fewer only at the end.
+
+        Args:
+            offset: from the beginning of the content.
+            count: of bytes.
+
+        Raises:
+            VaultError: of a sealed file, these bytes were changed.
+        """
         ...
 
     def close(self) -> None: ...
@@ -49,7 +57,11 @@ class Journal(Protocol):
     """An append-only log of JSON objects."""
 
     def append(self, entry: dict[str, Any]) -> None:
-        """Adds one line; it is on disk when this returns."""
+        """Adds one line; it is on disk when this returns.
+
+        Args:
+            entry: what JSON can hold.
+        """
         ...
 
     def entries(self) -> Iterator[dict[str, Any]]:
@@ -61,7 +73,12 @@ class Folder(Protocol):
     """A folder that appears whole, or not at all."""
 
     def write(self, name: str, *pieces: bytes | memoryview) -> None:
-        """Writes a file that consists of some pieces, one after another."""
+        """Writes a file that consists of some pieces, one after another.
+
+        Args:
+            name: of the file in the folder.
+            pieces: its content.
+        """
         ...
 
 
@@ -81,58 +98,118 @@ class Store(ABC):
     # -- writing --
 
     def write(self, name: str, data: bytes | memoryview) -> None:
-        """Writes one file: the old one stays until the new one is whole and on disk."""
+        """Writes one file: the old one stays until the new one is whole and on disk.
+
+        Args:
+            name: of the file, with / between folders, such as "data/manifest.json".
+            data: its whole content.
+        """
         with self.writer(name) as out:
             out.write(data)
 
     @abstractmethod
     def writer(self, name: str) -> AbstractContextManager[Writer]:
-        """Context manager that gives a `Writer`; the file appears at the end, and not at all after an exception."""
+        """Context manager that gives a `Writer`; the file appears at the end, and not at all after an exception.
+
+        Args:
+            name: of the file, with / between folders, such as "data/manifest.json".
+        """
 
     @abstractmethod
     def folder(self, name: str) -> AbstractContextManager[Folder]:
-        """Context manager that gives a `Folder`; all of its files appear together by one rename, replacing the old."""
+        """Context manager that gives a `Folder`; all of its files appear together by one rename, replacing the old.
+
+        Args:
+            name: of the folder.
+        """
 
     @abstractmethod
     def write_open(self, name: str, data: bytes) -> None:
-        """Writes a file that stays in the clear in a sealed run too (recipe, plan, public report)."""
+        """Writes a file that stays in the clear in a sealed run too (recipe, plan, public report).
+
+        Args:
+            name: of the file, with / between folders, such as "data/manifest.json".
+            data: its whole content.
+        """
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Removes a file, or a folder with all that is in it; nothing happens if it is not there."""
+        """Removes a file, or a folder with all that is in it; nothing happens if it is not there.
+
+        Args:
+            name: of the file or folder.
+        """
 
     @abstractmethod
     def journal(self, name: str) -> Journal:
-        """The append-only log of that name; it begins with its first line."""
+        """The append-only log of that name; it begins with its first line.
+
+        Args:
+            name: of the log, such as "metrics.jsonl".
+        """
 
     # -- reading --
 
     @abstractmethod
     def open(self, name: str) -> AbstractContextManager[Reader]:
-        """Context manager that gives a `Reader`. Raises VaultError or RunError naming the file."""
+        """Context manager that gives a `Reader`.
+
+        Args:
+            name: of the file, with / between folders, such as "data/manifest.json".
+
+        Raises:
+            VaultError: a sealed file was tampered with, or another key sealed it.
+            RunError: there is no such file.
+        """
 
     def read(self, name: str) -> bytes:
-        """The whole content of a file."""
+        """The whole content of a file.
+
+        Args:
+            name: of the file, with / between folders, such as "data/manifest.json".
+
+        Raises:
+            VaultError, RunError: as of `open`.
+        """
         with self.open(name) as reader:
             return reader.read_at(0, reader.size)
 
     @abstractmethod
     def names(self, prefix: str = "") -> list[str]:
-        """Logical names of all files that begin with `prefix`, sorted."""
+        """Logical names of all files that begin with `prefix`, sorted.
+
+        Args:
+            prefix: such as "data/"; left out: all.
+        """
 
     def exists(self, name: str) -> bool:
-        """Whether there is a file of that name, or a folder with files in it."""
+        """Whether there is a file of that name, or a folder with files in it.
+
+        Args:
+            name: of a file or folder.
+        """
         return any(found == name or found.startswith(name + "/") for found in self.names(name))
 
     # -- secrets and checks --
 
     @abstractmethod
     def derive_key(self, purpose: str) -> bytes:
-        """32 bytes for a purpose such as "fingerprint": secret in a sealed run, fixed by the purpose in an open one."""
+        """32 bytes for a purpose such as "fingerprint": secret in a sealed run, fixed by the purpose in an open one.
+
+        Args:
+            purpose: another one gives other bytes.
+        """
 
     @abstractmethod
     def verify(self, expect: str | None = None) -> list[Problem]:
-        """Checks every file; `expect` is a head noted earlier, which an older folder cannot reproduce."""
+        """Checks every file.
+
+        Args:
+            expect: a head noted earlier, which an older folder cannot reproduce; None: any state that is whole in itself.
+
+        Returns:
+            What is wrong, by file; nothing where all holds.
+        """
 
     @abstractmethod
     def head(self) -> str | None:
@@ -152,9 +229,18 @@ class Store(ABC):
     # -- JSON, the common case --
 
     def write_json(self, name: str, value: Any) -> None:
-        """Writes a JSON file, indented for people."""
+        """Writes a JSON file, indented for people.
+
+        Args:
+            name: of the file, with / between folders, such as "data/manifest.json".
+            value: what JSON can hold.
+        """
         self.write(name, json.dumps(value, indent=2, ensure_ascii=False).encode())
 
     def read_json(self, name: str) -> Any:
-        """Reads a JSON file."""
+        """Reads a JSON file.
+
+        Args:
+            name: of the file, with / between folders, such as "data/manifest.json".
+        """
         return json.loads(self.read(name))

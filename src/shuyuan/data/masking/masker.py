@@ -104,7 +104,11 @@ class Masker:
         return text
 
     def find(self, text: str) -> list[Span]:
-        """What would be masked, in order and without overlaps."""
+        """What would be masked, in order and without overlaps.
+
+        Args:
+            text: of a record.
+        """
         if not self._finders or (self._hint and not self._hint.search(text)):
             return []
         looked_at = text

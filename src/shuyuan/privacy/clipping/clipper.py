@@ -109,7 +109,14 @@ class Clipper:
         return self._capture.collecting
 
     def begin(self, units: Units) -> None:
-        """The next forward pass is of these rows."""
+        """The next forward pass is of these rows.
+
+        Args:
+            units: whose rows they are.
+
+        Raises:
+            PrivacyError: the physical batch before has had no `backward` yet.
+        """
         if self.waiting:
             raise no_backward()
         device = next(iter(self.parameters.values())).device
