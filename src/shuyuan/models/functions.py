@@ -66,7 +66,8 @@ def rotate(x_BTHD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     Reference: https://arxiv.org/abs/2104.09864
     """
-    if len(x_BTHD) >= MANY_ROWS and cos.ndim == 3:
+    # An exported graph takes any number of sequences, and may not ask how many there are.
+    if cos.ndim == 3 and not torch.compiler.is_exporting() and len(x_BTHD) >= MANY_ROWS:
         cos, sin = (table.expand(x_BTHD.shape[1:]).contiguous() for table in (cos, sin))
     return (x_BTHD * cos).addcmul_(x_BTHD.roll(x_BTHD.shape[-1] // 2, -1), sin)
 
