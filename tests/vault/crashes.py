@@ -19,7 +19,8 @@ class PowerCut:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._content: dict[int, bytes] = {}
-        self._folders: dict[str, dict[str, tuple[int, bool]]] = {}
+        # By the folder's number, which stays when it is renamed.
+        self._folders: dict[int, dict[str, tuple[int, bool]]] = {}
         for folder, _, files in os.walk(root):
             self._sync_folder(folder)
             for file in files:
@@ -33,21 +34,24 @@ class PowerCut:
         else:
             self._content[os.fstat(handle).st_ino] = path.read_bytes()
 
-    def created(self, handle: int) -> None:
-        """A new file may have the number of one that is gone."""
-        self._content.pop(os.fstat(handle).st_ino, None)
+    def created(self, number: int) -> None:
+        """A new file or folder may have the number of one that is gone."""
+        self._content.pop(number, None)
+        self._folders.pop(number, None)
 
     def _sync_folder(self, folder: str) -> None:
         entries = list(os.scandir(folder))
-        self._folders[folder] = {entry.name: (entry.stat().st_ino, entry.is_dir()) for entry in entries}
+        self._folders[Path(folder).stat().st_ino] = {
+            entry.name: (entry.stat().st_ino, entry.is_dir()) for entry in entries
+        }
 
     def files(self) -> dict[str, bytes]:
-        return dict(self._below(str(self._root), ""))
+        return dict(self._below(self._root.stat().st_ino, ""))
 
-    def _below(self, folder: str, prefix: str) -> Iterator[tuple[str, bytes]]:
+    def _below(self, folder: int, prefix: str) -> Iterator[tuple[str, bytes]]:
         for name, (number, is_folder) in self._folders.get(folder, {}).items():
             if is_folder:
-                yield from self._below(f"{folder}/{name}", f"{prefix}{name}/")
+                yield from self._below(number, f"{prefix}{name}/")
             elif name != ".lock":
                 yield prefix + name, self._content.get(number, b"")
 
@@ -73,7 +77,9 @@ def at_every_step(look: Callable[[str], None], power: PowerCut | None = None) ->
                 if power is not None and step == "fsync":
                     power.synced(arguments[0])
                 if power is not None and step == "open":
-                    power.created(result)
+                    power.created(os.fstat(result).st_ino)
+                if power is not None and step == "mkdir":
+                    power.created(Path(arguments[0]).stat().st_ino)
                 return result
             finally:
                 del inside.step

@@ -75,6 +75,11 @@ class Crashes:
             work()
         return self.left
 
+    @property
+    def lasting(self) -> dict[str, bytes]:
+        """What a power cut would leave now."""
+        return self._power.files()
+
     def _look(self, step: str) -> None:
         for files in (snapshot(self._folder), self._power.files()):
             mark = repr(sorted(files.items()))
@@ -122,6 +127,25 @@ def test_every_crash_leaves_one_whole_state(
             "vault-1.head",
         }  # and left-overs are gone
         shutil.rmtree(after.path)
+
+
+def test_every_crash_of_an_open_run_leaves_each_file_whole(tmp_path: Path) -> None:
+    """Also where nothing is sealed: whoever opens the run next finds the state before or after, and never half of a file; and once
+    an operation has returned, that after it."""
+    store, left_behind = vault.OpenStore(tmp_path / "run"), tmp_path / "after"
+    store.path.mkdir()
+    crashes, before, looked = Crashes(store.path), state(store), 0
+    for operation in OPERATIONS[:-1]:
+        left = crashes.during(partial(operation, store))
+        after = state(store)
+        for files, allowed in [*((files, (before, after)) for files in left), (crashes.lasting, (after,))]:
+            left_behind.mkdir()
+            put(left_behind, files)
+            assert state(vault.OpenStore(left_behind)) in allowed
+            looked += 1
+            shutil.rmtree(left_behind)
+        before = after
+    assert looked > 25
 
 
 def test_a_crash_in_the_mending_is_mended(begin: Callable[[], SealedStore], tmp_path: Path, key: str) -> None:

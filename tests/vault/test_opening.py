@@ -52,6 +52,8 @@ def test_a_passphrase_opens_and_a_wrong_one_is_refused_fast(
     with vault.open_store(run, "env:K", create=True) as store:
         store.write("x", b"y")
     assert vault.open_store(run, "env:K", writable=False).read("x") == b"y"
+    cost = json.loads((run.path / "vault.json").read_bytes())["keys"][0]["kdf"]
+    assert cost == {"name": "argon2id", "memory_kib": 64 * 1024, "passes": 3, "lanes": 4}  # RFC 9106
     for wrong in ("wrong horse", vault.new_key()):
         monkeypatch.setenv("K", wrong)
         started = time.process_time()

@@ -92,6 +92,11 @@ def test_the_same_content_never_looks_the_same(tmp_path: Path) -> None:
     assert len({data[at : at + SMALL] for data in (a, b) for at in starts}) == 2 * len(starts) == 14
 
 
+def test_every_bit_of_a_salt_is_fresh() -> None:
+    salts = [int.from_bytes(Header(Role.FILE, KEY.run, 1, 1).salt, "big") for _ in range(64)]
+    assert all({salt >> bit & 1 for salt in salts} == {0, 1} for bit in range(256))
+
+
 def test_threads_can_share_a_reader(tmp_path: Path) -> None:
     content = os.urandom(5000)
     sealed = reader(tmp_path / "file", seal(tmp_path / "file", content))

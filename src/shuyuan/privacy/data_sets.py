@@ -26,7 +26,7 @@ import filelock
 from ..errors import MachineError, PrivacyError, VaultError
 from ..progress import Progress
 from ..recipe import BUILT_IN_SOURCES, Recipe
-from ..vault import Journal, OpenStore, Store
+from ..vault import Journal, OpenStore, Store, disk
 from .ledger import LEDGER_FILE, NOT_COVERED, UNPROTECTED_MEANS, spent
 
 PATIENCE = 60.0  # seconds; a writer holds the lock for the time of one line
@@ -193,7 +193,7 @@ class DataSetLedger:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with self._explained():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            disk.make_folder(self.path.parent)
             with filelock.FileLock(self.path.with_suffix(".lock"), timeout=PATIENCE):
                 yield
 

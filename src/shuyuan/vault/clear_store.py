@@ -100,6 +100,7 @@ class OpenStore(Store):
                 shutil.rmtree(doomed)
             else:
                 target.unlink(missing_ok=True)
+            sync_folder(target.parent)  # or a power cut would bring it back, be it a secret
         for known in [known for known in self._journals if known == name or known.startswith(name + "/")]:
             del self._journals[known]
 
@@ -236,16 +237,19 @@ class OpenJournal:
 
     def append(self, entry: dict[str, Any]) -> None:
         body = entry_to_json(entry)[:-1]
+        first = self._chain is None
         if self._chain is None:
             self._chain = self._recover()
         before, self._chain = self._chain, None  # after an exception the end of the file is looked at again
         chain = _link(before, body)
         with disk.writing(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            disk.make_folder(self._path.parent)
             with self._path.open("ab") as out:
                 out.write(body + (b", " if entry else b"") + b'"chain": "' + chain.encode() + b'"}\n')
                 out.flush()
                 os.fsync(out.fileno())
+            if first:  # a power cut would take a new log away with all its lines
+                sync_folder(self._path.parent)
         self._chain = chain
 
     def entries(self) -> Iterator[dict[str, Any]]:
