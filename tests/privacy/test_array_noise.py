@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from scipy import stats
 
@@ -13,8 +14,9 @@ from shuyuan.privacy.stream import CHUNK, LATTICE
 SECRET = bytes(range(32))
 
 
-def test_it_is_torchs_noise_but_for_the_last_place() -> None:
-    total = np.random.default_rng(0).normal(size=(3, 1001)).astype(np.float32)
+@pytest.mark.parametrize("shape", [(3, 1001), (CHUNK + 7,)])
+def test_it_is_torchs_noise_but_for_the_last_place(shape: tuple[int, ...]) -> None:
+    total = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     ours = ArrayNoise(SECRET).add(total, 0.7, step=5, number=2)
     theirs = Noise(SECRET).add(torch.from_numpy(total), 0.7, step=5, number=2).numpy()
     assert ours.shape == theirs.shape and ours.dtype == np.float32

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from shuyuan.privacy.ledger import spent
+from shuyuan.privacy import mechanism
+from shuyuan.privacy.ledger import Ledger, spent
 
 DELTA = 1e-5
 
@@ -32,6 +34,31 @@ def test_each_step_counts_once_however_the_lines_overlap(found: list[tuple[int, 
     different = {step for first, more in found for step in range(first, first + more + 1)}
     assert spent(lines).steps == len(different)
     assert spent([*lines, *(entry | {"draws": "b"} for entry in lines)]).steps == 2 * len(different)
+
+
+class Noted:
+    """A journal that notes in a common list who was told what."""
+
+    def __init__(self, name: str, told: list[tuple[str, str]]) -> None:
+        self.name, self.told = name, told
+
+    def append(self, entry: dict[str, Any]) -> None:
+        self.told.append((self.name, entry["event"]))
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        return iter(())
+
+
+def test_every_entry_stands_in_the_data_sets_ledger_and_then_in_the_runs_own() -> None:
+    told: list[tuple[str, str]] = []
+    done = mechanism(units=10, expected_batch=2, steps=3, noise_multiplier=1.0)
+    ledger = Ledger([Noted("data set", told), Noted("run", told)], done, bytes(32))
+    ledger.allow(["tuning"])
+    ledger.steps(1, 0)  # none
+    ledger.steps(1, 1)
+    ledger.release("model")
+    events = ["allowed", "steps", "release"]
+    assert told == [(name, event) for event in events for name in ("data set", "run")]
 
 
 @functools.cache

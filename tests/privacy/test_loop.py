@@ -93,6 +93,25 @@ def test_the_normaliser_is_the_expected_batch_as_it_was_given(expected: float) -
     assert loop.mechanism.sampling_rate == expected / UNITS
 
 
+def test_each_parameter_and_each_step_has_noise_of_its_own() -> None:
+    model = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH))
+    optimizer = torch.optim.SGD(model.parameters(), 1.0)
+    seen: list[list[Tensor]] = []
+    optimizer.register_step_pre_hook(
+        lambda *_: seen.append([each.grad.clone() for each in model.parameters()])
+    )
+    loop = private(model, optimizer, clip=0.5, noise_multiplier=3.0)
+    for batch in loop.batches():
+        for rows in batch:
+            loop.backward(0 * model(torch.ones(len(rows), WIDTH)).sum(1))
+        loop.step()
+    noise = Noise(bytes([*bytes(31), 1]))
+    for step, gradients in enumerate(seen, 1):
+        for number, gradient in enumerate(gradients):
+            alone = noise.add(torch.zeros_like(gradient), 3.0 * 0.5, step=step, number=number)
+            assert torch.equal(gradient, alone / 10)
+
+
 def test_groups_of_parameters_have_one_norm_together() -> None:
     """A clip for each of the optimizer's groups would let a unit move the sum by the root of their number."""
     model = network()

@@ -18,7 +18,8 @@ import pytest
 
 from shuyuan import recipe as recipes
 from shuyuan.report import render, summary, write_report
-from shuyuan.report.forecast import compared
+from shuyuan.report.facts import gather
+from shuyuan.report.forecast import compared, plan_rows
 from shuyuan.runs import Run
 from shuyuan.vault import open_store
 
@@ -345,6 +346,14 @@ def test_the_room_loads_neither_torch_nor_matplotlib_before_it_draws() -> None:
 def test_how_far_off_a_prediction_was(measured: float | None, said: str) -> None:
     row = compared("Time", {"low": 90, "expected": 100, "high": 120}, measured, str)
     assert row is not None and row.off == said
+
+
+def test_only_what_was_measured_is_said_to_be(make_run: MakeRun) -> None:
+    run, store = make_run()
+    assert {row.label: row.measured for row in plan_rows(gather(run, store, whole=True))} == {
+        "Peak memory": "790 MiB", "Training time": "2 min 7 s", "Storage": "95 MiB", "Parameters": "5,312,256",
+        "Tokens to train on": "1,638,400", "Floating point operations": "–",
+    }  # fmt: skip
 
 
 def test_a_labelled_run_is_told_by_its_accuracy(make_run: MakeRun) -> None:
