@@ -16,7 +16,8 @@ from shuyuan import recipe as recipes
 from shuyuan.data import UnitRows, load_manifest
 from shuyuan.errors import Interrupted, PrivacyError, RecipeError
 from shuyuan.models import Transformer, TransformerConfig
-from shuyuan.privacy import Mechanism
+from shuyuan.privacy import Mechanism, Noise
+from shuyuan.privacy.data_sets import DataSetLedger
 from shuyuan.progress import Progress
 from shuyuan.train import mechanism_of, train
 from shuyuan.train.backend import Batch
@@ -139,6 +140,11 @@ def test_a_resumed_run_draws_the_same_and_a_new_one_does_not(tmp_path: Path) -> 
     assert store.exists(SECRET_FILE)
     train(recipe, store, Progress(), threading.Event())
     assert not store.exists(SECRET_FILE)
+    store.write_json(
+        SECRET_FILE, {"secret": "00" * 32, "weights": ""}
+    )  # a kill came between the model and this
+    train(recipe, store, Progress(), threading.Event())
+    assert not store.exists(SECRET_FILE)
     trained(tmp_path / "b", **secure)
     draws = [{entry["draws"] for entry in ledger_of(tmp_path / run) if "draws" in entry} for run in "ab"]
     assert len(draws[0]) == len(draws[1]) == 1 and draws[0] != draws[1]
@@ -167,6 +173,9 @@ def test_other_weights_to_start_from_never_meet_the_same_noise(tmp_path: Path) -
 
     one = secret_of("one")
     assert secret_of("one") == one
+    assert run_secret(store, recipe, {"weights": "one", "data": "other"}, begun=False) != one
+    kept_secret = bytes.fromhex(store.read_json(SECRET_FILE)["secret"])
+    assert len({kept_secret[at : at + 4] for at in range(0, 32, 4)}) == 8  # 256 bits, and none of them twice
     # Before the first state is written the weights may still change: with them the secret, which then stays.
     other = secret_of("other")
     assert other != one and secret_of("other", begun=True) == other
@@ -184,6 +193,25 @@ def test_other_weights_to_start_from_never_meet_the_same_noise(tmp_path: Path) -
     base.write_bytes(kept)
     train(recipe, store, Progress(), threading.Event())
     assert len({entry["draws"] for entry in ledger_of(tmp_path / "a") if "draws" in entry}) == 1
+
+
+def test_no_step_is_made_known_that_the_ledger_of_the_data_set_does_not_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, store = prepared(tmp_path / "a", **PRIVATE)
+    append = DataSetLedger.append
+
+    def full(self: DataSetLedger, entry: dict[str, Any]) -> None:
+        if entry["event"] == "steps":
+            raise PrivacyError("privacy.no-ledger", "The disk is full.", mend="Free some space.")
+        append(self, entry)
+
+    monkeypatch.setattr(DataSetLedger, "append", full)
+    with pytest.raises(PrivacyError):
+        train(recipe, store, Progress(), threading.Event())
+    assert not [entry for entry in ledger_of(tmp_path / "a") if entry["event"] == "steps"]
+    assert not [name for name in store.names("checkpoints/") if "step-00000000" not in name]
+    assert not store.exists("model")
 
 
 def test_steps_under_different_secrets_add_up_and_the_same_ones_count_once() -> None:
@@ -274,6 +302,46 @@ def test_a_unit_is_normed_by_its_own_targets_and_no_denominator_ties_it_to_other
     assert len(weights) > 5
     for name in weights:
         assert np.allclose(together[name], sum(each[name] for each in alone), rtol=1e-3, atol=1e-6), name
+
+
+def test_a_unit_of_several_rows_learns_the_mean_over_all_its_targets() -> None:
+    import torch
+
+    batch, working = batch_of([0, 0]), backend()
+    batch.targets_BT[0, 2:] = -100
+    model = Transformer(TransformerConfig(50, 1, 16, 2, 1, 8, 24, 8), seed=1)
+    inputs, targets = torch.from_numpy(batch.inputs_BT), torch.from_numpy(batch.targets_BT)
+    (model.losses(inputs, targets).sum() / 10).backward()  # not the mean of two rows' means
+    wanted = torch.cat([weight.grad.flatten() for weight in model.parameters()])
+    found = gradients_of(working, batch)
+    alike = torch.nn.functional.cosine_similarity(
+        torch.cat([each.flatten() for each in found]), wanted, dim=0
+    )
+    assert alike > 0.9999
+
+
+def test_noise_is_scaled_to_the_clip_and_of_its_own_for_each_parameter_and_step() -> None:
+    import torch
+
+    working, noise = backend(noise=2.0), Noise(bytes(32))
+    for step in (1, 3):
+        empty = batch_of([])
+        found = gradients_of(working, Batch(step, empty.inputs_BT, empty.targets_BT, empty.unit_B))
+        for number, gradient in enumerate(found):
+            alone = noise.add(torch.zeros_like(gradient), 2.0 * 0.5, step=step, number=number)
+            assert torch.equal(gradient, alone / 4)  # the expected batch
+
+
+def gradients_of(working: PrivateBackend, batch: Batch) -> list[Any]:
+    """What the optimizer is given in a step."""
+    seen: list[Any] = []
+    parameters = working._clipper.parameters.values()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            working._optimizers, "step", lambda rate: seen.extend(each.grad.clone() for each in parameters)
+        )
+        working.step(batch, 0.1)
+    return seen
 
 
 def test_an_empty_batch_is_noise_alone_and_a_step() -> None:

@@ -11,6 +11,7 @@ from shuyuan import vault
 from shuyuan.errors import RunError, VaultError
 from shuyuan.runs import Run
 from shuyuan.vault import SealedStore
+from shuyuan.vault.opening import unlock
 
 from .tampering import snapshot
 
@@ -98,7 +99,9 @@ def test_reencryption_leaves_nothing_of_the_old_key(
     vault.add_key(filled, key, fourth)
     before, fingerprint = snapshot(filled.path), derived(filled, key)
     head = vault.open_store(filled, key, writable=False).head()
+    secret = unlock(filled, key).key.secret
     done = vault.rotate_key(filled, key, other, reencrypt=True, keep=[third])
+    assert unlock(filled, other).key.secret != secret  # or it would still open for whoever kept a copy of it
     assert done == vault.Rotation("key-1", ("key-3",), True)
     after = snapshot(filled.path)
     assert not set(before.values()) & set(after.values())

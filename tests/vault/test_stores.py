@@ -17,13 +17,15 @@ from shuyuan import vault
 from shuyuan.errors import RunError, VaultError
 from shuyuan.runs import Run
 from shuyuan.vault import OpenStore, SealedStore, clear_store
+from shuyuan.vault.seal import MAGIC
 
 from .tampering import place
 
 FILES = st.sampled_from(["scores.json", "data/a.shard", "data/b.shard", "model/x", "model/y"])
 FOLDERS = st.sampled_from(["model", "checkpoints/step-1", "checkpoints/step-2"])
 JOURNALS = st.sampled_from(["metrics.jsonl", "data/log.jsonl"])
-CONTENT = st.binary(max_size=40)
+# Nothing that is written in the clear begins like a sealed file, by which a run is told to be sealed.
+CONTENT = st.binary(max_size=40).filter(lambda content: not content.startswith(MAGIC))
 
 
 class Alike(RuleBasedStateMachine):
