@@ -312,6 +312,29 @@ def test_what_ngrams_do_not_do_is_refused_by_name(table: dict[str, Any], key: st
     assert error.code == "recipe.bad-value" and f"`{key}`" in error.what
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("clip", 0.0), ("clip", -1.0), ("delta", 0.0), ("delta", 1.0), ("epsilon", 0.0), ("noise_multiplier", 0.0),
+        ("records_per_unit", 0),
+    ],
+)  # fmt: skip
+def test_numbers_that_protect_nothing_are_refused(key: str, value: float) -> None:
+    table = {"unit": "record"} | ({"epsilon": 3.0} if key != "noise_multiplier" else {}) | {key: value}
+    assert f"privacy.{key}" in refusal({**SMALL, "privacy": table}).what
+
+
+def test_private_records_do_not_say_whether_they_may_have_several_labels() -> None:
+    plain = {
+        "task": "classification",
+        "model": {"layers": 2},
+        "data": {"source": "a.csv", "labels": ["a", "b"]},
+    }
+    assert recipes.from_table(plain).multi_label is None
+    private = recipes.from_table({**plain, "privacy": {"epsilon": 3.0, "unit": "record"}})
+    assert private.multi_label is False
+
+
 def test_a_task_with_prompts_needs_two_lines() -> None:
     """What is left out is what the ready recipes say; whoever says anything of tokens, network or privacy says it all."""
     two = recipes.from_table({"task": "translation", "data": {"source": "pairs.csv"}})

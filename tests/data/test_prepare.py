@@ -166,6 +166,19 @@ def test_duplicates_go_and_are_counted(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(("unit", "near"), [("owner", 10), ("record", 0)])
+def test_of_private_records_nearly_alike_ones_go_within_a_unit_alone(
+    tmp_path: Path, unit: str, near: int
+) -> None:
+    texts = sentences(100, words=40)
+    rows = [{"text": text, "who": number % 20} for number, text in enumerate(texts)]
+    rows += [{"text": f"{row['text']} indeed", "who": row["who"]} for row in rows[:10]]
+    rows += [{"text": f"{row['text']} indeed", "who": 100 + row["who"]} for row in rows[:10]]  # type: ignore[operator]
+    recipe = recipe_of(jsonl(tmp_path / "a.jsonl", rows), owner="who", duplicates="near")
+    manifest, _ = prepared(tmp_path / "run", recipe.replace(privacy={"epsilon": 3.0, "unit": unit}))
+    assert manifest.duplicates == {"exact": 0, "near": near}
+
+
 def test_personal_data_is_masked_and_counted(tmp_path: Path) -> None:
     texts = [
         f"{text} 电话13812345678 or a@example.com, case K-{number}"
@@ -557,6 +570,16 @@ def test_changed_owners_are_a_changed_source(tmp_path: Path) -> None:
     rows = [{"text": text, "who": number % 40} for number, text in enumerate(sentences(400))]
     source = jsonl(tmp_path / "a.jsonl", rows)
     recipe = recipe_of(source, owner="who")
+    _, store = prepared(tmp_path / "run", recipe)
+    jsonl(source, [{**row, "who": row["who"] + 100} for row in rows])
+    with pytest.raises(DataError, match=r"data\.changed"):
+        prepare(recipe, store, Progress())
+
+
+def test_so_they_are_where_no_record_changes_its_split(tmp_path: Path) -> None:
+    rows = [{"text": text, "who": number % 40} for number, text in enumerate(sentences(400))]
+    source, held_out = jsonl(tmp_path / "a.jsonl", rows), jsonl(tmp_path / "b.jsonl", rows[:50])
+    recipe = recipe_of(source, owner="who", validation=str(held_out))
     _, store = prepared(tmp_path / "run", recipe)
     jsonl(source, [{**row, "who": row["who"] + 100} for row in rows])
     with pytest.raises(DataError, match=r"data\.changed"):

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shuyuan.data.split import TEST, TRAIN, VALIDATION, Lottery, by_owner, by_place
+from shuyuan.data.survey import named_owner, owner_hash
 
 
 def draws(owners: list[bytes], seed: int = 1) -> np.ndarray:  # type: ignore[type-arg]
@@ -43,3 +44,9 @@ def test_blocks_are_cut_in_order() -> None:
     split = by_place(np.full(100, 7, np.uint32), 0.1, 0.2)
     assert split.tolist() == [TRAIN] * 70 + [VALIDATION] * 10 + [TEST] * 20
     assert by_place(np.full(10, 7, np.uint32), 0.1, 0).tolist() == [TRAIN] * 9 + [VALIDATION]
+
+
+def test_what_stands_for_an_owner_tells_nothing_without_the_runs_key() -> None:
+    names = [named_owner(b"li"), named_owner(b"wang"), b"record:li"]
+    known = {owner_hash(name, key) for name in names for key in (bytes(32), bytes(31) + b"\1")}
+    assert len(known) == 6 and owner_hash(names[0], bytes(32)) in known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from shuyuan import evaluate
 from shuyuan.data import load_canaries, load_manifest
+from shuyuan.data.canaries import make_canaries
 from shuyuan.errors import RunError
 from shuyuan.privacy.audit import SHARES, audit, epsilon_lower
 from shuyuan.privacy.clipping import Clipper
@@ -106,6 +108,12 @@ def test_canaries_are_planted_by_fair_coins_and_are_units_of_their_own(tmp_path:
     assert manifest.splits["validation"] == before.splits["validation"]
 
 
+def test_canaries_and_coins_are_new_for_each_run() -> None:
+    one, other = (make_canaries(64, 256, 0, 40) for _ in range(2))
+    assert (one.tokens_MT != other.tokens_MT).any() and (one.included_M != other.included_M).any()
+    assert (one.tokens_MT != 0).all()  # the end token closes a record, and is no part of one
+
+
 def test_an_overfitted_run_without_privacy_shows_a_clearly_positive_bound(tmp_path: Path) -> None:
     recipe, store = run(tmp_path / "run", train__budget="500 steps")
     found = look(recipe, store)
@@ -127,8 +135,13 @@ def test_a_run_that_keeps_its_promise_is_not_convicted(tmp_path: Path) -> None:
     recipe, store = run(
         tmp_path / "run", privacy__epsilon=1.0, privacy__unit="record", train__budget="30 steps"
     )
+    manifest = load_manifest(store)
+    assert manifest is not None
+    recipe = recipe.replace(resolved={"privacy": asdict(mechanism_of(recipe, manifest))})
     for white_box in (False, True):
-        assert look(recipe, store, white_box=white_box)["epsilon_lower"] <= 1.0
+        found = look(recipe, store, white_box=white_box)
+        assert found["epsilon_lower"] <= 1.0
+        assert 0.95 < found["epsilon_upper"] <= 1.0 and found["delta"] == 1e-5
 
 
 def test_a_run_that_states_one_and_neither_clips_nor_hides_is_convicted(

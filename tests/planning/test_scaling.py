@@ -6,12 +6,15 @@ import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shuyuan import pipeline
 from shuyuan.errors import RunError
 from shuyuan.planning.scaling import CHINCHILLA, CONSTANTS, Law, Point, fitted
 from shuyuan.report import law_page
@@ -118,6 +121,17 @@ def test_the_command_refuses_what_gives_no_law(tmp_path: Path) -> None:
     other = shuyuan("plan", "--fit", f"{tmp_path}/[ab]")
     assert other.status == 1 and "plan.other-records" in other.stderr
     assert shuyuan("plan", "--fit", str(tmp_path / "nothing")).status == 1
+
+
+@pytest.mark.parametrize(("loss", "privacy"), [(None, None), (3.0, {"epsilon": 1.0})])
+def test_a_run_without_a_loss_or_with_noise_is_no_point_of_a_law(
+    loss: float | None, privacy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"loss": {"validation": loss}, "privacy": privacy, "parameters": 10, "tokens": 20}
+    monkeypatch.setattr(pipeline.report, "summary", lambda *_: told)
+    job: Any = SimpleNamespace(run=SimpleNamespace(path="a"), store=None)
+    with pytest.raises(RunError, match=r"plan\.not-for-a-law"):
+        pipeline._point(job)
 
 
 @pytest.mark.slow

@@ -172,12 +172,22 @@ def test_batches_are_drawn_by_coins_and_differ_in_size() -> None:
     assert abs(np.var(sizes) / variance - 1) < 5 * math.sqrt(2 / 60)  # a shuffled loader has no spread
 
 
+def test_which_records_a_unit_gives_is_drawn_anew_at_each_step() -> None:
+    model = network()
+    units = np.arange(UNITS) % 4
+    loop = private(model, units=units, expected_batch=4, steps=8, records_per_unit=3)
+    seen = train(loop, model)
+    assert all(np.bincount(units[records]).tolist() == [3] * 4 for records in seen)
+    assert len({record for records in seen for record in records}) > 0.8 * UNITS
+
+
 def test_the_same_secret_repeats_everything_and_another_nothing() -> None:
-    first, again, other = network(), network(), network()
+    first, again = network(), network()
     seen = train(private(first), first)
     assert train(private(again), again) == seen
     assert all(torch.equal(one, two) for one, two in zip(first.parameters(), again.parameters(), strict=True))
-    assert train(private(other, insecure_seed=None), other) != seen
+    without = [train(private(each, insecure_seed=None), each) for each in (network(), network())]
+    assert without[0] != without[1] and seen not in without
 
 
 def test_epsilon_grows_with_the_steps_made_and_ends_at_what_was_asked() -> None:

@@ -71,6 +71,9 @@ def test_headers_of_every_response(door: Door) -> None:
     ):
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
         assert "default-src 'none'" in answer.headers["content-security-policy"]
         assert "server" not in answer.headers
 

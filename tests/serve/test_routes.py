@@ -70,6 +70,16 @@ def test_headers_that_are_no_key(door: Door, header: str) -> None:
     assert door.ask("GET", "/v1/models", headers={"Authorization": header}).status == 401
 
 
+def test_two_keys_are_none(door: Door) -> None:
+    """A proxy may have looked at the other one."""
+    good = f"Authorization: Bearer {door.key('two-keys')}\r\n".encode()
+    for lines in (good + b"Authorization: Bearer x\r\n", good + good):
+        answer = door.raw(
+            b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + lines + b"\r\n"
+        )
+        assert answer.startswith(b"HTTP/1.1 401")
+
+
 def test_what_is_not_there(door: Door) -> None:
     assert door.ask("GET", "/nothing").code == "serve.no-such-route"
     assert door.ask("GET", "/v1/completions").code == "serve.other-method"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from shuyuan.train import mechanism_of, train
 from shuyuan.train.backend import Batch
 from shuyuan.train.private import PrivateBackend
 from shuyuan.train.secret import SECRET_FILE, erase_secret, run_secret
-from shuyuan.train.unit_batches import physical
+from shuyuan.train.unit_batches import physical, private_batches
 from shuyuan.vault import OpenStore
 
 from ..runs import shuyuan, text_of, write_recipe
@@ -387,6 +388,16 @@ def test_rows_hold_one_unit_each_and_at_most_so_many_records(tmp_path: Path) -> 
         assert inputs[0] == manifest.tokenizer.end_id
         assert (inputs[1:][targets[:-1] >= 0] == targets[:-1][targets[:-1] >= 0]).all()
     assert rows.rows(np.array([], np.int64), np.random.default_rng(0)).inputs_NT.shape == (0, 32)
+
+
+def test_other_units_than_the_noise_was_computed_for_are_refused(tmp_path: Path) -> None:
+    recipe, store = prepared(tmp_path / "run", **PRIVATE)
+    manifest = load_manifest(store)
+    assert manifest is not None
+    done = mechanism_of(recipe, manifest)
+    private_batches(store, manifest, recipe, done, bytes(32))
+    with pytest.raises(PrivacyError, match=r"privacy\.other-units"):
+        private_batches(store, manifest, recipe, replace(done, units=done.units + 1), bytes(32))
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
