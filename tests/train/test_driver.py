@@ -179,6 +179,12 @@ def test_three_bad_steps_in_a_row_go_back_to_the_safe_point_with_half_the_rate(t
     assert "0.5 times the learning rate" in progress.said["train.rollback-1"]
 
 
+def test_each_rollback_halves_the_rate_again(tmp_path: Path) -> None:
+    driver = drive(tmp_path, backend := Plain(bad=dict.fromkeys((7, 8, 9), 0.003)))
+    assert driver.state.rollbacks == 2
+    assert backend.rates[-1] == (12, 0.0025)
+
+
 def test_a_rollback_removes_the_checkpoints_of_the_road_not_taken(tmp_path: Path) -> None:
     class Looking(Progress):
         def show(self, text: str) -> None:
