@@ -211,16 +211,17 @@ def test_the_field_chain_is_the_logs_own(tmp_path: Path, begin: Begin) -> None:
 def test_accidents_in_a_log_in_the_clear_are_found(
     tmp_path: Path, damage: Callable[[list[bytes]], list[bytes]]
 ) -> None:
-    store = OpenStore(tmp_path)
-    for n in (1, 2, 3):
-        store.journal("metrics.jsonl").append({"n": n})
-    path = tmp_path / "metrics.jsonl"
-    path.write_bytes(b"".join(damage(path.read_bytes().splitlines(keepends=True))))
-    with pytest.raises(VaultError, match="broken-log"):
-        list(OpenStore(tmp_path).journal("metrics.jsonl").entries())
-    with pytest.raises(VaultError, match="broken-log"):
-        OpenStore(tmp_path).journal("metrics.jsonl").append({"n": 4})
-    assert [problem.file for problem in OpenStore(tmp_path).verify()] == ["metrics.jsonl"]
+    store, names = OpenStore(tmp_path), ["data/log.jsonl", "ledger.jsonl", "metrics.jsonl"]
+    for name in names:
+        for n in (1, 2, 3):
+            store.journal(name).append({"n": n})
+        path = tmp_path / name
+        path.write_bytes(b"".join(damage(path.read_bytes().splitlines(keepends=True))))
+        with pytest.raises(VaultError, match="broken-log"):
+            list(OpenStore(tmp_path).journal(name).entries())
+        with pytest.raises(VaultError, match="broken-log"):
+            OpenStore(tmp_path).journal(name).append({"n": 4})
+    assert [problem.file for problem in OpenStore(tmp_path).verify()] == names
 
 
 def test_a_log_in_the_clear_goes_on_after_a_crash(tmp_path: Path) -> None:
