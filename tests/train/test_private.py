@@ -17,7 +17,7 @@ from shuyuan import recipe as recipes
 from shuyuan.data import UnitRows, load_manifest
 from shuyuan.errors import Interrupted, PrivacyError, RecipeError
 from shuyuan.models import Transformer, TransformerConfig
-from shuyuan.privacy import Mechanism, Noise
+from shuyuan.privacy import Mechanism, Noise, accountant
 from shuyuan.privacy.data_sets import DataSetLedger
 from shuyuan.progress import Progress
 from shuyuan.train import mechanism_of, train
@@ -428,6 +428,13 @@ def test_leaks_accepted_by_name_stand_in_the_ledger(tmp_path: Path) -> None:
     entries = ledger_of(tmp_path / "run")
     assert [entry["what"] for entry in entries if entry["event"] == "allowed"] == ["tokenizer"]
     assert entries[0]["cost"] == "not covered" and "Vocabulary" in entries[0]["meaning"]
+    line = next(entry for entry in entries if entry["event"] == "steps")
+    events = list(OpenStore(tmp_path / "run", writable=False).journal("metrics.jsonl").entries())
+    told = {event["step"]: event["epsilon"] for event in events if event["event"] == "train.checkpoint"}
+    assert len(told) > 3
+    for step, epsilon in told.items():  # what is told on the way is rounded, and never down
+        spent = accountant.epsilon(line["noise_multiplier"], line["sampling_rate"], step, line["delta"])
+        assert spent <= epsilon
 
 
 def test_one_undivided_text_is_refused(tmp_path: Path) -> None:
