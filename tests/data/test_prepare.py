@@ -12,10 +12,21 @@ import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from shuyuan import vault
-from shuyuan.data import Windows, load_manifest, load_tokenizer, prepare, survey, vocabulary, writers, writing
+from shuyuan.data import (
+    UnitRows,
+    Windows,
+    load_manifest,
+    load_tokenizer,
+    prepare,
+    survey,
+    vocabulary,
+    writers,
+    writing,
+)
 from shuyuan.data.manifest import Manifest
 from shuyuan.data.shards import Shard
 from shuyuan.errors import DataError
@@ -584,3 +595,26 @@ def test_so_they_are_where_no_record_changes_its_split(tmp_path: Path) -> None:
     jsonl(source, [{**row, "who": row["who"] + 100} for row in rows])
     with pytest.raises(DataError, match=r"data\.changed"):
         prepare(recipe, store, Progress())
+
+
+def test_of_long_private_records_other_pieces_are_learned_each_time_and_no_row_sees_another(
+    tmp_path: Path,
+) -> None:
+    rows = [{"text": text, "who": number // 2} for number, text in enumerate(sentences(40, words=30))]
+    recipe = recipe_of(jsonl(tmp_path / "a.jsonl", rows), owner="who", duplicates="keep")
+    manifest, store = prepared(tmp_path / "run", recipe)
+    tokenizer, units = load_tokenizer(store), UnitRows(store, manifest, 32, "owner", 2)
+    records, random = records_in(store, manifest, "train"), np.random.default_rng(0)
+    seen = set()
+    for _ in range(10):
+        batch = units.rows(np.array([0]), random)
+        assert batch.targets_NT.shape == (2, 32)  # a piece of each of the owner's records
+        assert (batch.inputs_NT[:, 0] == tokenizer.end_id).all()
+        assert (batch.inputs_NT[:, 1:] == batch.targets_NT[:, :-1]).all()
+        pieces = [
+            tokenizer.decode([each for each in row if each != tokenizer.end_id])
+            for row in batch.targets_NT.tolist()
+        ]
+        assert all(any(piece in record for record in records) for piece in pieces)
+        seen.update(pieces)
+    assert len(seen) > 15

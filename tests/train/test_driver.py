@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from shuyuan.progress import Progress
 from shuyuan.train import checkpoints as checkpoint_module
 from shuyuan.train.backend import OVERFLOW, Batch, Figures
 from shuyuan.train.checkpoints import Checkpoints
-from shuyuan.train.driver import Driver, validation_steps
+from shuyuan.train.driver import Driver, State, validation_steps
 from shuyuan.vault import OpenStore
 
 from .parts import Plain, drive, events, sample, settings
@@ -177,6 +178,14 @@ def test_three_bad_steps_in_a_row_go_back_to_the_safe_point_with_half_the_rate(t
     (line,) = events(tmp_path, "train.rollback")
     assert (line["step"], line["to_step"]) == (9, 6)
     assert "0.5 times the learning rate" in progress.said["train.rollback-1"]
+
+
+def test_a_state_belongs_to_its_own_step() -> None:
+    """A folder of checkpoints that was renamed: training would go on from weights of another step."""
+    table = asdict(State(step=3))
+    assert State.read(table, 3) == State(step=3)
+    with pytest.raises(TrainError, match=r"train\.damaged-checkpoint"):
+        State.read(table, 4)
 
 
 def test_each_rollback_halves_the_rate_again(tmp_path: Path) -> None:
