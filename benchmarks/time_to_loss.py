@@ -25,23 +25,38 @@ from typing import Any
 import torch
 
 MARK, NEXT_MARK = 1.88, 1.60
-NANOGPT = (
-    "--device=cpu --compile=False --eval_iters=20 --log_interval=500 --block_size=64 --batch_size=12 --n_layer=4 "
-    "--n_head=4 --n_embd=128 --max_iters=2000 --lr_decay_iters=2000 --dropout=0.0"
-).split()
+NANOGPT = ["--device=cpu", "--compile=False", "--eval_iters=20", "--log_interval=500", "--block_size=64", "--batch_size=12", "--n_layer=4", "--n_head=4", "--n_embd=128", "--max_iters=2000", "--lr_decay_iters=2000", "--dropout=0.0"]
 # What was found quickest to each loss: small models, since two cores make few operations; docs/lab-notes.md.
 RECIPES: dict[str, dict[str, Any]] = {
     "1.88": {
         "model": {"layers": 2, "width": 64, "context": 64},
-        "train": {"budget": "270 steps", "batch_size": 32, "learning_rate": 0.02, "warmup": 0.04, "decay": 0.7},
+        "train": {
+            "budget": "270 steps",
+            "batch_size": 32,
+            "learning_rate": 0.02,
+            "warmup": 0.04,
+            "decay": 0.7,
+        },
     },
     "1.60": {
         "model": {"layers": 3, "width": 128, "heads": 4, "context": 128},
-        "train": {"budget": "480 steps", "batch_size": 24, "learning_rate": 0.01, "warmup": 0.03, "decay": 0.7},
+        "train": {
+            "budget": "480 steps",
+            "batch_size": 24,
+            "learning_rate": 0.01,
+            "warmup": 0.03,
+            "decay": 0.7,
+        },
     },
     "its time": {
         "model": {"layers": 3, "width": 128, "heads": 4, "context": 128},
-        "train": {"budget": "630 steps", "batch_size": 24, "learning_rate": 0.01, "warmup": 0.03, "decay": 0.7},
+        "train": {
+            "budget": "630 steps",
+            "batch_size": 24,
+            "learning_rate": 0.01,
+            "warmup": 0.03,
+            "decay": 0.7,
+        },
     },
 }
 
@@ -98,7 +113,10 @@ def nanogpt(checkout: Path, text: Path, folder: Path) -> tuple[float, float, int
         shutil.copytree(checkout, place, ignore=shutil.ignore_patterns(".git", "out*"))
         shutil.copy(text, place / "data/shakespeare_char/input.txt")
         subprocess.run(
-            [sys.executable, "data/shakespeare_char/prepare.py"], cwd=place, check=True, stdout=subprocess.DEVNULL
+            [sys.executable, "data/shakespeare_char/prepare.py"],
+            cwd=place,
+            check=True,
+            stdout=subprocess.DEVNULL,
         )
     command = [sys.executable, "train.py", "config/train_shakespeare_char.py", *NANOGPT]
     seconds = timed(command, place)
@@ -116,7 +134,9 @@ def nanogpt_loss(place: Path) -> tuple[float, int]:
         "with torch.no_grad(): print(json.dumps([sum(m(x[i:i + 64], y[i:i + 64])[1].item() * x[i:i + 64].numel() for i in range(0, n, 64)) "
         "/ (n * T), sum(p.numel() for p in m.parameters())]))"
     )
-    out = subprocess.run([sys.executable, "-c", code], cwd=place, check=True, capture_output=True, text=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], cwd=place, check=True, capture_output=True, text=True
+    ).stdout
     loss, parameters = json.loads(out.splitlines()[-1])
     return loss, parameters
 
@@ -129,7 +149,9 @@ def timed(command: list[str], folder: Path) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--nanogpt", type=Path, help="its checkout; without it, ours alone")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/text/tinyshakespeare.txt"))
     parser.add_argument("--rounds", type=int, default=3)
