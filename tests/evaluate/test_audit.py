@@ -115,7 +115,7 @@ def test_canaries_and_coins_are_new_for_each_run() -> None:
 
 
 def test_an_overfitted_run_without_privacy_shows_a_clearly_positive_bound(tmp_path: Path) -> None:
-    recipe, store = run(tmp_path / "run", train__budget="500 steps")
+    recipe, store = run(tmp_path / "run", train__budget="200 steps", train__learning_rate=0.01)
     found = look(recipe, store)
     assert found["epsilon_lower"] > 0.5
     assert found["epsilon_upper"] is None
