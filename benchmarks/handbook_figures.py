@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import _alignment
+import _efficiency
 import _ranks
 from shuyuan import hardware
 from shuyuan.handbook import Question, load_bank
@@ -43,6 +44,8 @@ SMALL = ["--set", "train.budget=3 steps", "--set", "train.batch_size=4"]
 FEED_CONTEXT, FEED_BATCH = 2048, 16
 SIZES = ((32, 100), (32, 300), (32, 600), (64, 100), (64, 300), (128, 300), (128, 600))  # width, steps
 HEART_WIDTHS = (32, 128, 256)
+FAMILIES = ("gpt2", "llama", "glm", "qwen3")
+MADE_BY = {"families.toml": "families.py"}  # a recipe that needs what a script of the page makes first
 SHORT_CONTEXT, LONG_CONTEXT = 4096, 131_072
 
 
@@ -68,6 +71,10 @@ def run_shown(question: Question, command: str, folder: Path, *, small: bool) ->
     ranks = words.index("shuyuan") + 1 if program == "torchrun" else 0  # before it stand torchrun's own words
     if program not in ("shuyuan", "torchrun"):
         raise SystemExit(f"{question.id}: the page shows a command that is not shuyuan: {command}")
+    for script in [made_by for recipe, made_by in MADE_BY.items() if recipe in words]:
+        if not (folder / script).exists():
+            (folder / script).write_bytes((question.folder / script).read_bytes())
+            subprocess.run([sys.executable, script], cwd=folder, check=True, stdout=sys.stderr)
     starter = ["torch.distributed.run", *words[:ranks]] if ranks else ["shuyuan"]
     words = words[ranks:]
     words += [
@@ -481,6 +488,8 @@ MEASURES: dict[str, dict[str, Measure]] = {
         "schedule-cosine": median(validation_loss),
         "schedule-wsd": median(validation_loss),
         "schedule-spread": spread,
+        "padding": median(lambda run: _efficiency.padding(run.folder)),
+        "duplicates": median(lambda run: _efficiency.duplicates(run.folder)),
     },
     "safety-and-privacy": {
         "public-parameters": median(lambda run: run.result["parameters"]),
@@ -514,6 +523,7 @@ MEASURES: dict[str, dict[str, Measure]] = {
         **{f"heart-{width}-train": median(lambda run: run.result["loss"]["train"]) for width in (32, 256)},
         **{f"decayed-{width}": median(validation_loss) for width in HEART_WIDTHS},
         "strong-256": median(validation_loss),
+        **{f"family-{name}": median(validation_loss) for name in FAMILIES},
         "fit-error": median(lambda run: 100 * run.result["error"]),
         "fit-parameters": median(lambda run: run.result["best"][1]["parameters"]),
         "fit-tokens": median(lambda run: run.result["best"][1]["tokens"]),
@@ -670,6 +680,7 @@ NEEDS = {name: [START] for name in MEASURES["safety-and-privacy"] if name != STA
     "bf16-ratio": ["fp32-speed", "bf16-speed"],
     "schedule-spread": ["schedule-wsd"],
     **{key: [f"loss-{w}-{n}" for w, n in SIZES] for key in ("fit-error", "fit-parameters", "fit-tokens")},
+    **{f"family-{name}": ["loss-128-300"] for name in FAMILIES},
     "en-byte": ["en-chars"],
     "zh-byte": ["zh-chars"],
     "en-bpe": ["en-chars"],

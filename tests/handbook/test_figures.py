@@ -42,6 +42,8 @@ def test_figures_are_measured_and_written(
         return script.Finished(result, where, 1.0)
 
     monkeypatch.setattr(script, "run_shown", pretend)
+    for name in ("duplicates", "padding"):  # read from files, and tried below
+        monkeypatch.setattr(script._efficiency, name, lambda _: 7.0)
     names = list(script.MEASURES["training-efficiency"])
     values = script.measure(load_question(folder), names, tmp_path, repeats=3, small=False)
     assert (values["bf16-ratio"], values["fp32-speed"], values["bf16-memory"]) == (2.0, 4500.0, 0.5)
@@ -113,6 +115,25 @@ def test_what_lora_learns_and_keeps_is_read_from_the_run(script: ModuleType, tmp
     run = script.Finished({"parameters": 4, "scores": {"loss": 1.5}}, tmp_path, 1.0)
     assert (script.learned_with_lora(run), script.checkpoint_bytes(run)) == (70, 8)
     assert (script.checkpoint_bytes_per_parameter(run), script.loss_on_file(run)) == (2, 1.5)
+
+
+def test_repeats_and_padding_are_counted(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records of 3, 4 and 9 tokens in rows of 4: one, one and three of them."""
+    (tmp_path / "data").mkdir()
+    manifest = {
+        "duplicates": {"exact": 1, "near": 1},
+        "splits": {"train": {"records": 5}, "validation": {"records": 1}},
+    }
+    (tmp_path / "data" / "manifest.json").write_text(json.dumps(manifest))
+    assert script._efficiency.duplicates(tmp_path) == 25
+    stored = SimpleNamespace(length_R=np.array([3, 4, 9]))
+    own = SimpleNamespace(model=SimpleNamespace(context=4))
+    monkeypatch.setattr(script._efficiency, "StoredRecords", lambda *_: stored)
+    monkeypatch.setattr(script._efficiency.data, "load_manifest", lambda _: None)
+    monkeypatch.setattr(script._efficiency.recipe, "load", lambda _: own)
+    assert script._efficiency.padding(tmp_path) == 100 * (1 - 16 / 20)
 
 
 def test_scores_are_told_in_percent(script: ModuleType, tmp_path: Path) -> None:
