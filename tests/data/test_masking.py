@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shuyuan.data.masking import Masker
-from shuyuan.data.masking.numbers import is_card, is_resident_id
+from shuyuan.data.masking.numbers import find_ibans, is_card, is_resident_id
 from shuyuan.errors import DataError, MachineError
 from shuyuan.recipe import PERSONAL_DATA
 
@@ -253,3 +253,10 @@ def test_the_benchmark_labels_only_what_is_claimed(shared_data: Path) -> None:
         "PHONE_NUMBER",
         "CREDIT_CARD",
     }
+
+
+def test_of_all_check_digits_one_is_right() -> None:
+    assert [is_card(f"411111111111111{last}") for last in range(10)].count(True) == 1
+    assert [is_resident_id(f"11010519491231002{last}") for last in "0123456789Xx"].count(True) == 2  # x is X
+    texts = [f"DE{check:02}370400440532013000" for check in range(100)]
+    assert [text for text in texts if list(find_ibans(text))] == ["DE89370400440532013000"]
