@@ -25,7 +25,20 @@ from typing import Any
 import torch
 
 MARK, NEXT_MARK = 1.88, 1.60
-NANOGPT = ["--device=cpu", "--compile=False", "--eval_iters=20", "--log_interval=500", "--block_size=64", "--batch_size=12", "--n_layer=4", "--n_head=4", "--n_embd=128", "--max_iters=2000", "--lr_decay_iters=2000", "--dropout=0.0"]
+NANOGPT = [
+    "--device=cpu",
+    "--compile=False",
+    "--eval_iters=20",
+    "--log_interval=500",
+    "--block_size=64",
+    "--batch_size=12",
+    "--n_layer=4",
+    "--n_head=4",
+    "--n_embd=128",
+    "--max_iters=2000",
+    "--lr_decay_iters=2000",
+    "--dropout=0.0",
+]
 # What was found quickest to each loss: small models, since two cores make few operations; docs/lab-notes.md.
 RECIPES: dict[str, dict[str, Any]] = {
     "1.88": {
