@@ -45,7 +45,7 @@ NOISE_SECONDS = 12e-9
 GPU_EFFICIENCY, GPU_PASSES, GPU_ATTENTION, GPU_BLOCK_SECONDS = 0.88, 9, 1.0, 2.5e-3
 # Of a classifier of n-grams: seconds for each of a row, made, looked up, learned from, on a CPU's core; times as many in private
 # training, sums by unit included; and for rows computed at once, however short.
-GRAM_SECONDS, PRIVATE_GRAM, GRAM_PART_SECONDS = 0.2e-6, 1.3, 3e-3
+GRAM_SECONDS, PRIVATE_GRAM, GRAM_PART_SECONDS = 0.16e-6, 1.3, 3e-3
 BESIDE = 1.07  # batches that are read and lines that are logged meanwhile (benchmarks/plan.py)
 # With compiled blocks: the share of a step's time, and seconds until they are (benchmarks/train.py, on two cores and on an H200).
 COMPILED, COMPILING_SECONDS = {"cpu": 0.88, "cuda": 0.67}, 30.0

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
 from ..errors import ShuyuanError
-from . import admin, answers_api, completions, models_api, pages, problems, sessions, tasks_api
+from . import admin, answers_api, completions, handbook, models_api, pages, problems, sessions, tasks_api
 from .audit_log import AuditLog
 from .auth import Key, Keys
 from .document import document
@@ -118,7 +118,7 @@ def make_app(settings: Settings, shelf: Callable[[], Shelf]) -> Doorkeeper:
         docs_url=None,
         redoc_url=None,
     )
-    for part in (models_api, sessions, completions, tasks_api, answers_api, admin, pages):
+    for part in (models_api, sessions, completions, tasks_api, answers_api, admin, handbook, pages):
         app.router.routes.extend(part.router.routes)
     problems.install(app)
     app.add_middleware(_Counted)

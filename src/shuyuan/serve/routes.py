@@ -27,6 +27,8 @@ ROUTES: Final[dict[tuple[str, str], frozenset[Role]]] = {
     ("GET", "/web/shown.js"): OPEN,
     ("GET", "/web/tasks.js"): OPEN,
     ("GET", "/web/words.js"): OPEN,
+    ("GET", "/handbook"): OPEN,
+    ("GET", "/handbook/{question}"): OPEN,
     ("GET", "/metrics"): READERS,
     ("GET", "/openapi.json"): ANY,
     ("POST", "/session"): OPEN,

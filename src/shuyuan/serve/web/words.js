@@ -2,7 +2,7 @@
 
 const WORDS = {
   en: {
-    skip: "To the content", pages: "Pages", theme: "Colours", "theme.system": "As the system", "theme.light": "Light",
+    skip: "To the content", pages: "Pages", handbook: "Handbook", theme: "Colours", "theme.system": "As the system", "theme.light": "Light",
     "theme.dark": "Dark", login: "Log in", "login.lead": "With the key that whoever runs this server gave you. It is not kept in the browser.",
     key: "Key", logout: "Log out", model: "Model", settings: "Settings", stop: "Stop", nothing: "Nothing yet.",
     chat: "Chat", "chat.log": "The chat", "chat.renew": "New chat", message: "Message", send: "Send",
@@ -34,7 +34,7 @@ const WORDS = {
     "error.serve.no-key": "The key is unknown, expired or revoked, or the session is over. Log in with a key that is valid.",
   },
   zh: {
-    skip: "跳到内容", pages: "页面", theme: "配色", "theme.system": "跟随系统", "theme.light": "浅色",
+    skip: "跳到内容", pages: "页面", handbook: "手册", theme: "配色", "theme.system": "跟随系统", "theme.light": "浅色",
     "theme.dark": "深色", login: "登录", "login.lead": "请使用服务器管理者给您的密钥。浏览器不会保存它。",
     key: "密钥", logout: "退出", model: "模型", settings: "设置", stop: "停止", nothing: "暂无内容。",
     chat: "对话", "chat.log": "对话内容", "chat.renew": "新对话", message: "消息", send: "发送",
