@@ -5,11 +5,11 @@ from __future__ import annotations
 import html
 import re
 from functools import cache
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query
 from markdown_it import MarkdownIt
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, Response
 
 from ..errors import ServeError
 from ..handbook import load_bank, page
@@ -24,21 +24,20 @@ _LINK = re.compile(r'href="([a-z0-9-]+)\.md(#[^"]*)?"')
 _ELSEWHERE = re.compile(
     r'<a href="\.\./[^"]*">(.*?)</a>', re.DOTALL
 )  # pages of the documentation, which are not served
+PAGES: Final[dict[int | str, dict[str, Any]]] = {**ERRORS, 200: {"content": {"text/html": {}}}}
 router = APIRouter(route_class=Guarded)
 Asked = Annotated[Language | None, Query()]
 Spoken = Annotated[str, Header(alias="accept-language")]
 
 
-@router.get(
-    "/handbook", responses=ERRORS, response_class=HTMLResponse, summary="The questions of the handbook"
-)
+@router.get("/handbook", responses=PAGES, response_class=Response, summary="The questions of the handbook")
 def questions(language: Asked = None, spoken: Spoken = "") -> HTMLResponse:
     """The list of questions, in English or Chinese."""
     return _answer(_index(language or _language(spoken)))
 
 
 @router.get(
-    "/handbook/{question}", responses=ERRORS, response_class=HTMLResponse, summary="One page of the handbook"
+    "/handbook/{question}", responses=PAGES, response_class=Response, summary="One page of the handbook"
 )
 def one(question: str, language: Asked = None, spoken: Spoken = "") -> HTMLResponse:
     """The page of a question, in English or Chinese."""
