@@ -351,7 +351,7 @@ def test_how_far_off_a_prediction_was(measured: float | None, said: str) -> None
 def test_only_what_was_measured_is_said_to_be(make_run: MakeRun) -> None:
     run, store = make_run()
     assert {row.label: row.measured for row in plan_rows(gather(run, store, whole=True))} == {
-        "Peak memory": "790 MiB", "Training time": "2 min 7 s", "Storage": "95 MiB", "Parameters": "5,312,256",
+        "Peak memory": "828 MB", "Training time": "2 min 7 s", "Storage": "99.6 MB", "Parameters": "5,312,256",
         "Tokens to train on": "1,638,400", "Floating point operations": "–",
     }  # fmt: skip
 

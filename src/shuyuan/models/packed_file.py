@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -77,22 +78,24 @@ def kinds(table: Mapping[str, Any], where: str) -> dict[str, Kind] | None:
 def read_packed(store: Store, name: str, kinds: Mapping[str, Kind]) -> Iterator[tuple[str, Floats]]:
     """All weights, as float32; arguments and errors as of `read_stored`."""
     where = _file_in(store, name)[1]
-    return (
-        (weight, unpack(weight, kinds[weight], arrays, where))
-        for weight, arrays in read_stored(store, name, kinds)
-    )
+    with closing(
+        read_stored(store, name, kinds)
+    ) as stored:  # where a weight is refused, the file is closed at once
+        for weight, arrays in stored:
+            yield weight, unpack(weight, kinds[weight], arrays, where)
 
 
 def read_dense(store: Store, name: str, kinds: Mapping[str, Kind]) -> Iterator[tuple[str, Arrays]]:
     """All weights as `packed.dense` has them; arguments and errors as of `read_stored`."""
     where = _file_in(store, name)[1]
-    return (
-        (weight, dense(weight, kinds[weight], arrays, where))
-        for weight, arrays in read_stored(store, name, kinds)
-    )
+    with closing(read_stored(store, name, kinds)) as stored:
+        for weight, arrays in stored:
+            yield weight, dense(weight, kinds[weight], arrays, where)
 
 
-def read_stored(store: Store, name: str, kinds: Mapping[str, Kind]) -> Iterator[tuple[str, Arrays]]:
+def read_stored(
+    store: Store, name: str, kinds: Mapping[str, Kind]
+) -> Generator[tuple[str, Arrays], None, None]:
     """What is stored of each weight, by the endings of the names; memory peaks at one weight more than what the caller keeps.
 
     Args:
