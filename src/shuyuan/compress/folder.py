@@ -22,8 +22,7 @@ from .variant import Variant
 
 SMALLEST = 1024  # weights that are worth rounding; a matrix of fewer stays as it is
 Records = Sequence[NDArray[np.integer[Any]]]
-# Trains a network a little further: its budget, and what is done before the first step and after each.
-# Trains a network for a budget, with a call between steps; and whether it was made smaller before.
+# Trains a network a little further: its budget, what is done before the first step and after each, and whether it is made smaller before.
 Tune = Callable[[AnyNetwork, str, Callable[[int, int], None], bool], None]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
@@ -90,6 +91,17 @@ def figures_table(question: Question, language: Language) -> str:
     return "\n\n".join(blocks)
 
 
+def contents(questions: Iterable[Question], language: Language) -> str:
+    """The page that lists the questions, each with a link to its own.
+
+    Args:
+        questions: of the bank, in order.
+        language: "en" or "zh".
+    """
+    lines = [f"# {say(language, 'index-title')}", "", say(language, "index-intro"), ""]
+    return "\n".join(lines + [f"- [{each.facts.title[language]}]({each.id}.md)" for each in questions])
+
+
 def render(folder: Path) -> list[Path]:
     """Writes docs/handbook/{en,zh}/ID.md and an index for each language; returns the files written.
 
@@ -102,12 +114,10 @@ def render(folder: Path) -> list[Path]:
     bank = load_bank()
     texts: dict[Path, str] = {}
     for language in LANGUAGES:
-        index = [f"# {say(language, 'index-title')}", "", say(language, "index-intro"), ""]
         for question in bank.values():
             made = f"<!-- {say(language, 'generated', id=question.id)} -->\n\n"
             texts[folder / language / f"{question.id}.md"] = made + page(question, language)
-            index.append(f"- [{question.facts.title[language]}]({question.id}.md)")
-        texts[folder / language / "index.md"] = "\n".join(index) + "\n"
+        texts[folder / language / "index.md"] = contents(bank.values(), language) + "\n"
     for file, text in texts.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from starlette.responses import HTMLResponse, Response
 
 from ..errors import ServeError
-from ..handbook import load_bank, page
+from ..handbook import contents, load_bank, page
 from ..handbook.quantity import Language
 from ..handbook.words import LANGUAGES, say
 from .completions import ERRORS
@@ -62,9 +62,9 @@ def _answer(text: str) -> HTMLResponse:
 
 @cache
 def _index(language: Language) -> str:
-    lines = [f"# {say(language, 'index-title')}", "", say(language, "index-intro"), ""]
-    lines += [f"- [{each.facts.title[language]}]({each.id}.md)" for each in load_bank().values()]
-    return _whole("\n".join(lines), say(language, "index-title"), "/handbook", language)
+    return _whole(
+        contents(load_bank().values(), language), say(language, "index-title"), "/handbook", language
+    )
 
 
 @cache
