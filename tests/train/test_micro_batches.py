@@ -10,11 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shuyuan.data.widths import cut, height
 from shuyuan.models import TransformerConfig
 from shuyuan.models.classifier import Classifier
 from shuyuan.models.transformer import Transformer
 from shuyuan.train.backend import Batch
-from shuyuan.train.micro_batches import cut, height, micro_batches
+from shuyuan.train.micro_batches import micro_batches
 
 CONFIG = TransformerConfig(
     vocab_size=50, end_id=0, layers=1, width=16, heads=2, kv_heads=1, head_dim=8, hidden=32, context=64

@@ -89,7 +89,7 @@ def test_labels_stay_and_a_model_that_guesses_says_so(multi_label: bool) -> None
     model, records = made(400, multi_label)
     tokens_BT = torch.from_numpy(records.tokens_RT)
     before = model.eval()(tokens_BT).detach()
-    number = temper(with_torch, model, records)
+    number = temper(with_torch, model, records, 64)
     after = model(tokens_BT).detach()
     assert number > 4 and torch.equal(before.argmax(1), after.argmax(1))
     assert torch.allclose(before / number, after, atol=1e-5)
@@ -98,7 +98,7 @@ def test_labels_stay_and_a_model_that_guesses_says_so(multi_label: bool) -> None
 def test_few_records_change_nothing() -> None:
     model, records = made(FEWEST - 1)
     before = model.score.weight.clone()
-    assert temper(with_torch, model, records) == 1.0 and torch.equal(before, model.score.weight)
+    assert temper(with_torch, model, records, 64) == 1.0 and torch.equal(before, model.score.weight)
 
 
 @pytest.mark.parametrize("privacy", [{}, {"privacy": {"noise_multiplier": 1.0, "unit": "record"}}])

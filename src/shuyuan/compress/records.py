@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import Images, Manifest, PromptRows, Rows, SpanRows, Windows, load_tokenizer, open_split
+from ..data import FILL, Images, Manifest, PromptRows, Rows, SpanRows, Windows, load_tokenizer, open_split
 from ..data.batches import at_step
-from ..data.rows import FILL
 from ..errors import PrivacyError, ShuyuanError
 from ..inference import Engine
 from ..models import AnyNetwork, NgramConfig, RnnConfig, TransformerConfig

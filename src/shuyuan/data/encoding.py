@@ -16,9 +16,9 @@ from .manifest import Pair
 from .masking import Masker
 from .pairs import Asked, Window, longest_question, paired, windows
 from .prompts import BEGINS, FIRST, LEARNED, OWN, laid_out
-from .rows import WIDTHS
 from .shards import Tokens, token_type
 from .tokenizer import Tokenizer
+from .widths import WIDTHS
 from .work import Work
 
 

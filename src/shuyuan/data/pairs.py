@@ -18,8 +18,8 @@ from ..errors import DataError
 from ..tasks import Example
 from ..tasks.extractive import place_of
 from .manifest import Pair
-from .rows import FILL, WIDTHS
 from .tokenizer import Tokenizer
+from .widths import FILL, WIDTHS
 
 OVERLAP = 128  # tokens that stand in two neighbouring windows, at most half of one: an answer that one cuts stands in the other
 NOWHERE = (0, 0)  # the target where the answer is not in the window: the row's first token

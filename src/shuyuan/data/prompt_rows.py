@@ -12,9 +12,9 @@ from ..vault import Store
 from .batches import NOTHING, Batch, InOrder
 from .manifest import Manifest
 from .prompts import FIRST, targets_of
-from .rows import WIDTHS
 from .shards import Tokens
 from .stored import StoredRecords
+from .widths import WIDTHS
 
 
 class PromptRows(InOrder[Batch]):

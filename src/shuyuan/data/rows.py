@@ -15,9 +15,7 @@ from .batches import Batch, InOrder
 from .manifest import Manifest, TokenizerFacts
 from .stored import StoredRecords
 from .tokenizer import Tokenizer
-
-FILL = -1  # an input where no token stands
-WIDTHS = 16  # rows are as long as a multiple of it: few shapes to prepare for
+from .widths import FILL, WIDTHS
 
 
 class Rows(InOrder[Batch]):

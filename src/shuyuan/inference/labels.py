@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import Tokenizer, filled, row_of
+from ..data import Tokenizer, by_width, filled, row_of
 from ..errors import ShuyuanError
 from ..hardware import Precision as PrecisionName
 from ..models import AnyNetwork
@@ -54,7 +54,7 @@ class Labeller:
         Args:
             inputs: rows or images.
         """
-        return self._computed.probabilities(inputs)
+        return by_width(self._computed.probabilities, inputs)
 
     def label(self, texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[dict[str, float]]:
         """For each text the probability of every class, the likeliest first; a long text is cut to the context.

@@ -10,9 +10,9 @@ from ..data import ImageFacts, Manifest, load_task
 from ..data.encoding import answer_bytes
 from ..data.manifest import Pair, Split, TokenizerFacts
 from ..data.records import open_records
-from ..data.rows import WIDTHS
 from ..data.sources import Skipped, Source, Wanted, WantedImages, open_source
 from ..data.tokenizer import given_tokenizer
+from ..data.widths import WIDTHS
 from ..recipe import Data, Recipe
 from ..sizes import size
 from ..tasks import task_named

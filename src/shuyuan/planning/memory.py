@@ -19,7 +19,7 @@ from ..models import HubConfig, ImageConfig, NgramConfig, RnnConfig, Transformer
 from ..privacy.cost import prefers_dense
 from ..recipe import Recipe
 from ..tasks import task_named
-from ..train.resolve import Part, typical_parts
+from ..train.resolve import Part, drawn_parts, typical_parts
 from . import images, rnn
 from .cost import (
     block_matrices,
@@ -185,7 +185,8 @@ def _of_a_step(
         return _of_a_step_on_ngrams(recipe, config)
     precision, _ = _filled(recipe)
     parts = typical_parts(recipe, manifest)
-    kept, logits = max((_of_a_part(part, config, precision, device) for part in parts), key=sum)
+    drawn = drawn_parts(recipe, manifest)
+    kept, logits = max((_of_a_part(part, config, precision, device) for part in drawn), key=sum)
     copies = 0 if precision == "fp32" else half_weight_bytes(config)
     if (
         recipe.train.distill is not None

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import NOTHING, Manifest
-from ..data.rows import FILL, WIDTHS
+from ..data.widths import FILL, WIDTHS, cut, height
 from ..errors import PrivacyError, TrainError
 from ..hardware import Hardware, choose_precision, measured_rates
 from ..models import (
@@ -35,7 +35,6 @@ from ..progress import Progress
 from ..recipe import MOST_STEPS, Budget, Recipe, Train
 from .backend import Batch
 from .driver import safe_steps_apart, validation_steps
-from .micro_batches import cut, height
 
 CALIBRATION_SHARE = 0.03  # of the budget, but at least and at most so many seconds:
 CALIBRATION_SECONDS = (1.0, 10.0)
@@ -78,6 +77,7 @@ PRIVATE_IMAGE_BATCHES, PRIVATE_SHARE = 8, 8
 # Lengths of texts with labels: the longest of 64 is 3.2 times the mean (3.0 to 3.7 of four sets, docs/lab-notes.md).
 SPREAD_LENGTH = 2 / 3
 MEAN_LENGTH = 1 / math.gamma(1 + SPREAD_LENGTH)
+DRAWN = 50  # steps that are drawn, to see how wide a part may be
 FEW_STEPS = 50  # a run of fewer learns little, and says so
 
 
@@ -289,24 +289,44 @@ class Part:
 
 def typical_parts(recipe: Recipe, manifest: Manifest) -> list[Part]:
     """The parts of a step whose rows are as wide as those of the training split; of text."""
-    batch_size, micro_batch = recipe.train.batch_size, recipe.train.micro_batch
-    assert batch_size != "auto" and micro_batch != "auto"  # filled in
-    width_B, targets_B = _typical_rows(recipe, manifest, batch_size)
+    batch_size = recipe.train.batch_size
+    assert batch_size != "auto"  # filled in
+    return _parts(recipe, manifest, _evenly(batch_size))
+
+
+def drawn_parts(recipe: Recipe, manifest: Manifest) -> set[Part]:
+    """The parts of many steps whose rows are drawn from those of the training split: some have more wide rows than a typical step."""
+    batch_size, steps = recipe.train.batch_size, recipe.train.steps
+    assert batch_size != "auto"  # filled in
+    draws = np.random.default_rng(0).random((min(steps or DRAWN, DRAWN), batch_size))
+    return {part for place_B in np.sort(draws) for part in _parts(recipe, manifest, place_B)}
+
+
+def _evenly(count: int) -> NDArray[np.float64]:
+    places: NDArray[np.float64] = (np.arange(count) + 0.5) / count
+    return places
+
+
+def _parts(recipe: Recipe, manifest: Manifest, place_B: NDArray[np.float64]) -> list[Part]:
+    """The parts of a batch of rows that stand at these places between the widest, at 0, and the narrowest, at 1."""
+    micro_batch = recipe.train.micro_batch
+    assert micro_batch != "auto"  # filled in
+    width_B, targets_B = _rows_at(recipe, manifest, place_B)
     parts = []
     for part, width in cut(width_B, micro_batch):
-        rows = height(part.stop - part.start, batch_size, micro_batch)
+        rows = height(part.stop - part.start, len(place_B), micro_batch)
         parts.append(Part(rows, width, float(targets_B[part].sum()) / rows))
     return parts
 
 
-def _typical_rows(
-    recipe: Recipe, manifest: Manifest, count: int
+def _rows_at(
+    recipe: Recipe, manifest: Manifest, place_B: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(width, targets) of so many rows, the widest first. Where it is unknown or private how wide they are, all are as wide as can be;
+    """(width, targets) of rows, the widest first. Where it is unknown or private how wide they are, all are as wide as can be;
     of records with labels the mean is known, and lengths are spread about it as those of texts often are."""
     train, widest = manifest.splits["train"], row_width(recipe, manifest)
+    count = len(place_B)
     if manifest.labels and train.tokens and recipe.privacy is None:
-        place_B = (np.arange(count) + 0.5) / count
         length_B = train.tokens / train.records * MEAN_LENGTH * (-np.log(place_B)) ** SPREAD_LENGTH
         width_B = np.minimum(np.ceil(length_B / WIDTHS).astype(np.int64) * WIDTHS, widest)
         return width_B, np.ones(count)
@@ -314,8 +334,8 @@ def _typical_rows(
         targets = 1 if manifest.labels or predicts_last(recipe, manifest) else widest
         return np.full(count, widest), np.full(count, float(targets))
     number_K = np.cumsum(train.widths)
-    place_B = (np.arange(count) + 0.5) / count * number_K[-1]
-    width_B = np.minimum((np.searchsorted(number_K, place_B, side="right") + 1) * WIDTHS, widest)[::-1]
+    from_narrow_B = (1 - place_B) * number_K[-1]
+    width_B = np.minimum((np.searchsorted(number_K, from_narrow_B, side="right") + 1) * WIDTHS, widest)
     mean = np.average(np.arange(1, len(number_K) + 1) * WIDTHS, weights=train.widths)
     return width_B, np.minimum(width_B * (train.learned / train.rows / mean), width_B)
 
@@ -508,7 +528,7 @@ def made_up(recipe: Recipe, manifest: Manifest, size: int, random: np.random.Gen
     if predicts_last(recipe, manifest):
         targets_BT = targets_BT[:, -1:]
     elif manifest.prompted:  # an answer at the end of each row
-        width_B, learned_B = (each[:, None] for each in _typical_rows(recipe, manifest, size))
+        width_B, learned_B = (each[:, None] for each in _rows_at(recipe, manifest, _evenly(size)))
         place_T = np.arange(targets_BT.shape[1])
         targets_BT[(place_T >= width_B) | (place_T < width_B - np.maximum(learned_B, 1))] = NOTHING
     return Batch(0, tokens_BT[:, :-1].copy(), targets_BT, np.arange(size))
@@ -517,7 +537,7 @@ def made_up(recipe: Recipe, manifest: Manifest, size: int, random: np.random.Gen
 def _made_up_pairs(recipe: Recipe, manifest: Manifest, size: int, random: np.random.Generator) -> Batch:
     width = row_width(recipe, manifest)
     inputs_B2T = np.zeros((size, 2, width), np.int64)
-    width_B, _ = _typical_rows(recipe, manifest, size)
+    width_B, _ = _rows_at(recipe, manifest, _evenly(size))
     there_BT = np.arange(width) < width_B[:, None]
     inputs_B2T[:, 0] = np.where(there_BT, random.integers(0, manifest.vocab_size, (size, width)), FILL)
     return Batch(0, inputs_B2T, random.integers(0, width_B[:, None], (size, 2)), np.arange(size))

@@ -9,17 +9,18 @@ Legend: N records, K classes.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import Images, Rows
+from ..data import Images, Rows, by_width
 from ..data.batches import at_step
 from .framework import Framework
 
 FEWEST = 100  # records that tell more than chance does
-MOST, AT_ONCE = 4096, 64  # that are looked at, unless fewer are asked for; and together
+MOST = 4096  # that are looked at, unless fewer are asked for
 COLDEST, HOTTEST = 1 / 16, 16.0
 HALVINGS = 40
 
@@ -56,21 +57,23 @@ def _one_of(logits_NK: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     return found_NK
 
 
-def temper(framework: Framework, model: Any, records: Rows | Images, most: int = MOST) -> float:
+def temper(framework: Framework, model: Any, records: Rows | Images, at_once: int, most: int = MOST) -> float:
     """Divides the logits of a classifier, by dividing its head; gives the number, 1.0 where records are too few.
 
     Args:
         framework: of the model.
         model: a network with labels; its head is changed.
         records: held out.
+        at_once: of them that are computed together.
         most: of them that are looked at, drawn from all over.
     """
     count = min(most, records.count)
     if count < FEWEST:
         return 1.0
     numbers = at_step(0, count, records.count, 0)
-    batches = [records.at(part) for part in np.split(numbers, range(AT_ONCE, count, AT_ONCE))]
-    logits_NK = np.concatenate([framework.logits(model, inputs) for inputs, _ in batches])
+    batches = [records.at(part) for part in np.split(numbers, range(at_once, count, at_once))]
+    logits = partial(framework.logits, model)
+    logits_NK = np.concatenate([by_width(logits, inputs) for inputs, _ in batches])
     number = temperature(logits_NK, np.concatenate([targets[:, 0] for _, targets in batches]))
     framework.divide_logits(model, number)
     return number

@@ -172,7 +172,10 @@ def _train(
     if manifest.labels and recipe.privacy is None and "validation" in manifest.splits:
         held_out = open_split(store, manifest, "validation", recipe.model.context)
         assert isinstance(held_out, Rows | Images)  # no others have labels
-        temper(framework, model, held_out, MOST if recipe.model.family == "ngrams" else VALIDATION_ROWS)
+        at_once = recipe.train.micro_batch
+        assert isinstance(at_once, int)  # resolved; what training had room for, this has too
+        most = MOST if recipe.model.family == "ngrams" else VALIDATION_ROWS
+        temper(framework, model, held_out, at_once, most)
     tokenizer = None if recipe.images else load_tokenizer(store)
     tokenizer_json = None if tokenizer is None else tokenizer.to_json()
     task = load_task(recipe, store)
