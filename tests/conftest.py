@@ -40,8 +40,19 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The machine's rates are measured once a session."""
-    return tmp_path_factory.mktemp("cache")
+    """The machine's rates are measured once a session, also while other tests keep it busy."""
+    from shuyuan import hardware, planning
+    from shuyuan.hardware import rates
+    from shuyuan.planning import pace
+    from shuyuan.progress import Progress
+
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.setattr(rates, "QUIET_SHARE", 0.0)
+        patch.setattr(pace, "STEADY", 1e9)
+        planning.measured_pace(hardware.detect(), Progress())
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -309,7 +309,7 @@ def test_the_real_measurement_is_short_and_sane(monkeypatch: pytest.MonkeyPatch)
     assert 1e8 < found.memory_bytes_per_second < 1e14
     assert 1e5 < found.disk_bytes_per_second < 1e12
     saved = json.loads((hardware.cache_folder() / "hardware.json").read_text())
-    assert rates._from_json(saved[rates._key(machine)]) == found
+    assert rates.Rates(**saved[rates._key(machine)]) == found
 
 
 def test_assumed_rates_say_that_they_are_assumed() -> None:

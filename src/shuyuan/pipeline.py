@@ -298,7 +298,7 @@ def plan_for(
     if manifest is None:
         recipe = recipe.replace(**data.found_columns(recipe, progress))
     machine = elsewhere.hardware if elsewhere else hardware.detect()
-    rates = elsewhere.rates if elsewhere else partial(hardware.measured_rates, machine, progress)
+    rates = elsewhere.rates if elsewhere else partial(planning.measured_pace, machine, progress)
     how = planning.layout(layout, elsewhere or hardware.Machines(machine, hardware.assumed_rates(machine)))
     return planning.plan(recipe, machine, rates, manifest, elsewhere, hourly_price, how).to_json()
 

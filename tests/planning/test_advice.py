@@ -198,10 +198,11 @@ def test_apply_refuses_where_there_is_nothing_to_write(tmp_path: Path) -> None:
 
 def test_run_names_the_settings_that_would_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from shuyuan import hardware
+    from shuyuan.planning import pace
 
     small = Hardware("cpu", "small", 2, 3 * GIB, ("avx2",))
     monkeypatch.setattr(hardware, "detect", lambda: small)
-    monkeypatch.setattr(hardware, "measured_rates", lambda *_: RATES)
+    monkeypatch.setattr(pace, "measured_rates", lambda *_: RATES)
     refused = shuyuan("run", heavy(tmp_path), "--out", tmp_path / "run")
     assert refused.status == 1 and "plan.does-not-fit" in refused.stderr
     assert "train.micro_batch = " in refused.stderr and "--apply" in refused.stderr

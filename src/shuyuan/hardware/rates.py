@@ -39,15 +39,19 @@ class Rates:
         memory_bytes_per_second: reading plus writing, in a large copy.
         disk_bytes_per_second: writing, until the bytes are safe on disk.
         measured: False where the rates are a rule of thumb.
+        computing, calling: how many times as long as by the formula of planning/time.py steps take here for their numbers, and
+            for calling torch; 1 where that was not measured.
     """
 
     matmul_flops: dict[str, float]
     memory_bytes_per_second: float
     disk_bytes_per_second: float
     measured: bool = True
+    computing: float = 1.0
+    calling: float = 1.0
 
 
-_measured: dict[str, Rates] = {}  # by this process, for where nothing can be cached
+_measured: dict[str, Any] = {}  # by this process, for where nothing can be cached
 
 
 def cache_folder() -> Path:
@@ -63,21 +67,46 @@ def measured_rates(hardware: Hardware, progress: Progress) -> Rates:
         hardware: the machine that this process runs on.
         progress: shows the measurement, and hears of a cache folder that cannot be written.
     """
-    file = cache_folder() / "hardware.json"
-    known = _read_cache(file)
-    key = _key(hardware)
-    rates = _from_json(known.get(key)) or _measured.get(key)
-    if rates is None:
+
+    def measure() -> tuple[dict[str, Any], bool]:
         rates, share = _measure(hardware, progress)
-        if share >= QUIET_SHARE:
-            _write_cache(file, known | {key: asdict(rates)}, progress)
-        else:
+        if share < QUIET_SHARE:
             progress.say(
                 "hardware.busy",
                 "Other work is keeping this machine busy, so predicted times are too long; it is measured again next time.",
             )
-        _measured[key] = rates
-    return rates
+        return asdict(rates), share >= QUIET_SHARE
+
+    return Rates(**remembered("hardware.json", "", hardware, measure, progress, _sound))
+
+
+def remembered(
+    name: str,
+    what: str,
+    hardware: Hardware,
+    measure: Callable[[], tuple[dict[str, Any], bool]],
+    progress: Progress,
+    sound: Callable[[Any], bool] = lambda entry: isinstance(entry, dict),
+) -> dict[str, Any]:
+    """What was measured of a machine, from a file of the cache folder or measured now.
+
+    Args:
+        name: of the file.
+        what: of that machine, in a word.
+        hardware: the machine that this process runs on.
+        measure: gives it, and whether it may be kept.
+        progress: hears of a cache folder that cannot be written.
+        sound: whether what a file holds can be used.
+    """
+    file, key = cache_folder() / name, what + _key(hardware)
+    known = _read_cache(file)
+    found = known.get(key, _measured.get(name + key))
+    if found is None or not sound(found):
+        found, keep = measure()
+        if keep:
+            _write_cache(file, known | {key: found}, progress)
+        _measured[name + key] = found
+    return dict(found)
 
 
 def assumed_rates(hardware: Hardware) -> Rates:
@@ -113,14 +142,14 @@ def _read_cache(file: Path) -> dict[str, Any]:
     return known if isinstance(known, dict) else {}
 
 
-def _from_json(entry: Any) -> Rates | None:
+def _sound(entry: Any) -> bool:
+    """Whether an entry of the cache is rates."""
     try:
         rates = Rates(**entry)
         flat = [*rates.matmul_flops.values(), rates.memory_bytes_per_second, rates.disk_bytes_per_second]
-        sound = "fp32" in rates.matmul_flops and all(0 < rate < math.inf for rate in flat)
+        return "fp32" in rates.matmul_flops and all(0 < rate < math.inf for rate in flat)
     except (TypeError, AttributeError):
-        return None
-    return rates if sound else None
+        return False
 
 
 def _write_cache(file: Path, known: dict[str, Any], progress: Progress) -> None:

@@ -45,7 +45,9 @@ NOISE_SECONDS = 12e-9
 GPU_EFFICIENCY, GPU_PASSES, GPU_ATTENTION, GPU_BLOCK_SECONDS = 0.88, 9, 1.0, 2.5e-3
 # Of a classifier of n-grams: seconds for each of a row, made, looked up, learned from, on a CPU's core; times as many in private
 # training, sums by unit included; and for rows computed at once, however short.
-GRAM_SECONDS, PRIVATE_GRAM, GRAM_PART_SECONDS = 0.16e-6, 1.3, 3e-3
+GRAM_SECONDS, PRIVATE_GRAM, GRAM_PART_SECONDS = 0.12e-6, 1.3, 2e-3
+STEP_SECONDS = 5e-3  # what the driver does around a step, on a CPU
+ACCOUNTING_SECONDS = 2.0  # of private training: ε for the lines of the log
 BESIDE = 1.07  # batches that are read and lines that are logged meanwhile (benchmarks/plan.py)
 # With compiled blocks: the share of a step's time, and seconds until they are (benchmarks/train.py, on two cores and on an H200).
 COMPILED, COMPILING_SECONDS = {"cpu": 0.88, "cuda": 0.67}, 30.0
@@ -70,8 +72,10 @@ def predicted_costs(
         hardware: where it runs.
         rates: what it reaches.
     """
+    accounting = 0.0 if recipe.privacy is None else ACCOUNTING_SECONDS
     if isinstance(config, RnnConfig):
-        return recurrent_costs(recipe, config, manifest, rates)
+        costs = recurrent_costs(recipe, config, manifest, rates)
+        return replace(costs, start=costs.start + accounting)
     train = recipe.train
     batch_size, micro_batch = train.batch_size, train.micro_batch
     assert batch_size != "auto" and micro_batch != "auto"  # resolve.fill_in came first
@@ -97,17 +101,17 @@ def predicted_costs(
     if train.optimizer == "muon":
         muon = "bf16" if choose_precision("auto", hardware) == "bf16" else "fp32"
         update += muon_flops(config) / (_rate(rates, muon) * MUON_EFFICIENCY)
-        update += len(list(block_matrices(config))) * MUON_MATRIX_SECONDS
+        update += rates.calling * len(list(block_matrices(config))) * MUON_MATRIX_SECONDS
     if recipe.privacy is not None:
         apart = recipe.images or isinstance(config, NgramConfig)
         computing *= 1.0 if apart else PRIVATE_PART[precision_of(recipe)]
         update += learned * NOISE_SECONDS
     computing *= BESIDE * (COMPILED[hardware.device] if train.compile else 1.0)
     return Costs(
-        step=computing + update,
+        step=computing + update + (STEP_SECONDS if hardware.device == "cpu" else 0.0),
         evaluation=validation_windows(recipe, manifest) / batch_size * computing / 3,  # forward only
         checkpoint=state / rates.disk_bytes_per_second + state / SEALING_BYTES_PER_SECOND,
-        start=COMPILING_SECONDS if train.compile else 0.0,
+        start=accounting + (COMPILING_SECONDS if train.compile else 0.0),
         update=update,
     )
 
@@ -145,28 +149,53 @@ def _part_seconds(
 ) -> float:
     """Forward and backward of rows that are computed at once."""
     precision = precision_of(recipe)
-    config = replace(config, context=part.width)
-    tokens, logits = part.rows * part.width, computed_logits(part, config)
-    attention = tokens * attention_flops_per_token(config)
-    # Frozen matrices need no gradient of their own; on a CPU, LoRA's many small products take as long as that would.
-    share = 1.0 if recipe.train.lora is None or hardware.device == "cpu" else 2 / 3
-    products = share * 6 * (tokens * block_matrix_parameters(config) + logits * config.width)
-    # torch's fused attention gains nothing from bf16 on a CPU.
-    slow = hardware.device == "cpu" and not by_products(config, precision, hardware.device)
-    attending = "fp32" if slow else precision
-    kept = activation_bytes(config, precision, part.rows, hardware.device)
-    kept += 2 * logits * (4 if precision == "fp32" else 2)
     if hardware.device == "cuda":
-        computing = (products + GPU_ATTENTION * attention) / (_rate(rates, precision) * GPU_EFFICIENCY)
-        computing += kept * GPU_PASSES / rates.memory_bytes_per_second
+        computing = _on_gpu(part, recipe, config, rates)
         return max(computing, config.layers * GPU_BLOCK_SECONDS)  # calls run ahead of the work
+    return rates.computing * computing_seconds(
+        part, config, precision, rates
+    ) + rates.calling * calling_seconds(config, precision)
+
+
+def _on_gpu(part: Part, recipe: Recipe, config: TransformerConfig, rates: Rates) -> float:
+    precision = precision_of(recipe)
+    products, attention, kept = _work(part, config, precision, "cuda")
+    if recipe.train.lora is not None:
+        products = products * 2 // 3  # frozen matrices need no gradient of their own
+    computing = (products + GPU_ATTENTION * attention) / (_rate(rates, precision) * GPU_EFFICIENCY)
+    return computing + kept * GPU_PASSES / rates.memory_bytes_per_second
+
+
+def computing_seconds(part: Part, config: TransformerConfig, precision: Precision, rates: Rates) -> float:
+    """What the numbers of a part take on a CPU, forward and backward.
+
+    LoRA's many small products take as long as the gradients of frozen matrices would, which are left out.
+    """
+    products, attention, kept = _work(part, config, precision, "cpu")
+    # torch's fused attention gains nothing from bf16 on a CPU.
+    as_wide = replace(config, context=part.width)
+    attending = precision if by_products(as_wide, precision, "cpu") else "fp32"
     operations = kept * OPERATIONS_A_BYTE[precision]
     return (
         products / (_rate(rates, precision) * EFFICIENCY[precision])
         + attention / (_rate(rates, attending) * ATTENTION_EFFICIENCY[attending])
         + max(operations / _rate(rates, "fp32"), kept * PASSES / rates.memory_bytes_per_second)
-        + config.layers * BLOCK_SECONDS[precision]
     )
+
+
+def calling_seconds(config: TransformerConfig, precision: Precision) -> float:
+    """What calling torch takes for the blocks of a part on a CPU, however small the arrays."""
+    return config.layers * BLOCK_SECONDS[precision]
+
+
+def _work(part: Part, config: TransformerConfig, precision: Precision, device: str) -> tuple[int, int, int]:
+    """Operations of the products and of attention, and bytes that are kept for the backward pass."""
+    config = replace(config, context=part.width)
+    tokens, logits = part.rows * part.width, computed_logits(part, config)
+    products = 6 * (tokens * block_matrix_parameters(config) + logits * config.width)
+    kept = activation_bytes(config, precision, part.rows, device)
+    kept += 2 * logits * (4 if precision == "fp32" else 2)
+    return products, tokens * attention_flops_per_token(config), kept
 
 
 def _rate(rates: Rates, precision: str) -> float:
