@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import torch
 
-from shuyuan import pipeline
+from shuyuan import data, pipeline
 from shuyuan.errors import MachineError, RunError, ShuyuanError
 from shuyuan.runs import LOCK_FILE, Run
 from shuyuan.train.torch_backend import TorchBackend
@@ -361,7 +361,7 @@ def test_memory_that_ends_elsewhere_is_told(
     def exhausting(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(pipeline.data, "prepare", exhausting)
+    monkeypatch.setattr(data, "prepare", exhausting)
     told = shuyuan("prepare", tiny(tmp_path, "open"), "--out", tmp_path / "run", "--json")
     assert (told.status, told.json["error"]["code"]) == (1, "machine.out-of-memory")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from shuyuan import __version__, pipeline
+from shuyuan import __version__, evaluate, pipeline
 from tests.runs import shuyuan, write_recipe
 
 RUN_FIELDS = {
@@ -64,13 +64,13 @@ def test_plan(trained: Path) -> None:
 def test_the_measured_peak_is_that_of_the_whole_run_and_of_no_earlier_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, large = pipeline.evaluate.evaluate, 300 << 20
+    real, large = evaluate.evaluate, 300 << 20
 
     def wasteful(*arguments: Any, **options: Any) -> Any:
         taken = b"x" * large
         return real(*arguments, **options) if taken else None
 
-    monkeypatch.setattr(pipeline.evaluate, "evaluate", wasteful)
+    monkeypatch.setattr(evaluate, "evaluate", wasteful)
     del (before := [b"x" * 2 * large])[:]  # counted by nobody: it was given back before the run began
     pipeline.run(write_recipe(tmp_path), out=tmp_path / "run")
     with pipeline.look(tmp_path / "run") as job:

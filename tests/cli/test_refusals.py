@@ -116,12 +116,12 @@ def test_two_at_once(tmp_path: Path) -> None:
 
 
 def test_an_unforeseen_error_quotes_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shuyuan import pipeline
+    from shuyuan.pipeline import stages
 
     def explode(*_: object) -> None:
         raise ValueError("CANARY-a-line-of-a-record")
 
-    monkeypatch.setattr(pipeline, "prepare", explode)
+    monkeypatch.setattr(stages, "prepare", explode)
     outcome = shuyuan("run", write_recipe(tmp_path), "--out", tmp_path / "run")
     assert outcome.status == 1
     assert "ValueError" in outcome.stderr

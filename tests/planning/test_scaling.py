@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shuyuan import pipeline
+from shuyuan import report
 from shuyuan.errors import RunError
+from shuyuan.pipeline import laws
 from shuyuan.planning.scaling import CHINCHILLA, CONSTANTS, Law, Point, fitted
 from shuyuan.report import law_page
 from shuyuan.report.wording import rounded
@@ -128,10 +129,10 @@ def test_a_run_without_a_loss_or_with_noise_is_no_point_of_a_law(
     loss: float | None, privacy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = {"loss": {"validation": loss}, "privacy": privacy, "parameters": 10, "tokens": 20}
-    monkeypatch.setattr(pipeline.report, "summary", lambda *_: told)
+    monkeypatch.setattr(report, "summary", lambda *_: told)
     job: Any = SimpleNamespace(run=SimpleNamespace(path="a"), store=None)
     with pytest.raises(RunError, match=r"plan\.not-for-a-law"):
-        pipeline._point(job)
+        laws._point(job)
 
 
 @pytest.mark.slow
