@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from shuyuan.privacy import Clipper, Units, make_private
 from shuyuan.privacy.mechanism import AUTO_STABILITY, ROUNDING
 
-from .reference import unit_gradients
-from .test_gradients import Tied, next_token, spread
+from .reference import Tied, next_token, spread, unit_gradients
 
 Gradients = list[dict[str, Tensor]]
 

@@ -14,7 +14,7 @@ from shuyuan.privacy.clipping import contributions, rules
 from shuyuan.privacy.clipping.float32 import true_float32
 from shuyuan.privacy.noise import Noise
 
-from .test_gradients import spread
+from .reference import spread
 
 BACKENDS = (
     torch.backends.cuda.matmul, torch.backends.mkldnn.matmul, torch.backends.cudnn.conv, torch.backends.mkldnn.conv,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 os.environ["HF_HUB_OFFLINE"] = "1"
 transformers = pytest.importorskip("transformers")
 
-from .test_gradients import check  # noqa: E402
+from .reference import check  # noqa: E402
 
 VOCABULARY, WIDTH, T = 40, 16, 5
 SHAPE = {

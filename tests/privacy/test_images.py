@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from shuyuan.models.cnn import image_classifier
 from shuyuan.models.image_config import BODIES, ImageConfig
 
-from .test_gradients import check
+from .reference import check
 
 Rows = tuple[Tensor, Tensor]
 

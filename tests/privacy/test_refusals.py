@@ -118,7 +118,7 @@ def test_positions_without_rows_are_refused_also_when_there_are_as_many_as_rows(
 
 
 def test_positions_with_one_row_for_all_are_expanded() -> None:
-    from .test_gradients import check
+    from .reference import check
 
     for size in ((3, 4), (4, 4)):
         check(Positions(batched=True), torch.randint(0, 9, size))

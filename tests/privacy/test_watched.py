@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from shuyuan.privacy import Clipper, Units, make_private
 from shuyuan.privacy.clipping.contributions import Contributions
 
-from .test_gradients import check, spread
+from .reference import check, spread
 
 
 @pytest.fixture(autouse=True)
