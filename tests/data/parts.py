@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from shuyuan.data import Manifest, load_tokenizer, prepare
 from shuyuan.data.shards import Shard
 from shuyuan.data.sources import Row, Wanted, open_source
+from shuyuan.errors import DataError
 from shuyuan.progress import Progress
 from shuyuan.recipe import Recipe, from_table
 from shuyuan.vault import OpenStore, Store
@@ -38,6 +42,18 @@ def sentences(count: int, seed: int = 0, words: int = 12) -> list[str]:
     """Sentences of which no two are alike."""
     choose = random.Random(seed)
     return [f"{number} " + " ".join(choose.choices(WORDS, k=words)) for number in range(count)]
+
+
+def lines(path: Path, texts: list[str]) -> Path:
+    """Writes a file of lines."""
+    path.write_text("\n".join(texts) + "\n", encoding="utf-8")
+    return path
+
+
+def jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Writes a file of JSON lines."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
 
 
 def recipe_of(source: str | Path | list[str], tokenizer: str = "byte", **data: Any) -> Recipe:
@@ -109,3 +125,13 @@ class Listener(Progress):
                 return opened.__exit__(*error)
 
         return Kept()
+
+
+def refused(folder: Path, recipe: Any) -> DataError:
+    """The refusal to prepare it, which says how to mend it and leaves nothing behind."""
+    store = OpenStore(folder)
+    with pytest.raises(DataError) as caught:
+        prepare(recipe, store, Progress())
+    assert store.names() == []
+    assert caught.value.mend
+    return caught.value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -46,12 +45,6 @@ def reviews(language: str, count: int, seed: int = 0) -> list[dict[str, Any]]:
         for thing, word, time in itertools.product(parts["things"], parts[label], parts["times"])
     ]
     return choose.sample(every, count)
-
-
-def jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """Writes rows as JSON lines."""
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def labelled(source: Path | str, task: str = "classification", context: int = 32, **data: Any) -> Recipe:

@@ -21,19 +21,10 @@ from shuyuan.progress import Progress
 from shuyuan.recipe import Privacy, from_table
 from shuyuan.runs import Run
 from shuyuan.vault import OpenStore
-from tests.data.parts import Listener, prepared, sentences
-from tests.data.reviews import jsonl, labelled, pairs_in, reviews
+from tests.data.parts import Listener, jsonl, prepared, refused, sentences
+from tests.data.reviews import labelled, pairs_in, reviews
 
 SPLITS = ("train", "validation", "test")
-
-
-def refused(folder: Path, recipe: Any) -> DataError:
-    """The refusal; nothing of a preparation is left behind."""
-    store = OpenStore(folder)
-    with pytest.raises(DataError) as caught:
-        prepare(recipe, store, Progress())
-    assert store.names() == []
-    return caught.value
 
 
 def told(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:

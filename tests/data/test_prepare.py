@@ -4,65 +4,30 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import random
 import subprocess
 import sys
-import types
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from shuyuan import vault
 from shuyuan.data import (
     UnitRows,
-    Windows,
     load_manifest,
     load_tokenizer,
-    prepare,
-    survey,
     vocabulary,
-    writers,
-    writing,
 )
 from shuyuan.data.manifest import Manifest
 from shuyuan.data.shards import Shard
-from shuyuan.errors import DataError
-from shuyuan.progress import Progress
-from shuyuan.runs import Run
 from shuyuan.vault import OpenStore
-from tests.data.parts import WORDS, Listener, prepared, recipe_of, records_in, sentences
+from tests.data.parts import Listener, jsonl, lines, prepared, recipe_of, records_in, sentences
 
 SPLITS = ("train", "validation", "test")
 
 
-def lines(path: Path, texts: list[str]) -> Path:
-    path.write_text("\n".join(texts) + "\n", encoding="utf-8")
-    return path
-
-
-def jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
 def everything(store: OpenStore, manifest: Manifest) -> list[str]:
     return [record for split in manifest.splits for record in records_in(store, manifest, split)]
-
-
-def refused(folder: Path, recipe: Any) -> DataError:
-    """The refusal; nothing of a preparation is left behind."""
-    store = OpenStore(folder)
-    with pytest.raises(DataError) as caught:
-        prepare(recipe, store, Progress())
-    assert store.names() == []
-    assert caught.value.mend
-    return caught.value
-
-
-# ---- what comes out ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tokenizer", ["byte", "char", "bpe"])
@@ -245,116 +210,6 @@ def test_formats_come_out_alike(tmp_path: Path, name: str) -> None:
     assert sorted(everything(store, manifest)) == sorted(texts)
 
 
-# ---- the same again ------------------------------------------------------------------------------------------------
-
-
-def contents(manifest: Manifest) -> Any:
-    return {
-        name: [(shard.name, shard.tokens, shard.records) for shard in split.shards]
-        for name, split in manifest.splits.items()
-    }
-
-
-def tokens_of(store: vault.Store, manifest: Manifest) -> dict[str, list[int]]:
-    found = {}
-    for split in manifest.splits:
-        windows = Windows(store, manifest, split, 32)
-        found[split] = [token for _, targets in windows.in_order(8) for token in targets.ravel().tolist()]
-    return found
-
-
-def test_preparing_again_does_nothing(tmp_path: Path) -> None:
-    source = lines(tmp_path / "a.txt", sentences(200))
-    recipe = recipe_of(source, record="line")
-    manifest, store = prepared(tmp_path / "run", recipe)
-    before = {name: (store.path / name).stat().st_mtime_ns for name in store.names()}
-    listener = Listener()
-    assert prepare(recipe, store, listener) == manifest
-    assert {name: (store.path / name).stat().st_mtime_ns for name in store.names()} == before
-    assert listener.stages == []
-
-
-def test_a_new_date_alone_changes_nothing(tmp_path: Path) -> None:
-    source = lines(tmp_path / "a.txt", sentences(200))
-    recipe = recipe_of(source, record="line")
-    manifest, store = prepared(tmp_path / "run", recipe)
-    os.utime(source, ns=(1, 1))
-    again = prepare(recipe, store, Progress())
-    assert again.splits == manifest.splits
-    assert again.source[0].modified_ns == 1
-    assert load_manifest(store) == again
-
-
-def test_a_changed_source_is_refused_and_a_missing_one_is_not(tmp_path: Path) -> None:
-    texts = sentences(200)
-    source = lines(tmp_path / "a.txt", texts)
-    recipe = recipe_of(source, record="line")
-    manifest, store = prepared(tmp_path / "run", recipe)
-    source.write_text(source.read_text().replace(texts[7], texts[7][::-1]))
-    with pytest.raises(DataError, match=r"data\.changed") as caught:
-        prepare(recipe, store, Progress())
-    assert caught.value.where == str(source)
-    assert load_manifest(store) == manifest
-    source.unlink()
-    listener = Listener()
-    assert prepare(recipe, store, listener) == manifest
-    assert "data.source-gone" in listener.said
-
-
-def test_other_settings_are_refused(tmp_path: Path) -> None:
-    source = lines(tmp_path / "a.txt", sentences(200))
-    _, store = prepared(tmp_path / "run", recipe_of(source, record="line"))
-    for changed in (
-        recipe_of(source, record="line", min_chars=2),
-        recipe_of(source, "char", record="line"),
-        recipe_of(source, record="line", seed=2),
-    ):
-        with pytest.raises(DataError, match=r"data\.other-settings"):
-            prepare(changed, store, Progress())
-
-
-@pytest.mark.parametrize("tokenizer", ["byte", "bpe"])
-def test_a_sealed_run_holds_the_same_tokens(tmp_path: Path, tokenizer: str) -> None:
-    texts = [f"{text} Zyzzogeton" for text in sentences(200)]
-    recipe = recipe_of(lines(tmp_path / "a.txt", texts), tokenizer, record="line", tokens={"vocab_size": 300})
-    manifest, store = prepared(tmp_path / "open", recipe)
-    key = f"file:{vault.write_key_file(tmp_path / 'keys' / 'test.key')}"
-    with vault.open_store(Run(tmp_path / "sealed"), key, create=True) as sealed:
-        other = prepare(recipe, sealed, Progress())
-        assert contents(other) == contents(manifest)
-        assert tokens_of(sealed, other) == tokens_of(store, manifest)
-        assert sealed.read("data/tokenizer.json") == store.read("data/tokenizer.json")
-        assert other.fingerprint != manifest.fingerprint
-        assert prepare(recipe, sealed, Progress()) == other
-    for file in (tmp_path / "sealed").rglob("*"):
-        if file.is_file():
-            assert b"Zyzzogeton" not in file.read_bytes()
-
-
-def test_reading_twice_gives_the_same_as_holding_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = lines(tmp_path / "a.txt", sentences(300))
-    recipe = recipe_of(source, "bpe", record="line", tokens={"vocab_size": 300})
-    manifest, _ = prepared(tmp_path / "one", recipe)
-    monkeypatch.setattr(survey, "HELD_BYTES", 0)
-    other, _ = prepared(tmp_path / "two", recipe)
-    assert other.splits == manifest.splits
-    assert other.tokenizer == manifest.tokenizer
-
-
-def test_many_shards_are_one_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = lines(tmp_path / "a.txt", sentences(300))
-    recipe = recipe_of(source, record="line")
-    manifest, store = prepared(tmp_path / "one", recipe)
-    monkeypatch.setattr(writers, "SHARD_BYTES", 1000)
-    monkeypatch.setattr(writing, "_BATCH_SIZE", 300)
-    other, cut = prepared(tmp_path / "two", recipe)
-    assert len(other.splits["train"].shards) > 10
-    assert tokens_of(cut, other) == tokens_of(store, manifest)
-    assert other.splits["train"].owners == manifest.splits["train"].owners
-
-
 def test_a_large_source_gives_a_fair_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = lines(tmp_path / "a.txt", sentences(2000))
     monkeypatch.setattr(vocabulary, "SAMPLE_BYTES", 10_000)
@@ -374,155 +229,6 @@ def test_a_large_source_gives_a_fair_sample(tmp_path: Path, monkeypatch: pytest.
     assert max(numbers) > 1800
 
 
-# ---- refusals ------------------------------------------------------------------------------------------------------
-
-
-def test_no_such_column_names_those_there_are(tmp_path: Path) -> None:
-    source = jsonl(tmp_path / "a.jsonl", [{"body": "x", "who": "y"}])
-    error = refused(tmp_path / "run", recipe_of(source))
-    assert error.code == "data.no-column"
-    assert error.where == f"{source}:1"
-    assert "body" in error.mend
-    source = jsonl(tmp_path / "b.jsonl", [{"text": text} for text in sentences(50)])
-    error = refused(tmp_path / "run", recipe_of(source, owner="who"))
-    assert error.code == "data.no-column"
-    assert "text" in error.mend
-
-
-def test_bad_values_name_their_line(tmp_path: Path) -> None:
-    good = [{"text": text, "who": 1} for text in sentences(50)]
-    source = jsonl(tmp_path / "a.jsonl", [*good, {"text": 5, "who": 1}])
-    assert refused(tmp_path / "run", recipe_of(source)).where == f"{source}:51"
-    for empty in ("", None):
-        source = jsonl(tmp_path / "a.jsonl", [*good, {"text": "x", "who": empty}])
-        error = refused(tmp_path / "run", recipe_of(source, owner="who"))
-        assert (error.code, error.where) == ("data.no-owner", f"{source}:51")
-
-
-def test_records_without_text_are_left_out(tmp_path: Path) -> None:
-    rows: list[dict[str, Any]] = [{"text": text} for text in sentences(100)]
-    source = jsonl(
-        tmp_path / "a.jsonl", [*rows, {"text": None}, {"text": ""}, {"text": "\x00\n"}, {"text": "x" * 2000}]
-    )
-    manifest, _ = prepared(tmp_path / "run", recipe_of(source, max_chars=1000))
-    assert manifest.skipped == {
-        "records without text": 1,
-        "empty records": 2,
-        "records over 1,000 characters": 1,
-    }
-
-
-@pytest.mark.parametrize(
-    ("texts", "settings", "where"),
-    [
-        (["only one record, however long it may be, cannot be split in two"], {}, "data.validation"),
-        (["short"] * 3, {}, "data.source"),
-        (sentences(3), {"validation": 0.01}, "data.validation"),
-        (sentences(100), {"test": 0.0001}, "data.test"),
-    ],
-)
-def test_too_little(tmp_path: Path, texts: list[str], settings: dict[str, Any], where: str) -> None:
-    source = lines(tmp_path / "a.txt", texts)
-    error = refused(tmp_path / "run", recipe_of(source, record="line", **settings))
-    assert error.code == "data.too-little"
-    assert error.where == where
-
-
-def test_too_little_for_one_window_only_after_encoding(tmp_path: Path) -> None:
-    """Bytes enough for a window, tokens too few: found at the end, and still nothing is left behind."""
-    source = lines(tmp_path / "a.txt", sentences(2000))
-    held_out = lines(tmp_path / "v.txt", [f"{WORDS[0]} " * 40] * 12)
-    recipe = recipe_of(source, "bpe", record="line", validation=str(held_out), tokens={"vocab_size": 400})
-    error = refused(tmp_path / "run", recipe.replace(**{"model.context": 2000}))
-    assert error.code == "data.too-little"
-    assert "at most" not in error.what
-
-
-def test_nothing_there_or_nothing_in_it(tmp_path: Path) -> None:
-    assert refused(tmp_path / "run", recipe_of(tmp_path / "none.txt")).code == "data.missing"
-    (tmp_path / "a.txt").write_text("\n \n\t\n")
-    error = refused(tmp_path / "run", recipe_of(tmp_path / "a.txt", record="line"))
-    assert error.code == "data.empty"
-    assert "3 empty records" in error.what
-
-
-def test_a_single_text_has_no_owners(tmp_path: Path) -> None:
-    source = lines(tmp_path / "a.txt", sentences(100))
-    assert refused(tmp_path / "run", recipe_of(source, owner="file")).code == "data.one-text-no-owners"
-    folder = tmp_path / "notes"
-    folder.mkdir()
-    for number in range(20):
-        lines(folder / f"{number}.txt", sentences(20, seed=number))
-    manifest, _ = prepared(tmp_path / "lines", recipe_of(folder, record="line", owner="file", validation=0.3))
-    assert manifest.splits["train"].owners + manifest.splits["validation"].owners == 20
-
-
-def test_the_same_file_twice_is_refused(tmp_path: Path) -> None:
-    source = lines(tmp_path / "a.txt", sentences(50))
-    assert refused(tmp_path / "run", recipe_of(source, validation=str(source))).code == "data.same-file"
-
-
-def test_a_source_that_changes_meanwhile_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey, "HELD_BYTES", 0)
-    for end in ("one more\n", "", "same length"):
-        source = lines(tmp_path / "a.txt", sentences(100))
-        content = source.read_text()
-
-        class Writing(Listener):
-            def stage(self, name: str, total: float | None, unit: str) -> Any:  # type: ignore[override]
-                if name == "write shards":
-                    source.write_text(content.upper() if end == "same length" else content[:-200] + end)  # noqa: B023
-                return super().stage(name, total, unit)
-
-        store = OpenStore(tmp_path / "run")
-        with pytest.raises(DataError, match=r"data\.changed-meanwhile"):
-            prepare(recipe_of(source, record="line"), store, Writing())
-        assert store.names() == []
-
-
-def test_a_hub_that_changes_meanwhile_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There are no dates to compare, so the records themselves must be as many and as long as before."""
-    monkeypatch.setattr(survey, "HELD_BYTES", 0)
-    texts = sentences(100)
-    for later in (texts, texts[:-1], [*texts, "more"], [*texts[:-1], "shorter"]):
-        passes = iter([texts, later])
-
-        class Rows(list[Any]):
-            column_names = None
-
-        fake: Any = types.ModuleType("datasets")
-        fake.load_dataset = lambda name, split, streaming: Rows({"text": text} for text in next(passes))  # noqa: B023
-        monkeypatch.setitem(sys.modules, "datasets", fake)
-        store = OpenStore(tmp_path / "run")
-        if later is texts:
-            assert prepare(recipe_of("hf:org/name"), store, Progress()).records == 100
-            store.remove("data")
-        else:
-            with pytest.raises(DataError, match=r"data\.changed-meanwhile"):
-                prepare(recipe_of("hf:org/name"), store, Progress())
-
-
-def test_an_interrupted_preparation_leaves_nothing_and_begins_again(tmp_path: Path) -> None:
-    source = lines(tmp_path / "a.txt", sentences(100))
-    recipe = recipe_of(source, record="line")
-
-    class Broken(Listener):
-        def stage(self, name: str, total: float | None, unit: str) -> Any:  # type: ignore[override]
-            if name == "write shards":
-                raise KeyboardInterrupt
-            return super().stage(name, total, unit)
-
-    store = OpenStore(tmp_path / "run")
-    with pytest.raises(KeyboardInterrupt):
-        prepare(recipe, store, Broken())
-    assert store.names() == []
-    store.write("data/train-00099.shard", b"left by a kill")
-    manifest = prepare(recipe, store, Progress())
-    assert store.exists("data/manifest.json")
-    assert not store.exists("data/train-00099.shard")
-    assert set(records_in(store, manifest, "train")) < set(sentences(100))
-
-
 def test_a_lossy_given_tokenizer_is_said(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
@@ -536,9 +242,6 @@ def test_a_lossy_given_tokenizer_is_said(tmp_path: Path) -> None:
     manifest, _ = prepared(tmp_path / "run", recipe, listener)
     assert "data.lossy-tokenizer" in listener.said
     assert manifest.vocab_size == 6  # the end token was added
-
-
-# ---- progress ------------------------------------------------------------------------------------------------------
 
 
 def test_stages_end_at_their_totals(tmp_path: Path) -> None:
@@ -575,26 +278,6 @@ def test_the_manifest_survives_json(tmp_path: Path) -> None:
 def test_no_torch_is_loaded() -> None:
     program = "import sys, shuyuan.data; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
-
-
-def test_changed_owners_are_a_changed_source(tmp_path: Path) -> None:
-    rows = [{"text": text, "who": number % 40} for number, text in enumerate(sentences(400))]
-    source = jsonl(tmp_path / "a.jsonl", rows)
-    recipe = recipe_of(source, owner="who")
-    _, store = prepared(tmp_path / "run", recipe)
-    jsonl(source, [{**row, "who": row["who"] + 100} for row in rows])
-    with pytest.raises(DataError, match=r"data\.changed"):
-        prepare(recipe, store, Progress())
-
-
-def test_so_they_are_where_no_record_changes_its_split(tmp_path: Path) -> None:
-    rows = [{"text": text, "who": number % 40} for number, text in enumerate(sentences(400))]
-    source, held_out = jsonl(tmp_path / "a.jsonl", rows), jsonl(tmp_path / "b.jsonl", rows[:50])
-    recipe = recipe_of(source, owner="who", validation=str(held_out))
-    _, store = prepared(tmp_path / "run", recipe)
-    jsonl(source, [{**row, "who": row["who"] + 100} for row in rows])
-    with pytest.raises(DataError, match=r"data\.changed"):
-        prepare(recipe, store, Progress())
 
 
 def test_of_long_private_records_other_pieces_are_learned_each_time_and_no_row_sees_another(
