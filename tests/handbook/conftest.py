@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -124,3 +125,9 @@ def script() -> ModuleType:
         patch.syspath_prepend(str(file.parent))
         spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="package")
+def figures(script: ModuleType) -> ModuleType:
+    """What reads the figures of each page: benchmarks/figures, all files of which the script has loaded."""
+    return sys.modules["figures"]

@@ -1,19 +1,42 @@
-"""Figures of the handbook's page on distributed training: how far runs lie apart, and what averaging the means of ranks does."""
+"""How far runs lie apart, what averaging the means of ranks does, and plans for many devices."""
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from shuyuan import data, models, recipe, vault
+from shuyuan.planning import layouts
 from shuyuan.runs import Run
 from shuyuan.train.backend import Batch, learned
 from shuyuan.train.distributed import share
 
+from .page import Measure, Page, median, validation_loss
+from .running import Finished
+
 RANKS, STEPS = 2, 20
+
+
+def apart_from(other: str) -> Measure:
+    """How far the weights of a run lie from those of another figure's run."""
+    return lambda runs, all_runs: weights_apart(runs[0].folder, all_runs[other][0].folder)
+
+
+def states_gigabytes(run: Finished) -> float:
+    items = run.result["items"]
+    return sum(items.get(name, 0) for name in layouts.SHARDED) / 1e9
+
+
+def planned_peak(run: Finished) -> float:
+    return float(run.result["peak_bytes"]["expected"]) / 1e9
+
+
+def device_hours(run: Finished) -> float:
+    return float(run.result["price"]["device_hours"])
 
 
 def weights_apart(folder: Path, other: Path) -> float:
@@ -64,3 +87,23 @@ def _gradient(model: torch.nn.Module, part: Batch) -> torch.Tensor:
     model.zero_grad()
     model.loss(torch.from_numpy(part.inputs_BT), torch.from_numpy(part.targets_BT)).backward()
     return torch.cat([weight.grad.flatten() for weight in model.parameters()])
+
+
+PAGE = Page(
+    {
+        "one-loss": median(validation_loss),
+        "two-loss": median(validation_loss),
+        "two-apart": apart_from("one-loss"),
+        "sharded-loss": median(validation_loss),
+        "uneven": median(lambda run: uneven_targets(run.folder)),
+        "gradient-off": median(lambda run: statistics.median(gradients_off(run.folder))),
+        "gradient-worst": median(lambda run: max(gradients_off(run.folder))),
+        "alone-peak": median(planned_peak),
+        "eight-states": median(states_gigabytes),
+        "eight-peak": median(planned_peak),
+        "eight-hours": median(device_hours),
+        "many-hours": median(device_hours),
+    },
+    needs={"two-apart": ["one-loss"]},
+    stands_on=dict.fromkeys(("gradient-off", "gradient-worst"), "uneven"),
+)
