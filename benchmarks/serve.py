@@ -21,13 +21,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-
-import httpx
 
 import shuyuan
 from shuyuan import pipeline
@@ -88,16 +88,24 @@ def started(command: Sequence[str], address: str, log: Path, environment: dict[s
             time.sleep(0.5)
             if process.poll() is not None:
                 break
-            try:
-                httpx.get(f"{address}/v1/models", timeout=2)
+            if _answers(f"{address}/v1/models"):
                 yield
                 return
-            except httpx.HTTPError:
-                continue
         raise SystemExit(log.read_text())
     finally:
         process.kill()
         process.wait(30)
+
+
+def _answers(address: str) -> bool:
+    """Whether anybody is there, also one who refuses."""
+    try:
+        urllib.request.urlopen(address, timeout=2).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

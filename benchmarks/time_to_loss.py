@@ -24,7 +24,6 @@ from typing import Any
 
 import torch
 
-MARK, NEXT_MARK = 1.88, 1.60
 NANOGPT = [
     "--device=cpu",
     "--compile=False",
