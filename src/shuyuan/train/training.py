@@ -39,7 +39,7 @@ from .backend import Backend, Batch
 from .checkpoints import Checkpoints
 from .distributed import world
 from .driver import Driver, State
-from .framework import framework_of
+from .framework import Framework, framework_of
 from .memory import give_back
 from .metrics import METRICS_FILE
 from .resolve import VALIDATION_ROWS, mechanism_of, predicts_last, validation_windows
@@ -170,22 +170,8 @@ def _train(
     backend.close()
     done()
     if manifest.labels and recipe.privacy is None and "validation" in manifest.splits:
-        held_out = open_split(store, manifest, "validation", recipe.model.context)
-        assert isinstance(held_out, Rows | Images)  # no others have labels
-        at_once = recipe.train.micro_batch
-        assert isinstance(at_once, int)  # resolved; what training had room for, this has too
-        most = MOST if recipe.model.family == "ngrams" else VALIDATION_ROWS
-        temper(framework, model, held_out, at_once, most)
-    tokenizer = None if recipe.images else load_tokenizer(store)
-    tokenizer_json = None if tokenizer is None else tokenizer.to_json()
-    task = load_task(recipe, store)
-    end_of_turn = last_of(task.ending, tokenizer) if isinstance(task, Prompted) and tokenizer else None
-    with store.folder(MODEL_FOLDER) as folder:
-        text = card() if card else _short_card(recipe, result)
-        framework.save(folder, recipe, model, tokenizer_json, text, end_of_turn)
-        template = template_file(store)
-        if template is not None:
-            folder.write("chat_template.jinja", template)
+        _temper(framework, model, recipe, store, manifest)
+    _save(framework, model, recipe, store, card() if card else _short_card(recipe, result))
     erase_secret(store)
     journal.append(
         {
@@ -201,6 +187,29 @@ def _train(
         }
     )
     return result
+
+
+def _temper(framework: Framework, model: Any, recipe: Recipe, store: Store, manifest: Manifest) -> None:
+    """Calibrates the probabilities of labels on what is held out."""
+    held_out = open_split(store, manifest, "validation", recipe.model.context)
+    assert isinstance(held_out, Rows | Images)  # no others have labels
+    at_once = recipe.train.micro_batch
+    assert isinstance(at_once, int)  # resolved; what training had room for, this has too
+    most = MOST if recipe.model.family == "ngrams" else VALIDATION_ROWS
+    temper(framework, model, held_out, at_once, most)
+
+
+def _save(framework: Framework, model: Any, recipe: Recipe, store: Store, card: str) -> None:
+    """Writes the model folder, with what its texts are written in."""
+    tokenizer = None if recipe.images else load_tokenizer(store)
+    tokenizer_json = None if tokenizer is None else tokenizer.to_json()
+    task = load_task(recipe, store)
+    end_of_turn = last_of(task.ending, tokenizer) if isinstance(task, Prompted) and tokenizer else None
+    with store.folder(MODEL_FOLDER) as folder:
+        framework.save(folder, recipe, model, tokenizer_json, card, end_of_turn)
+        template = template_file(store)
+        if template is not None:
+            folder.write("chat_template.jinja", template)
 
 
 # What a run trains with: a backend, the batch of each step, what to do before a state is written, figures to show beside
