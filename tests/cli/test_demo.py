@@ -9,7 +9,9 @@ import pytest
 from rich.cells import cell_len
 
 from shuyuan import recipe as recipes
-from shuyuan.cli.run import DEMO, visible, words_of
+from shuyuan.cli.closing import words_of
+from shuyuan.cli.run import DEMO
+from shuyuan.cli.screen import visible
 from tests.runs import shuyuan, text_of
 
 SMALL = [

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import indexed
-from .frame import AsJson, Debug, Variant, frame
+from .frame import Answer, AsJson, Debug, Variant, frame
 from .inputs import Column, File, column_of, write
+
+if TYPE_CHECKING:
+    from ..loaded import LoadedRun
 
 
 def answer(
@@ -44,39 +47,20 @@ def answer(
     debug: Debug = False,
 ) -> None:
     """Answer a question from a text or an index. What is answered is cited, with its place."""
+    asked = asked or ([] if file is not None else ["-"])
+    _check_usage(asked, context, index, file, own=variant != "original" or max_tokens is not None)
     settings = {} if max_tokens is None else {"max_tokens": max_tokens}
-    if file is not None:
-        if index is not None or len(asked or []) != 1:
-            raise typer.BadParameter("Give a run alone beside it.", param_hint="--input")
-        _answer_file(
-            (asked or [""])[0],
-            context,
-            file,
-            column,
-            settings,
-            variant,
-            key,
-            (as_json, debug),
-        )
-        return
-    asked = asked or ["-"]
-    if len(asked) > 2 or (len(asked) < 2 and index is None):
-        raise typer.BadParameter(
-            "Give a run and a question, or a question and --index.", param_hint="[RUN] QUESTION"
-        )
-    if len(asked) < 2 and (variant != "original" or max_tokens is not None):
-        raise typer.BadParameter(
-            "An index alone has neither variants nor tokens; name a run too.", param_hint="[RUN] QUESTION"
-        )
-    if context is not None and index is not None:
-        raise typer.BadParameter("Give --context or --index, one of the two.", param_hint="--index")
     with frame(as_json, debug) as told:
-        question = sys.stdin.read().strip() if asked[-1] == "-" else asked[-1]
         if index is not None and len(asked) == 1:
-            indexed.give(told, question, index, key, top)
+            indexed.give(told, _question(asked), index, key, top)
             return
         from ..loaded import LoadedRun  # loads torch, which an index alone does without
 
+        if file is not None:
+            questions = column_of(file, column)
+            _answer_all(told, LoadedRun(asked[0], key, told.screen, variant), questions, context, settings)
+            return
+        question = _question(asked)
         run = LoadedRun(asked[0], key, told.screen, variant)
         if index is not None:
             indexed.give(told, question, index, key, top, run.reader(**settings))
@@ -87,28 +71,40 @@ def answer(
         told.give(result, lambda: write([found.text], many=False))
 
 
-def _answer_file(
-    run: str,
-    context: Path | None,
-    file: Path,
-    column: str,
-    settings: dict[str, int],
-    variant: str,
-    key: str | None,
-    how: tuple[bool, bool],
+def _check_usage(
+    asked: list[str], context: Path | None, index: Path | None, file: Path | None, own: bool
 ) -> None:
-    """Answers the questions in a column of a file, all from one text."""
-    with frame(*how) as told:
-        from ..loaded import LoadedRun
+    """Refuses what does not go together; `own` tells that settings of a run are given."""
+    if file is not None:
+        if index is not None or len(asked) != 1:
+            raise typer.BadParameter("Give a run alone beside it.", param_hint="--input")
+        return
+    if len(asked) > 2 or (len(asked) < 2 and index is None):
+        raise typer.BadParameter(
+            "Give a run and a question, or a question and --index.", param_hint="[RUN] QUESTION"
+        )
+    if len(asked) < 2 and own:
+        raise typer.BadParameter(
+            "An index alone has neither variants nor tokens; name a run too.", param_hint="[RUN] QUESTION"
+        )
+    if context is not None and index is not None:
+        raise typer.BadParameter("Give --context or --index, one of the two.", param_hint="--index")
 
-        questions = column_of(file, column)
-        loaded = LoadedRun(run, key, told.screen, variant)
-        found = loaded.answers(questions, None if context is None else _read(context), **settings)
-        rows = [
-            {"question": question, "answer": each.text, "found": each.found, "start": each.start}
-            for question, each in zip(questions, found, strict=True)
-        ]
-        told.give({"answers": rows}, lambda: write((str(row["answer"]) for row in rows), many=True))
+
+def _question(asked: list[str]) -> str:
+    return sys.stdin.read().strip() if asked[-1] == "-" else asked[-1]
+
+
+def _answer_all(
+    told: Answer, run: LoadedRun, questions: list[str], context: Path | None, settings: dict[str, int]
+) -> None:
+    """Answers the questions of a file, all from one text."""
+    found = run.answers(questions, None if context is None else _read(context), **settings)
+    rows = [
+        {"question": question, "answer": each.text, "found": each.found, "start": each.start}
+        for question, each in zip(questions, found, strict=True)
+    ]
+    told.give({"answers": rows}, lambda: write((str(row["answer"]) for row in rows), many=True))
 
 
 def _read(file: Path) -> str:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .frame import AsJson, Debug, Folder, Key, Variant, frame
+from .frame import AsJson, Debug, Folder, Key, Temperature, TopP, Variant, frame
 from .inputs import Column, File, given, write
-from .run import visible
+from .screen import visible
 
 if TYPE_CHECKING:
     from ..loaded import LoadedRun
@@ -26,10 +26,8 @@ def chat(
     ] = None,
     system: Annotated[str | None, typer.Option(help="What the model is told before the talk.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Tokens of a reply at most.")] = 256,
-    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.8,
-    top_p: Annotated[
-        float | None, typer.Option(help="Choose among the likeliest tokens of this total share.")
-    ] = None,
+    temperature: Temperature = 0.8,
+    top_p: TopP = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same replies.")] = 1,
     file: File = None,
     column: Column = "text",

@@ -10,7 +10,7 @@ import typer
 
 from .frame import AsJson, Debug, Folder, Key, Variant, frame
 from .inputs import Column, File, column_of, one_line, two_inputs
-from .run import visible
+from .screen import visible
 
 
 def classify(

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..sizes import size
 from .frame import AsJson, Changes, Debug, Key, Out, Where, frame
 
 
@@ -116,18 +117,18 @@ def show_variants(out: Any, variants: dict[str, dict[str, Any]]) -> None:
     """Prints the variants, one a line, the original first."""
     from rich.table import Table
 
-    from .screen import quantity
-
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("variant", "size", "of it", "loss", "change", "same", "tok/s"):
         table.add_column(heading, justify="left" if heading == "variant" else "right")
     whole = next(iter(variants.values()))
     for name, facts in variants.items():
-        loss, size = facts["loss"], quantity(facts["bytes"], "bytes")
+        loss = facts["loss"]
         both = loss is not None and whole["loss"]
         change = f"{100 * (loss / whole['loss'] - 1):+.2f} %" if both else ""
         share = f"{facts['bytes'] / whole['bytes']:.1%}"
         same = "" if facts["agreement"] is None else f"{facts['agreement']:.1%}"
         rate = f"{facts['tokens_per_second']:,.0f}" if "tokens_per_second" in facts else ""
-        table.add_row(name, size, share, "" if loss is None else f"{loss:.4f}", change, same, rate)
+        table.add_row(
+            name, size(facts["bytes"]), share, "" if loss is None else f"{loss:.4f}", change, same, rate
+        )
     out.print(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..sizes import size
 from .frame import AsJson, Debug, frame
 
 
@@ -20,12 +21,8 @@ def _show(out: Any, found: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from .screen import quantity
-
     machine = found["hardware"]
-    out.print(
-        f"{machine['name']}: {machine['cores']} cores, {quantity(machine['memory_bytes'], 'bytes')} of memory"
-    )
+    out.print(f"{machine['name']}: {machine['cores']} cores, {size(machine['memory_bytes'])} of memory")
     out.print(f"precision: {found['precision']}")
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for check in found["checks"]:

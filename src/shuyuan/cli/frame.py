@@ -34,6 +34,8 @@ Variant = Annotated[
     str, typer.Option(help="Which variant of the model, such as int8 or pruned-50; `info` lists them.")
 ]
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Temperature = Annotated[float, typer.Option(help="0 always takes the likeliest token.")]
+TopP = Annotated[float | None, typer.Option(help="Choose among the likeliest tokens of this total share.")]
 
 
 class Answer:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .frame import Answer, AsJson, Debug, Folder, Key, Variant, frame
+from .frame import Answer, AsJson, Debug, Folder, Key, Temperature, TopP, Variant, frame
 from .inputs import Column, File, column_of, two_inputs, write
-from .run import visible
+from .screen import visible
 
 if TYPE_CHECKING:
     from ..loaded import LoadedRun
@@ -22,11 +22,9 @@ def generate(
         bool, typer.Option("--title", help="The text is a title: write what stands under it.")
     ] = False,
     max_tokens: Annotated[int, typer.Option(help="Tokens at most.")] = 200,
-    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.8,
+    temperature: Temperature = 0.8,
     top_k: Annotated[int | None, typer.Option(help="Choose among the k likeliest tokens.")] = None,
-    top_p: Annotated[
-        float | None, typer.Option(help="Choose among the likeliest tokens of this total share.")
-    ] = None,
+    top_p: TopP = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 1,
     file: File = None,
     column: Column = "text",

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..sizes import size
 from .frame import AsJson, Debug, frame
 
 
@@ -52,14 +53,12 @@ def index(
 
 
 def _show(out: Any, made: dict[str, Any]) -> None:
-    from .screen import quantity
-
     count = _count(made["passages"], "question with its answer", "questions with answers")
     if not made["pairs"]:
         passages = _count(made["passages"], "passage", "passages")
         count = f"{passages} of {_count(made['documents'], 'document', 'documents')}"
     sealed = "sealed" if made["sealed"] else "open"
-    out.print(f"{count}, {quantity(made['bytes'], 'bytes')}, {sealed}")
+    out.print(f"{count}, {size(made['bytes'])}, {sealed}")
     if made["matching"]:
         out.print(_foreseen(made["matching"]))
     out.print(f"next: shuyuan answer --index {made['index']} QUESTION", markup=False, soft_wrap=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .frame import Answer
-from .run import visible
+from .screen import visible
 
 if TYPE_CHECKING:
     from ..retrieval import Answer as Told

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..sizes import size
 from .frame import AsJson, Debug, Key, frame
 
 
@@ -47,7 +48,7 @@ def show_summary(out: Any, summary: dict[str, Any]) -> None:
 
     from ..tasks import task_named
     from .compress import show_variants
-    from .screen import duration, promise, promise_together, quantity
+    from .screen import duration, promise, promise_together
 
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
@@ -64,7 +65,7 @@ def show_summary(out: Any, summary: dict[str, Any]) -> None:
             f"{summary['steps']:,} steps, {summary['tokens']:,} {target}s, {duration(summary['seconds'])}",
         )
     if summary["peak_bytes"]:
-        table.add_row("peak memory", quantity(summary["peak_bytes"], "bytes"))
+        table.add_row("peak memory", size(summary["peak_bytes"]))
     loss = summary["loss"]
     if loss["train"] is not None:
         held_out = "not measured" if loss["validation"] is None else f"{loss['validation']:.3f}"

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ..errors import DataError
+from .screen import visible
 
 File = Annotated[
     Path | None,
@@ -17,6 +18,7 @@ File = Annotated[
         "--input", metavar="FILE", help="Read many texts: .csv, .tsv, .jsonl, .json, .parquet, or one a line."
     ),
 ]
+Text = Annotated[str | None, typer.Argument(help="The text; - or left out: stdin.")]
 Column = Annotated[
     str, typer.Option(help="The column of --input; a number counts them in a table without a header.")
 ]
@@ -80,15 +82,11 @@ def column_of(file: Path, column: str) -> list[str]:
 
 def one_line(text: str) -> str:
     """A text on a line of its own: its line ends are written as \\n."""
-    from .run import visible
-
     return visible(text.replace("\\", "\\\\").replace("\n", "\\n"))
 
 
 def write(answers: Iterable[str], many: bool) -> None:
     """Prints answers: many of them a line each."""
-    from .run import visible
-
     for text in answers:
         shown = one_line(text) if many else visible(text) if sys.stdout.isatty() else text
         sys.stdout.write(shown + "\n")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ..sizes import size
 from .frame import AsJson, Changes, Debug, Key, frame
 
 # Nats of a token of 32,000 that is guessed: of a plan that the law has worse than that, it knows nothing.
@@ -80,42 +82,11 @@ def plan(
 def _show(out: Any, plan: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from .screen import duration, promise, quantity
-
-    def interval(values: dict[str, float], write: Any) -> str:
-        return f"{write(values['expected'])}  ({write(values['low'])} to {write(values['high'])})"
-
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
-    table.add_row("parameters", f"{plan['parameters']:,}")
-    table.add_row("tokens", f"{plan['tokens']:,.0f}")
-    table.add_row("training", f"{plan['train_flops']:.2e} floating-point operations")
-    if plan["scaling"] and plan["scaling"]["loss"] < GUESSING:
-        table.add_row("size", _size(plan["scaling"]))
-    table.add_row("time", interval(plan["seconds"], duration))
-    table.add_row("peak memory", interval(plan["peak_bytes"], lambda value: quantity(value, "bytes")))
-    table.add_row("of which", _parts(plan["items"]))
-    if plan["lora"]:
-        lora = plan["lora"]
-        own = sum(lora[f"{name}_bytes"] for name in ("weights", "gradients", "optimizer"))
-        table.add_row(
-            "LoRA",
-            f"{lora['parameters']:,} of {plan['parameters']:,} parameters learn: {quantity(own, 'bytes')} beside "
-            f"{quantity(lora['base_bytes'], 'bytes')} that stay as they are",
-        )
-    table.add_row("storage", f"{quantity(plan['storage_bytes'], 'bytes')}: {_parts(plan['storage_items'])}")
-    if plan["host"]:
-        host = plan["host"]
-        table.add_row(
-            "each machine",
-            f"{host['cores']} cores, so that loading stalls no device; {quantity(host['memory_bytes'], 'bytes')} of its own memory",
-        )
-    table.add_row("serving", _serving(plan["serving"]))
-    table.add_row("fits", "yes" if plan["fits"] else "no")
-    if plan["price"]:
-        table.add_row("price", _price(plan["price"]))
-    table.add_row("privacy", promise(plan["privacy"], "none asked"))
+    for label, told in (*_work(plan), *_room(plan), *_verdict(plan)):
+        table.add_row(label, told)
     out.print(table)
     if plan["noise"] and plan["noise"]["table"]:
         _show_noise(out, plan["noise"])
@@ -125,6 +96,54 @@ def _show(out: Any, plan: dict[str, Any]) -> None:
         out.print("- its comments could not be kept", markup=False)
     for line in plan["advice"] + plan["notes"] + plan["not_modelled"]:
         out.print(f"- {line}", markup=False)
+
+
+def _work(plan: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is computed, and how long it takes."""
+    from .screen import duration
+
+    yield "parameters", f"{plan['parameters']:,}"
+    yield "tokens", f"{plan['tokens']:,.0f}"
+    yield "training", f"{plan['train_flops']:.2e} floating-point operations"
+    if plan["scaling"] and plan["scaling"]["loss"] < GUESSING:
+        yield "size", _size(plan["scaling"])
+    yield "time", _interval(plan["seconds"], duration)
+
+
+def _room(plan: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is held, in memory and on the disk."""
+    yield "peak memory", _interval(plan["peak_bytes"], size)
+    yield "of which", _parts(plan["items"])
+    if plan["lora"]:
+        lora = plan["lora"]
+        own = sum(lora[f"{name}_bytes"] for name in ("weights", "gradients", "optimizer"))
+        yield (
+            "LoRA",
+            f"{lora['parameters']:,} of {plan['parameters']:,} parameters learn: {size(own)} beside "
+            f"{size(lora['base_bytes'])} that stay as they are",
+        )
+    yield "storage", f"{size(plan['storage_bytes'])}: {_parts(plan['storage_items'])}"
+    if plan["host"]:
+        host = plan["host"]
+        yield (
+            "each machine",
+            f"{host['cores']} cores, so that loading stalls no device; {size(host['memory_bytes'])} of its own memory",
+        )
+    yield "serving", _serving(plan["serving"])
+
+
+def _verdict(plan: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Whether it fits, what it costs, and what it promises."""
+    from .screen import promise
+
+    yield "fits", "yes" if plan["fits"] else "no"
+    if plan["price"]:
+        yield "price", _price(plan["price"])
+    yield "privacy", promise(plan["privacy"], "none asked")
+
+
+def _interval(values: dict[str, float], write: Callable[[float], str]) -> str:
+    return f"{write(values['expected'])}  ({write(values['low'])} to {write(values['high'])})"
 
 
 def _size(scaling: dict[str, Any]) -> str:
@@ -137,27 +156,22 @@ def _size(scaling: dict[str, Any]) -> str:
 
 def _parts(items: dict[str, int], most: int = 5) -> str:
     """The largest parts, the rest together."""
-    from .screen import quantity
-
     largest = sorted(items, key=lambda name: -items[name])
-    told = [f"{name} {quantity(items[name], 'bytes')}" for name in largest[:most] if items[name]]
+    told = [f"{name} {size(items[name])}" for name in largest[:most] if items[name]]
     rest = sum(items[name] for name in largest[most:])
-    return ", ".join([*told, *([f"other {quantity(rest, 'bytes')}"] if rest else [])])
+    return ", ".join([*told, *([f"other {size(rest)}"] if rest else [])])
 
 
 def _serving(found: dict[str, Any]) -> str:
-    from .screen import quantity
-
     if found["kv_bytes_per_token"] is None:
-        return ", ".join(
-            f"{name} {quantity(each['bytes'], 'bytes')}" for name, each in found["variants"].items()
-        )
+        return ", ".join(f"{name} {size(each['bytes'])}" for name, each in found["variants"].items())
     texts = [
-        f"{name} {quantity(each['bytes'], 'bytes')}"
-        + ("" if each["texts"] is None else f" and {each['texts']:,} texts")
+        f"{name} {size(each['bytes'])}" + ("" if each["texts"] is None else f" and {each['texts']:,} texts")
         for name, each in found["variants"].items()
     ]
-    return f"{quantity(found['kv_bytes_per_token'], 'bytes')} a token, {found['context']:,} tokens a text: {', '.join(texts)}"
+    return (
+        f"{size(found['kv_bytes_per_token'])} a token, {found['context']:,} tokens a text: {', '.join(texts)}"
+    )
 
 
 def _show_noise(out: Any, noise: dict[str, Any]) -> None:

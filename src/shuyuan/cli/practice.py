@@ -267,7 +267,7 @@ def _show_verdict(
     from rich.text import Text
 
     from ..handbook.words import say
-    from .run import visible
+    from .screen import visible
     from .wrapped import folded
 
     out = answer.screen.out

@@ -34,6 +34,11 @@ def duration(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def visible(text: str) -> str:
+    """Model output with its control characters made visible: what a model writes is not to steer a terminal."""
+    return "".join(c if c in "\n\t" or (c.isprintable()) else f"\\x{ord(c):02x}" for c in text)
+
+
 WIDE = 96  # columns of a terminal that has room for bars; a narrower one shows figures in their place
 
 

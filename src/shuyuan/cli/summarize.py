@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from .frame import AsJson, Debug, Folder, Key, Variant, frame
-from .inputs import Column, File, given, write
+from .inputs import Column, File, Text, given, write
 
 
 def summarize(
     run: Folder,
-    text: Annotated[str | None, typer.Argument(help="The text; - or left out: stdin.")] = None,
+    text: Text = None,
     file: File = None,
     column: Column = "text",
     beams: Annotated[

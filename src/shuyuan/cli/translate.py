@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from .frame import AsJson, Debug, Folder, Key, Variant, frame
-from .inputs import Column, File, given, write
+from .inputs import Column, File, Text, given, write
 
 
 def translate(
     run: Folder,
     to: Annotated[str, typer.Option(help="The language to translate to, such as zh.")],
-    text: Annotated[str | None, typer.Argument(help="The text; - or left out: stdin.")] = None,
+    text: Text = None,
     file: File = None,
     column: Column = "text",
     beams: Annotated[
