@@ -94,55 +94,72 @@ async def _answer(
     async with AsyncExitStack() as stack:
         here = await stack.enter_async_context(visit(server, request, asked.model))
         here.keep(asked=asked.model_dump(exclude_unset=True))
-        if logprobs is not None and server.guard.guards_output:
-            raise ServeError(
-                "serve.no-logprobs",
-                "Answers are guarded here, and their tokens are not told.",
-                where="logprobs",
-                mend="Leave logprobs out.",
-            )
+        _refuse_unguarded(here, asked, logprobs)
         given = asked.texts
         _check(given, plan is _chat_plan, here.worker.loaded)  # before anything looks at what is too long
         texts = await here.take(given) if given else []
-        if not given and server.guard.guards_input:
-            raise ServeError(
-                "serve.no-tokens",
-                "Inputs are guarded here, and tokens are no text.",
-                where="prompt",
-                mend="Send text.",
-            )
         planned = await here.worker.do(partial(plan, asked, texts, most))
-        each = asked.n or 1
-        prompts = [prompt for prompt in planned.prompts for _ in range(each)]
-        rooms = [min(most, room) for room in planned.rooms for _ in range(each)]
-        refuse_too_many(len(prompts), limits.choices)
-        here.reserve(sum(map(len, prompts)) + sum(rooms))
+        refuse_too_many(len(planned.prompts) * (asked.n or 1), limits.choices)
+        asks = _asks(asked, planned, most, logprobs)
+        here.reserve(sum(len(prompt) + settings["max_tokens"] for prompt, settings in asks))
         here.prompt_tokens = sum(map(len, planned.prompts))
-        common = {
-            "temperature": 1.0 if asked.temperature is None else asked.temperature,
-            "top_p": asked.top_p,
-            "top_k": asked.top_k,
-            "end_id": planned.end_id,
-            "stop": asked.stops,
-            "logprobs": logprobs,
-        }
-        drawn = seeds(asked.seed, len(prompts))
-        asks = [
-            (prompt, {**common, "max_tokens": room, "seed": seed})
-            for prompt, room, seed in zip(prompts, rooms, drawn, strict=True)
-        ]
         pieces = await stack.enter_async_context(aclosing(_guarded(here, asks)))
         if not asked.stream:
-            taken = [Taken("", []) for _ in asks]
-            async for number, piece in pieces:
-                taken[number].text += piece.text
-                taken[number].tokens += piece.tokens
-                taken[number].finish = piece.finish
-            here.keep(answered=[each.text for each in taken])
-            return form.whole(here, taken)
+            return await _whole(form, here, pieces, len(asks))
         first = await anext(pieces)  # what is wrong shows before the response begins
         events = _events(form, here, pieces, first, asked)
         return Events(events, stack.pop_all(), here)
+
+
+def _refuse_unguarded(here: Visit, asked: ChatRequest | CompletionRequest, logprobs: int | None) -> None:
+    """What a guard cannot look at does not pass it."""
+    if logprobs is not None and here.server.guard.guards_output:
+        raise ServeError(
+            "serve.no-logprobs",
+            "Answers are guarded here, and their tokens are not told.",
+            where="logprobs",
+            mend="Leave logprobs out.",
+        )
+    if not asked.texts and here.server.guard.guards_input:
+        raise ServeError(
+            "serve.no-tokens",
+            "Inputs are guarded here, and tokens are no text.",
+            where="prompt",
+            mend="Send text.",
+        )
+
+
+def _asks(
+    asked: ChatRequest | CompletionRequest, planned: Plan, most: int, logprobs: int | None
+) -> list[tuple[list[int], dict[str, Any]]]:
+    """A prompt and its settings for each answer that is wanted."""
+    each = asked.n or 1
+    prompts = [prompt for prompt in planned.prompts for _ in range(each)]
+    rooms = [min(most, room) for room in planned.rooms for _ in range(each)]
+    common = {
+        "temperature": 1.0 if asked.temperature is None else asked.temperature,
+        "top_p": asked.top_p,
+        "top_k": asked.top_k,
+        "end_id": planned.end_id,
+        "stop": asked.stops,
+        "logprobs": logprobs,
+    }
+    drawn = seeds(asked.seed, len(prompts))
+    return [
+        (prompt, {**common, "max_tokens": room, "seed": seed})
+        for prompt, room, seed in zip(prompts, rooms, drawn, strict=True)
+    ]
+
+
+async def _whole(form: ChatForm | TextForm, here: Visit, pieces: AsyncIterator[Any], count: int) -> Any:
+    """The response that is not streamed."""
+    taken = [Taken("", []) for _ in range(count)]
+    async for number, piece in pieces:
+        taken[number].text += piece.text
+        taken[number].tokens += piece.tokens
+        taken[number].finish = piece.finish
+    here.keep(answered=[each.text for each in taken])
+    return form.whole(here, taken)
 
 
 async def _guarded(here: Visit, asks: Sequence[Any]) -> AsyncGenerator[tuple[int, Any], None]:
