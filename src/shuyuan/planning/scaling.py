@@ -50,11 +50,20 @@ class Law:
     beta: float
 
     def loss(self, parameters: float, tokens: float) -> float:
-        """Nats a token after training."""
+        """Nats a token after training.
+
+        Args:
+            parameters: all of them, embeddings too.
+            tokens: learned from.
+        """
         return float(self.E + self.A / parameters**self.alpha + self.B / tokens**self.beta)
 
     def best(self, flops: float) -> tuple[float, float]:
-        """(parameters, tokens) with the least loss for a compute budget, where 6 · parameters · tokens is all of it."""
+        """(parameters, tokens) with the least loss for a compute budget, where 6 · parameters · tokens is all of it.
+
+        Args:
+            flops: operations of the whole training.
+        """
         pairs = math.log(flops / FLOPS_A_TOKEN)
         ratio = math.log(self.alpha * self.A / (self.beta * self.B))
         log_parameters = (ratio + self.beta * pairs) / (self.alpha + self.beta)
@@ -62,14 +71,19 @@ class Law:
         return parameters, flops / FLOPS_A_TOKEN / parameters
 
 
-CHINCHILLA = Law(E=1.8169, A=482.01, B=2085.43, alpha=0.3478, beta=0.3658)
+CHINCHILLA = Law(E=1.8172, A=482.01, B=2085.43, alpha=0.3478, beta=0.3658)
 
 
 OF_WHAT = "English web text in 32,000 tokens"  # that these constants are about
 
 
 def foreseen(parameters: int, tokens: int) -> dict[str, Any]:
-    """The loss of a plan by the published law, and the best size for the same work; as `scaling` of `plan --json` has it."""
+    """The loss of a plan by the published law, and the best size for the same work; as `scaling` of `plan --json` has it.
+
+    Args:
+        parameters: all of the plan's model.
+        tokens: learned from in all its steps.
+    """
     best, length = CHINCHILLA.best(FLOPS_A_TOKEN * parameters * tokens)
     return {
         "loss": CHINCHILLA.loss(parameters, tokens),
