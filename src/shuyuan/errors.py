@@ -124,7 +124,12 @@ _MENDS = {
 
 
 def cannot_write(error: OSError, where: str | Path) -> MachineError:
-    """The error for a disk that refuses a write: it is full, read-only, or this user may not."""
+    """The error for a disk that refuses a write: it is full, read-only, or this user may not.
+
+    Args:
+        error: as the system raised it.
+        where: the file or folder.
+    """
     return MachineError(
         "machine.cannot-write",
         f"The disk refuses a write ({error.strerror or type(error).__name__}).",
@@ -135,7 +140,12 @@ def cannot_write(error: OSError, where: str | Path) -> MachineError:
 
 
 def cannot_read(error: OSError, where: str | Path) -> MachineError:
-    """The error for a file that is there, and that this user may not read."""
+    """The error for a file that is there, and that this user may not read.
+
+    Args:
+        error: as the system raised it.
+        where: the file.
+    """
     return MachineError(
         "machine.cannot-read",
         f"The file cannot be read ({error.strerror}).",
@@ -145,7 +155,11 @@ def cannot_read(error: OSError, where: str | Path) -> MachineError:
 
 
 def out_of_memory(error: BaseException) -> MachineError | None:
-    """The error for memory that is exhausted, whichever library said so; None if `error` says something else."""
+    """The error for memory that is exhausted, whichever library said so; None if `error` says something else.
+
+    Args:
+        error: any exception.
+    """
     named = isinstance(error, MemoryError) or type(error).__name__ in (
         "OutOfMemoryError",
         "ResourceExhaustedError",
@@ -165,7 +179,12 @@ _EXHAUSTED = ("can't allocate memory", "out of memory")  # as PyTorch says it, f
 
 
 def missing_extra(feature: str, extra: str) -> MachineError:
-    """The error for an optional library that is not installed; names the one command that installs it."""
+    """The error for an optional library that is not installed; names the one command that installs it.
+
+    Args:
+        feature: what needs it, as a sentence begins: "Reading .zst files".
+        extra: its name among the package's optional ones, such as "zstd".
+    """
     return MachineError(
         "machine.missing-extra",
         f"{feature} needs a library that is not installed.",

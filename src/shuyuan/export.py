@@ -21,6 +21,9 @@ COPIES = "\nThis copy holds the variant's numbers as float32, so that other prog
 def check_target(to: Path) -> None:
     """Refuses a folder that holds something.
 
+    Args:
+        to: the folder; it need not be there.
+
     Raises:
         RunError: it does.
     """

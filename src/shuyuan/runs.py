@@ -34,10 +34,12 @@ class Run:
 
     @property
     def name(self) -> str:
+        """The folder's own name."""
         return self.path.name
 
     @property
     def exists(self) -> bool:
+        """Whether the folder holds a run: a recipe as resolved."""
         return (self.path / RECIPE_FILE).is_file()
 
     def recipe(self) -> Recipe:
@@ -58,6 +60,9 @@ class Run:
     def check_same(self, asked: Recipe) -> None:
         """Refuses a recipe that asks for something else than the run was made with.
 
+        Args:
+            asked: the recipe that is given now.
+
         Raises:
             RunError: with the difference, one line a key.
         """
@@ -73,6 +78,9 @@ class Run:
     @contextmanager
     def lock(self, verb: str) -> Iterator[str | None]:
         """Holds the run for one writer; the second one is told who has it.
+
+        Args:
+            verb: what is being done, for whoever comes second.
 
         Yields:
             Who held it before and never let go, since that process was killed; None if nobody did.
@@ -138,7 +146,11 @@ def _owner_of(file: Path) -> str | None:
 
 
 def not_prepared(path: Path) -> RunError:
-    """The error of a verb that needs the shards of a run that has none yet."""
+    """The error of a verb that needs the shards of a run that has none yet.
+
+    Args:
+        path: the run's folder.
+    """
     return RunError(
         "run.not-prepared",
         "The data is not prepared.",
@@ -148,7 +160,11 @@ def not_prepared(path: Path) -> RunError:
 
 
 def not_trained(path: Path) -> RunError:
-    """The error of a verb that needs the model of a run that has none yet."""
+    """The error of a verb that needs the model of a run that has none yet.
+
+    Args:
+        path: the run's folder.
+    """
     return RunError(
         "run.not-trained",
         "There is no trained model yet.",
@@ -158,7 +174,13 @@ def not_trained(path: Path) -> RunError:
 
 
 def no_variant(variant: str, there: Collection[str], path: Path) -> RunError:
-    """The error of a verb that is asked for a variant that the run has not."""
+    """The error of a verb that is asked for a variant that the run has not.
+
+    Args:
+        variant: the name that was asked for.
+        there: the names that the run has.
+        path: the run's folder.
+    """
     return RunError(
         "run.no-variant",
         f"The run has no variant {variant[:40]}; it has: {', '.join(there)}.",
@@ -168,7 +190,11 @@ def no_variant(variant: str, there: Collection[str], path: Path) -> RunError:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes a rename in `folder` survive a power cut; a no-op where the platform cannot open folders."""
+    """Makes a rename in `folder` survive a power cut; a no-op where the platform cannot open folders.
+
+    Args:
+        folder: in which something was renamed.
+    """
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -178,7 +204,11 @@ def sync_folder(folder: Path) -> None:
 
 
 def variant_folder(variant: str) -> str:
-    """Where a variant of the model lies in the run folder."""
+    """Where a variant of the model lies in the run folder.
+
+    Args:
+        variant: its name; "original" is the model as it was trained.
+    """
     return "model" if variant == ORIGINAL else f"{COMPRESSED}/{variant}"
 
 

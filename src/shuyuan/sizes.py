@@ -9,6 +9,9 @@ UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 def size(number: float) -> str:
     """Bytes in three digits: 512 bytes, 1.5 kB, 790 MB, 25.3 GB.
 
+    Args:
+        number: of bytes.
+
     Reference: the prefixes of the SI, k = 10³, M = 10⁶, G = 10⁹; IEC 80000-13 keeps Ki, Mi, Gi for powers of 1024.
     """
     for unit in UNITS:
@@ -19,6 +22,10 @@ def size(number: float) -> str:
 
 
 def scale_of(number: float) -> tuple[float, str]:
-    """(bytes in it, name) of the unit that `size` takes for a number, for an axis on which several stand."""
+    """(bytes in it, name) of the unit that `size` takes for a number, for an axis on which several stand.
+
+    Args:
+        number: of bytes.
+    """
     unit = size(number).rpartition(" ")[2]
     return 1000.0 ** UNITS.index(unit), unit

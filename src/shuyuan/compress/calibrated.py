@@ -65,7 +65,15 @@ def round_to_grids(
     records: Sequence[Inputs],
     progress: Progress,
 ) -> dict[str, Grid]:
-    """Rounds each inner matrix to 4 bits, in place; arguments as of `prune`, with where weights are left."""
+    """Rounds each inner matrix to 4 bits, in place; arguments as of `prune`, with where weights are left.
+
+    Args:
+        model, names, records, progress: as of `prune`.
+        masks: where weights are left, of the matrices that were pruned.
+
+    Returns:
+        Name of a matrix to the grid that it was rounded to.
+    """
     grids: dict[str, Grid] = {}
 
     def rounded(name: str, layer: _Layer, moments_CC: Tensor) -> Tensor:
@@ -147,6 +155,11 @@ def _block(name: str) -> str:
 
 def moments_of(model: Any, layers: Sequence[Any], records: Sequence[Inputs]) -> list[Tensor]:
     """The sum of the products of each layer's inputs (C, C), over all records and positions; on the device of the model.
+
+    Args:
+        model: the network.
+        layers: of it, in the order in which their sums are wanted.
+        records: inputs of the network.
 
     Raises:
         ShuyuanError: some is not finite.

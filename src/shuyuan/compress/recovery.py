@@ -20,14 +20,29 @@ ROUNDS = 50  # choices of masks on the way
 
 @torch.no_grad()
 def prune_rest(model: Any, names: Iterable[str], share: float, masks: Masks) -> None:
-    """Takes the smallest weights out of the matrices that have no mask yet."""
+    """Takes the smallest weights out of the matrices that have no mask yet.
+
+    Args:
+        model: the network, which is changed in place.
+        names: of its matrices.
+        share: of each matrix's weights that go, 0 to 1.
+        masks: where weights are left; those of the rest are added.
+    """
     for name, weight in _weights(model, set(names) - masks.keys()).items():
         masks[name] = largest(weight.cpu().numpy(), share)
         weight.mul_(torch.from_numpy(masks[name]).to(weight.device))
 
 
 def holding(model: Any, masks: Masks) -> Callable[[int, int], None]:
-    """Keeps what is pruned at zero, between the steps of a training."""
+    """Keeps what is pruned at zero, between the steps of a training.
+
+    Args:
+        model: the network.
+        masks: where weights are left.
+
+    Returns:
+        What to call after each step, with its number and that of all.
+    """
     weights = _weights(model, masks)
     kept = {name: torch.from_numpy(mask).to(weights[name].device) for name, mask in masks.items()}
 
@@ -40,7 +55,20 @@ def holding(model: Any, masks: Masks) -> Callable[[int, int], None]:
 
 
 def falling(model: Any, names: Iterable[str], share: float, masks: Masks) -> Callable[[int, int], None]:
-    """Takes out the smallest weights, ever more of them, until the share is reached; writes the last masks into `masks`."""
+    """Takes out the smallest weights, ever more of them, until the share is reached; writes the last masks into `masks`.
+
+    Args:
+        model: the network.
+        names: of its matrices.
+        share: of each matrix's weights that are gone in the end, 0 to 1; it is reached after two thirds of the steps.
+        masks: takes the last masks.
+
+    Returns:
+        What to call after each step, with its number and that of all.
+
+    Reference:
+        The cubic schedule of Zhu and Gupta, "To prune, or not to prune", 2017 (arXiv 1710.01878).
+    """
     weights, left = _weights(model, names), dict[str, Any]()
 
     @torch.no_grad()

@@ -37,6 +37,17 @@ def wanda(weight_RC: Tensor, moments_CC: Tensor, share: float) -> Tensor:
 
     The paper takes the same share out of each row, which is better for models of billions of parameters; in small ones it costs
     more than the choice gains over the weights alone (docs/lab-notes.md).
+
+    Args:
+        weight_RC: the matrix.
+        moments_CC: the sum of the products of its inputs.
+        share: of the weights that go, 0 to 1.
+
+    Returns:
+        (R, C) of bool.
+
+    Reference:
+        Sun et al., "A simple and effective pruning approach for large language models", 2023 (arXiv 2306.11695).
     """
     return most(weight_RC.abs() * moments_CC.diagonal().clamp(min=0).sqrt(), share)
 
@@ -89,7 +100,12 @@ def settled(
 
 
 def spread(grid: Grid, C: int) -> Spread:
-    """(scale, zero) of each weight, both (R, C)."""
+    """(scale, zero) of each weight, both (R, C).
+
+    Args:
+        grid: scales and zeros of groups of a row's weights.
+        C: columns of the matrix.
+    """
     scale_RG = torch.from_numpy(grid.scale_RG).float()
     zero_RG = torch.from_numpy(grid.zero_RG).float()
     scale_RC, zero_RC = (each.repeat_interleave(GROUP, 1)[:, :C] for each in (scale_RG, zero_RG))
@@ -102,7 +118,15 @@ def _rounded(weight_R: Tensor, scale_R: Tensor, zero_R: Tensor) -> Tensor:
 
 
 def most(damage: Tensor, share: float) -> Tensor:
-    """Where the entries stand whose loss would do most damage, all but a share of them."""
+    """Where the entries stand whose loss would do most damage, all but a share of them.
+
+    Args:
+        damage: of each entry, in any shape.
+        share: of the entries that go, 0 to 1.
+
+    Returns:
+        bool, of the same shape.
+    """
     gone = round(share * damage.numel())
     left = torch.ones(damage.numel(), dtype=torch.bool, device=damage.device)
     left[damage.flatten().argsort(stable=True)[:gone]] = False

@@ -31,6 +31,9 @@ class Target:
     def parse(cls, text: str) -> Target:
         """Reads "loss +1%" or "size 25%".
 
+        Args:
+            text: as after `--target`.
+
         Raises:
             RecipeError: it is neither.
         """

@@ -60,7 +60,11 @@ class Variant:
         return best.needs_records()
 
     def with_records(self, there: bool) -> Variant:
-        """The variant with the methods that "auto" stands for, with records or without."""
+        """The variant with the methods that "auto" stands for, with records or without.
+
+        Args:
+            there: whether texts are there to calibrate by.
+        """
         rounding: Rounding = "gptq" if there else "nearest"
         pruning: Pruning = "sparsegpt" if there else "magnitude"
         return replace(

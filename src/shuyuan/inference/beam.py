@@ -35,17 +35,32 @@ class Beam:
     slot: int = -1
 
     def rank(self, penalty: float, ended: int = 1) -> float:
-        """The score over the length to the power of the penalty; the end token counts."""
+        """The score over the length to the power of the penalty; the end token counts.
+
+        Args:
+            penalty: 0 compares probabilities, 1 the mean over tokens.
+            ended: how many end tokens count: 1 of one that has ended (default), 0 of one that goes on.
+        """
         return float(self.score / (len(self.tokens) + ended) ** penalty)
 
 
 def beam_search(model: AnyNetwork | CompiledModel, prompt: Sequence[int], **settings: Any) -> list[int]:
-    """The tokens of the best continuation that was found, without its end token; arguments as of `searching`."""
+    """The tokens of the best continuation that was found, without its end token; arguments as of `searching`.
+
+    Args:
+        model: a network that continues text.
+        prompt: token ids.
+        settings: beams, length_penalty, max_tokens, ends and entries, as of `searching`.
+    """
     return to_the_end(searching(model, prompt, **settings))
 
 
 def to_the_end(search: Generator[None, None, Found]) -> Found:
-    """What a search finds."""
+    """What a search finds.
+
+    Args:
+        search: as `searching` makes it; it is used up.
+    """
     while True:
         try:
             next(search)

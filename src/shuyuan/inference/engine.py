@@ -162,14 +162,17 @@ class Engine:
         Args:
             prompt: the text's beginning, which is not given again; an empty one begins a new record. Token ids are a task's
                 prompt: the text then ends where the context does, since without its prompt it would answer nothing.
-            max_tokens: tokens to generate at most. Default 200.
-            temperature, top_k, top_p: as in `Sampling`.
-            seed: start of the random choices, 0 to 2**63 - 1. Default 0.
-            end_id: a token that ends the text too, beside the end token.
-            stop: strings that end it, and are not given.
-            logprobs: of how many of the likeliest tokens the probabilities are told, 0 to 20, beside the drawn one's. Default: none.
-            tenant: whose text it is. What another text of the same tenant began with may be remembered, and is then not read
-                again; it never is for others, nor without a tenant.
+            settings: any of these, by name:
+
+                - max_tokens: tokens to generate at most. Default 200.
+                - temperature, top_k, top_p: as in `Sampling`.
+                - seed: start of the random choices, 0 to 2**63 - 1. Default 0.
+                - end_id: a token that ends the text too, beside the end token.
+                - stop: strings that end it, and are not given.
+                - logprobs: of how many of the likeliest tokens the probabilities are told, 0 to 20, beside the drawn one's;
+                  none by default.
+                - tenant: whose text it is. What another text of the same tenant began with may be remembered, and is then not
+                  read again; it never is for others, nor without a tenant.
 
         Raises:
             ShuyuanError: a setting makes no sense, or the prompt's tokens are more than the model sees.
@@ -179,7 +182,11 @@ class Engine:
         return text
 
     def cancel(self, text: Request) -> None:
-        """Ends a text; its slot is free at once. One that is over already stays as it is."""
+        """Ends a text; its slot is free at once. One that is over already stays as it is.
+
+        Args:
+            text: as `submit` gave it.
+        """
         if text.over:
             return
         text.cancelled = True

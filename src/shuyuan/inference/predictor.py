@@ -44,31 +44,56 @@ class Predictor:
         self.end_id = last_of(task.ending, tokenizer)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text."""
+        """Token ids of a text.
+
+        Args:
+            text: any text.
+        """
         return self._tokenizer.encode(text)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of an answer, less a character that is unfinished."""
+        """The text of an answer, less a character that is unfinished.
+
+        Args:
+            tokens: ids of an answer, without its end token.
+        """
         return self._tokenizer.decode(list(tokens)).rstrip(UNFINISHED)
 
     def fits(self, prompt: Prompt, max_tokens: int) -> bool:
-        """Whether a prompt leaves room for an answer without being shortened."""
+        """Whether a prompt leaves room for an answer without being shortened.
+
+        Args:
+            prompt: pieces of text, as a task lays them out.
+            max_tokens: of the answer.
+        """
         whole = laid_out([Example(tuple(prompt))], self._tokenizer, 2**62)[0]
         return whole is not None and len(whole.ids) <= self.room(max_tokens)
 
     def sees(self, prompt: Prompt | Sequence[int]) -> bool:
-        """Whether the model can be asked this at all, shortened or not."""
+        """Whether the model can be asked this at all, shortened or not.
+
+        Args:
+            prompt: pieces of text, or token ids.
+        """
         try:
             return bool(self._ids(prompt, self.context))
         except ShuyuanError:
             return False
 
     def room(self, max_tokens: int) -> int:
-        """Tokens that a prompt may have: an answer gets half of the context at most."""
+        """Tokens that a prompt may have: an answer gets half of the context at most.
+
+        Args:
+            max_tokens: of the answer.
+        """
         return self.context - min(max_tokens, self.context // 2)
 
     def tokens(self, prompt: Prompt, max_tokens: int) -> list[int]:
         """The tokens of a prompt, shortened as in training where it is too long.
+
+        Args:
+            prompt: pieces of text, as a task lays them out.
+            max_tokens: of the answer.
 
         Raises:
             ShuyuanError: what may not be shortened is too long.
@@ -87,13 +112,27 @@ class Predictor:
         return laid.ids
 
     def best(self, prompt: Prompt, *, max_tokens: int, beams: int, length_penalty: float = 1.0) -> str:
-        """The best answer that beam search finds; settings as of `beam_search`."""
+        """The best answer that beam search finds; settings as of `beam_search`.
+
+        Args:
+            prompt: pieces of text, as a task lays them out.
+            max_tokens: of the answer.
+            beams, length_penalty: as of `beam_search`. Default of the penalty: 1, the mean over tokens.
+
+        Raises:
+            ShuyuanError: what may not be shortened of the prompt is longer than the model sees.
+        """
         ids = self.tokens(prompt, max_tokens)
         search = self.searching(ids, max_tokens=max_tokens, beams=beams, length_penalty=length_penalty)
         return self.task.parse(self.decode(to_the_end(search)))
 
     def searching(self, ids: Sequence[int], **settings: Any) -> Generator[None, None, list[int]]:
-        """The tokens that beam search puts behind those of a prompt, one more at each step; settings as of `beam_search`."""
+        """The tokens that beam search puts behind those of a prompt, one more at each step; settings as of `beam_search`.
+
+        Args:
+            ids: token ids of a prompt.
+            settings: beams, length_penalty and max_tokens, as of `beam_search`.
+        """
         ends = {self._tokenizer.end_id, self.end_id}
         return searching(self._model, ids, ends=ends, entries=self._tokenizer.vocab_size, **settings)
 
@@ -111,7 +150,8 @@ class Predictor:
         Args:
             askings: one an input, as tasks have them: what they are to be told is which prompts fit.
             max_tokens: of an answer.
-            beams, length_penalty: as of `beam_search`; one beam is no search, and takes `sampling` as of `answers`.
+            beams, length_penalty: as of `beam_search`; one beam is no search.
+            sampling: temperature, top_k, top_p and seed, as of `answers`, without a search.
         """
 
         def answers(prompts: list[Prompt]) -> list[str]:
@@ -133,7 +173,16 @@ class Predictor:
                     yield result
 
     def stream(self, prompt: Prompt, *, max_tokens: int, **sampling: Any) -> Iterator[str]:
-        """The answer, piece by piece; settings as of `Engine.generate`."""
+        """The answer, piece by piece; settings as of `Engine.generate`.
+
+        Args:
+            prompt: pieces of text, as a task lays them out.
+            max_tokens: of the answer.
+            sampling: temperature, top_k, top_p and seed, as of `Engine.generate`.
+
+        Raises:
+            ShuyuanError: what may not be shortened of the prompt is longer than the model sees, or a setting makes no sense.
+        """
         ids = self.tokens(prompt, max_tokens)
         return self.engine.generate(ids, max_tokens=max_tokens, end_id=self.end_id, **sampling)
 

@@ -128,7 +128,14 @@ class Request:
         return self._wanted.max_tokens - self.completion_tokens
 
     def take(self, logits_V: Floats) -> Said:
-        """Draws the next token, and tells what it says."""
+        """Draws the next token, and tells what it says.
+
+        Args:
+            logits_V: of the token after those seen; entries beyond the tokenizer's are left out.
+
+        Raises:
+            ShuyuanError: the logits hold NaN or infinity, or allow no token.
+        """
         wanted, logits_V = self._wanted, logits_V[: self._tokenizer.vocab_size]
         token = choose(logits_V, wanted.sampling, self._points)
         self.completion_tokens += 1

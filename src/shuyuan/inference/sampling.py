@@ -128,6 +128,9 @@ def choose(logits_V: Floats, sampling: Sampling, points: Points) -> int:
 def log_probabilities(logits_V: Floats) -> NDArray[np.float64]:
     """The logarithm of each token's probability, before temperature.
 
+    Args:
+        logits_V: of V tokens.
+
     Raises:
         ShuyuanError: the logits hold NaN or infinity, or allow no token.
     """
@@ -149,7 +152,13 @@ def not_a_number() -> ShuyuanError:
 
 
 def bad_setting(name: str, value: object, allowed: str) -> ShuyuanError:
-    """The error for a generation setting that makes no sense."""
+    """The error for a generation setting that makes no sense.
+
+    Args:
+        name: the setting's, as it is given.
+        value: what it is.
+        allowed: what it may be, behind "It must be".
+    """
     return ShuyuanError(
         "inference.bad-setting", f"`{name}` = {value} is refused.", mend=f"It must be {allowed}."
     )

@@ -91,7 +91,13 @@ class Spanner:
     def find_tokens(
         self, asked: Sequence[Asked], *, longest: int = LONGEST, count: int = 1
     ) -> list[list[Place]]:
-        """The same of texts that are tokens already; places are tokens."""
+        """The same of texts that are tokens already; places are tokens.
+
+        Args:
+            asked: question and text of each, in tokens.
+            longest: tokens of an answer at most.
+            count: places wanted of each.
+        """
         rows = [(number, row) for number, each in enumerate(asked) for row in self._windows(each)]
         found: list[dict[tuple[int, int], float]] = [{} for _ in asked]  # one place may stand in two windows
         for start in range(0, len(rows), BATCH):
@@ -113,7 +119,11 @@ class Spanner:
 
 
 def found_in(places: Sequence[Place]) -> tuple[int, int] | None:
-    """The best of some places, which come in order; None where it is likelier that none holds the answer."""
+    """The best of some places, which come in order; None where it is likelier that none holds the answer.
+
+    Args:
+        places: of one text, the best first.
+    """
     return places[0][1:] if places and places[0].score > 0 else None
 
 

@@ -28,7 +28,11 @@ class TextStream:
         self._waiting = False  # whether the text of these tokens ends in a character not given yet
 
     def add(self, token: int) -> str:
-        """The text that this token completes; empty inside a character."""
+        """The text that this token completes; empty inside a character.
+
+        Args:
+            token: the next id.
+        """
         given = self._tokenizer.decode(self._tokens)
         if self._waiting:
             given = given.removesuffix(UNFINISHED)
@@ -54,7 +58,11 @@ class StopStrings:
         self.found = False
 
     def add(self, piece: str) -> str:
-        """What can be given once this piece is there: up to what may be the beginning of a stop string."""
+        """What can be given once this piece is there: up to what may be the beginning of a stop string.
+
+        Args:
+            piece: the text that comes next; "" where a token ends inside a character.
+        """
         if not self._stop:
             return piece
         text = self._held + piece

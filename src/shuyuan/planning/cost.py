@@ -48,7 +48,11 @@ def planned_model(
 
 
 def block_matrices(config: TransformerConfig | ImageConfig) -> Iterator[tuple[int, int]]:
-    """(rows, columns) of every matrix inside the blocks: what Muon takes. Of networks for images all, and the kernels too."""
+    """(rows, columns) of every matrix inside the blocks: what Muon takes. Of networks for images all, and the kernels too.
+
+    Args:
+        config: the model.
+    """
     for name, (rows, *others) in config.shapes.items():
         if others and (isinstance(config, ImageConfig) or (in_block(name) and len(others) == 1)):
             yield rows, math.prod(others)
@@ -56,12 +60,21 @@ def block_matrices(config: TransformerConfig | ImageConfig) -> Iterator[tuple[in
 
 @functools.lru_cache(maxsize=256)  # asked for each physical batch of each setting that is tried
 def block_matrix_parameters(config: TransformerConfig | ImageConfig) -> int:
-    """Parameters in the matrices inside the blocks."""
+    """Parameters in the matrices inside the blocks.
+
+    Args:
+        config: the model.
+    """
     return sum(rows * columns for rows, columns in block_matrices(config))
 
 
 def learned_parameters(config: TransformerConfig | ImageConfig | RnnConfig, lora: Lora | None) -> int:
-    """Parameters that training changes: all, or the small matrices of LoRA and a new head."""
+    """Parameters that training changes: all, or the small matrices of LoRA and a new head.
+
+    Args:
+        config: the model.
+        lora: as in the recipe; None: all is trained.
+    """
     if lora is None or not isinstance(config, TransformerConfig):
         return config.parameters
     new_head = 0 if config.output == "tokens" else config.head[1] * config.width
@@ -70,7 +83,12 @@ def learned_parameters(config: TransformerConfig | ImageConfig | RnnConfig, lora
 
 def optimizer_bytes(config: TransformerConfig | ImageConfig | RnnConfig, train: Train) -> int:
     """State of the optimizer in float32: AdamW two moments a parameter; Muon one, for the matrices inside the blocks,
-    beside AdamW's two for all else; SGD one."""
+    beside AdamW's two for all else; SGD one.
+
+    Args:
+        config: the model.
+        train: the recipe's [train], with its optimizer and LoRA.
+    """
     learned = learned_parameters(config, train.lora)
     if train.optimizer == "adamw":
         return 8 * learned
@@ -82,7 +100,11 @@ def optimizer_bytes(config: TransformerConfig | ImageConfig | RnnConfig, train: 
 
 
 def train_flops_per_token(config: TransformerConfig) -> int:
-    """Operations of forward and backward for one token at full context, by the rule at the top of this file."""
+    """Operations of forward and backward for one token at full context, by the rule at the top of this file.
+
+    Args:
+        config: the model.
+    """
     if isinstance(config, NgramConfig):  # a row of the table is added for each n-gram, and its gradient
         return 2 * config.longest * config.width
     predictions, logits = config.head
@@ -91,18 +113,31 @@ def train_flops_per_token(config: TransformerConfig) -> int:
 
 
 def attention_flops_per_token(config: TransformerConfig) -> int:
-    """The part of them that is attention: scores, and the sum of the values, forward and backward."""
+    """The part of them that is attention: scores, and the sum of the values, forward and backward.
+
+    Args:
+        config: the model; the causal mask does not halve it.
+    """
     return 6 * config.layers * config.heads * 2 * config.head_dim * config.context
 
 
 def computed_logits(part: Part, config: TransformerConfig) -> int:
-    """How many logits are computed for some rows; models of transformers compute those of every token, learned or not."""
+    """How many logits are computed for some rows; models of transformers compute those of every token, learned or not.
+
+    Args:
+        part: rows that are computed at once, and how many of their tokens are learned.
+        config: the model.
+    """
     each = part.width if isinstance(config, HubConfig) and not config.labels else part.targets
     return round(part.rows * each * config.head[1])
 
 
 def muon_flops(config: TransformerConfig | ImageConfig) -> int:
-    """Operations of one Muon update: each Newton-Schulz iteration multiplies m x n, m x m and m x n matrices."""
+    """Operations of one Muon update: each Newton-Schulz iteration multiplies m x n, m x m and m x n matrices.
+
+    Args:
+        config: the model.
+    """
     return sum(
         NEWTON_SCHULZ_ITERATIONS * (4 * min(shape) ** 2 * max(shape) + 2 * min(shape) ** 3)
         for shape in block_matrices(config)

@@ -21,7 +21,11 @@ SUMMED_AT_ONCE = 2**18  # elements of a parameter that private training adds to 
 
 
 def train_flops_per_image(config: ImageConfig) -> int:
-    """Operations of forward and backward for one image."""
+    """Operations of forward and backward for one image.
+
+    Args:
+        config: the model.
+    """
     return 6 * sum(
         math.prod(layer.weight) * layer.places for layer in config.layers() if layer.kind != "norm"
     )
@@ -30,7 +34,15 @@ def train_flops_per_image(config: ImageConfig) -> int:
 def micro_batch_seconds(
     config: ImageConfig, precision: Precision, micro_batch: int, rates: Rates, *, private: bool
 ) -> float:
-    """Forward and backward of one micro batch."""
+    """Forward and backward of one micro batch.
+
+    Args:
+        config: the model.
+        precision: of its products.
+        micro_batch: images computed at once.
+        rates: what the machine reaches.
+        private: whether each image's gradient is made by itself.
+    """
     fp32 = rates.matmul_flops["fp32"]
     rate = rates.matmul_flops.get(precision, fp32)
     layers, sides = list(config.layers()), config.sides()
@@ -49,6 +61,10 @@ def unit_gradient_bytes(config: ImageConfig, precision: Precision) -> int:
     """What one unit's gradients take until they are summed: an array of each kernel, and the two factors of a matrix.
 
     In half precision also a float32 copy of the kernel, or piece of it, that is being added to the sum.
+
+    Args:
+        config: the model.
+        precision: of its products.
     """
     kernels = [math.prod(layer.weight) for layer in config.layers() if layer.kind == "convolution"]
     factors = sum(layer.inputs + layer.outputs for layer in config.layers() if layer.kind == "matrix")

@@ -146,7 +146,12 @@ def held_by_each(
 
 
 def sharing(config: TransformerConfig | ImageConfig, machines: Machines) -> int:
-    """How many devices share one copy of the states: those of a node if they have room for it, else all."""
+    """How many devices share one copy of the states: those of a node if they have room for it, else all.
+
+    Args:
+        config: the model.
+        machines: how many there are, and what each is.
+    """
     states = (WEIGHT_BYTES + GRADIENT_BYTES + OPTIMIZER_BYTES) * config.parameters / machines.each
     return machines.each if states < ROOM_FOR_STATES * machines.hardware.memory_bytes else machines.devices
 
@@ -176,7 +181,11 @@ def _activations(
 
 
 def gathered_bytes(config: TransformerConfig | ImageConfig) -> int:
-    """Whole weights on each device for a moment: two blocks and their gradients, or the embedding if that is larger."""
+    """Whole weights on each device for a moment: two blocks and their gradients, or the embedding if that is larger.
+
+    Args:
+        config: the model.
+    """
     if isinstance(config, ImageConfig):
         return HALF * config.parameters
     block = block_matrix_parameters(config) // max(1, config.layers)
@@ -226,7 +235,11 @@ def costs_together(
 
 
 def attention_weights(config: TransformerConfig | ImageConfig) -> int:
-    """Of one token in all blocks."""
+    """The attention's weights of one token in all blocks; none in a network for images.
+
+    Args:
+        config: the model.
+    """
     return 0 if isinstance(config, ImageConfig) else config.layers * config.heads * config.context
 
 
@@ -266,5 +279,9 @@ def _tensor_seconds(
 
 
 def goodput(devices: int) -> float:
-    """The share of the time that a run of so many devices really trains."""
+    """The share of the time that a run of so many devices really trains.
+
+    Args:
+        devices: all of them.
+    """
     return next(share for most, share in GOODPUT if devices <= most)

@@ -67,7 +67,12 @@ def choices(mechanism: Mechanism, parameters: int, tokens: int, *, writes: bool)
 
 
 def table(mechanism: Mechanism, spent: float) -> list[Row]:
-    """The plan's own row, then other ε, larger batches, more steps, and the same work in larger and in smaller batches."""
+    """The plan's own row, then other ε, larger batches, more steps, and the same work in larger and in smaller batches.
+
+    Args:
+        mechanism: what each step does.
+        spent: its ε, finite and above 0.
+    """
     found: dict[tuple[float, int, int], Row] = {}
     noise, batch = mechanism.noise_multiplier, mechanism.expected_batch
     for of_epsilon, of_batch, of_steps in ROWS:

@@ -84,6 +84,10 @@ def rewritten(text: str, change: dict[str, Any]) -> tuple[str, bool]:
 
     What the new text says is compared with what it should say; where they differ, as after a value of several lines, the
     recipe is written anew from what it says, without comments.
+
+    Args:
+        text: the recipe, as TOML.
+        change: key such as "train.batch_size" to its value; None takes the key out.
     """
     wanted = copy.deepcopy(tomllib.loads(text))
     for key, value in change.items():
@@ -100,7 +104,11 @@ def rewritten(text: str, change: dict[str, Any]) -> tuple[str, bool]:
 
 
 def spelled_value(value: Any) -> str:
-    """A value as TOML has it, in one line."""
+    """A value as TOML has it, in one line.
+
+    Args:
+        value: what TOML can hold.
+    """
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {spelled_value(each)}" for key, each in value.items()) + " }"
     return tomli_w.dumps({"x": value}).partition("= ")[2].strip()

@@ -33,7 +33,11 @@ NOISE_SECONDS = 30e-9
 
 
 def flops_per_token(config: RnnConfig) -> int:
-    """Operations of forward and backward for one token: every matrix counts, looking an embedding up does not."""
+    """Operations of forward and backward for one token: every matrix counts, looking an embedding up does not.
+
+    Args:
+        config: the model.
+    """
     each = sum(rows * columns for layer in config.stack[:-1] for rows, columns in layer.matrices)
     each += sum(layer.weights for layer in config.stack if layer.kind == "other")
     head = sum(rows * columns for rows, columns in config.stack[-1].matrices)
@@ -65,7 +69,12 @@ def step_items(recipe: Recipe, config: RnnConfig) -> dict[str, int]:
 
 
 def unit_bytes(config: RnnConfig, number: int) -> int:
-    """What the gradients of one unit take until its clip is known: arrays, or the factors that the step keeps anyway."""
+    """What the gradients of one unit take until its clip is known: arrays, or the factors that the step keeps anyway.
+
+    Args:
+        config: the model.
+        number: bytes of a number: 4 in float32, 2 in half precision.
+    """
     total = 0
     for layer in config.stack:
         for rows, columns in layer.matrices:

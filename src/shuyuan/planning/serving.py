@@ -63,12 +63,23 @@ def serving(config: Config, hardware: Hardware, precision: Precision) -> dict[st
 
 
 def kv_bytes_per_token(config: TransformerConfig, number: int) -> int:
-    """Keys and values of one token in all blocks, each number of so many bytes."""
+    """Keys and values of one token in all blocks, each number of so many bytes.
+
+    Args:
+        config: the model.
+        number: bytes of a number: 4 in float32, 2 in 16 bits.
+    """
     return 2 * config.layers * config.kv_heads * config.head_dim * number
 
 
 def weight_bytes(config: Config, bits: int, number: int) -> int:
-    """Weights as the compiled function holds them: floats of so many bytes, or codes of 8 or 4 bits with their scales."""
+    """Weights as the compiled function holds them: floats of so many bytes, or codes of 8 or 4 bits with their scales.
+
+    Args:
+        config: the model.
+        bits: of a weight's code: 32 for none, 8 or 4.
+        number: bytes of a float: 4 in float32, 2 in 16 bits.
+    """
     if bits == 32 or not isinstance(config, TransformerConfig):
         return number * config.parameters
     rows = sum(rows for rows, _ in block_matrices(config))

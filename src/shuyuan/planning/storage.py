@@ -21,7 +21,17 @@ def storage_items(
     train: Train,
     variants: Sequence[Variant] = (),
 ) -> dict[str, int]:
-    """The parts of the disk at its fullest moment: while a checkpoint is written, the old ones and the safe one still stand."""
+    """The parts of the disk at its fullest moment: while a checkpoint is written, the old ones and the safe one still stand.
+
+    Args:
+        config: the model.
+        manifest: of the prepared data.
+        train: the recipe's [train], with its optimizer, LoRA and `keep`.
+        variants: that will be made. Default: none.
+
+    Returns:
+        Name of a part to its bytes.
+    """
     tokens = sum(split.tokens for split in manifest.splits.values())
     records = sum(split.records for split in manifest.splits.values())
     each = manifest.image.bytes if manifest.image else 2 if config.vocab_size <= 65_536 else 4
@@ -42,12 +52,23 @@ def storage_bytes(
     train: Train,
     variants: Sequence[Variant] = (),
 ) -> int:
-    """Bytes on disk at the fullest moment."""
+    """Bytes on disk at the fullest moment.
+
+    Args:
+        config, manifest, train, variants: as of `storage_items`.
+    """
     return sum(storage_items(config, manifest, train, variants).values())
 
 
 def export_bytes(config: TransformerConfig | ImageConfig | RnnConfig) -> dict[str, int]:
-    """What an export takes, by how its weights are written."""
+    """What an export takes, by how its weights are written.
+
+    Args:
+        config: the model.
+
+    Returns:
+        {float32, float16}.
+    """
     return {"float32": 4 * config.parameters, "float16": 2 * config.parameters}
 
 

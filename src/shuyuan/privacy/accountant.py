@@ -37,7 +37,11 @@ LOOKS = 16  # at the accountant, at most
 
 
 def default_delta(units: int) -> float:
-    """The δ of "auto": at most 1e-5, and a tenth of the chance that one unit's data is simply given away."""
+    """The δ of "auto": at most 1e-5, and a tenth of the chance that one unit's data is simply given away.
+
+    Args:
+        units: how many the data has.
+    """
     return min(1e-5, 1 / (10 * units))
 
 
@@ -61,7 +65,16 @@ def epsilon(
 
 @functools.lru_cache(maxsize=1024)
 def composed(parts: tuple[Part, ...], delta: float, interval: float = INTERVAL) -> float:
-    """ε of steps of several kinds together: (noise multiplier, sampling rate, steps) of each. Otherwise as `epsilon`."""
+    """ε of steps of several kinds together: (noise multiplier, sampling rate, steps) of each. Otherwise as `epsilon`.
+
+    Args:
+        parts: of each kind its noise multiplier, sampling rate and number of steps.
+        delta: δ.
+        interval: as of `epsilon`.
+
+    Returns:
+        An upper bound; 0 without steps, infinite where a kind has no noise.
+    """
     parts = tuple(part for part in parts if part[2])
     if not parts:
         return 0.0

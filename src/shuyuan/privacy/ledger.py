@@ -66,14 +66,25 @@ class Ledger:
         self._draws = derive(secret, "ledger").hex()[:32]
 
     def allow(self, names: Iterable[str]) -> None:
-        """Notes the leaks that the recipe accepts, each once."""
+        """Notes the leaks that the recipe accepts, each once.
+
+        Args:
+            names: as in the recipe's `privacy.allow`.
+
+        Raises:
+            KeyError: there is no leak of that name.
+        """
         noted = {entry["what"] for entry in self._journals[-1].entries() if entry["event"] == "allowed"}
         for name in names:
             if name not in noted:
                 self._note("allowed", what=name, cost=NOT_COVERED, meaning=ALLOWED[name])
 
     def steps(self, first: int, last: int) -> None:
-        """Notes that steps `first` to `last` are about to be written down somewhere."""
+        """Notes that steps `first` to `last` are about to be written down somewhere.
+
+        Args:
+            first, last: numbers of steps from 1 on; both count. A `last` below `first` notes nothing.
+        """
         if last < first:
             return
         mechanism = self._mechanism
@@ -93,7 +104,11 @@ class Ledger:
         )
 
     def release(self, what: str) -> None:
-        """Notes that something computed from the steps so far leaves the inside."""
+        """Notes that something computed from the steps so far leaves the inside.
+
+        Args:
+            what: the name of it, such as "model".
+        """
         self._note("release", what=what)
 
     def _note(self, event: str, **fields: Any) -> None:
@@ -102,7 +117,14 @@ class Ledger:
 
 
 def spent(entries: Iterable[dict[str, Any]]) -> Spent:
-    """Adds a ledger up, or several: from its lines alone, not from what they say of ε."""
+    """Adds a ledger up, or several: from its lines alone, not from what they say of ε.
+
+    Args:
+        entries: lines of one ledger or of several, in any order. Steps that stand there twice count once.
+
+    Returns:
+        ε is 0 where nothing was spent.
+    """
     made: dict[tuple[str, float, float], list[tuple[int, int]]] = {}
     deltas, uncovered = [], []
     for entry in entries:
@@ -131,7 +153,15 @@ def _covered(spans: list[tuple[int, int]]) -> int:
 
 
 def stated(mechanism: Mechanism, steps: int) -> dict[str, Any]:
-    """The guarantee after some steps, as `run --json` prints it."""
+    """The guarantee after some steps, as `run --json` prints it.
+
+    Args:
+        mechanism: what each step does.
+        steps: how many were made.
+
+    Returns:
+        {epsilon, delta, noise_multiplier, clip, unit, units, sampling_rate, expected_batch, steps, accountant}; an infinite ε is None.
+    """
     epsilon = mechanism.epsilon(steps)
     return {
         "epsilon": epsilon if math.isfinite(epsilon) else None,

@@ -43,10 +43,18 @@ class Mechanism:
 
     @property
     def sampling_rate(self) -> float:
+        """The probability with which each unit is in a step."""
         return self.expected_batch / self.units
 
     def epsilon(self, steps: int) -> float:
-        """ε of so many steps."""
+        """ε of so many steps.
+
+        Args:
+            steps: how many are made; 0 cost nothing.
+
+        Returns:
+            An upper bound at this mechanism's δ; infinite without noise.
+        """
         return accountant.epsilon(self.noise_multiplier, self.sampling_rate, steps, self.delta)
 
 

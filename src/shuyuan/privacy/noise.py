@@ -73,7 +73,15 @@ class Noise:
 
 
 def gaussians(words: np.ndarray[tuple[int], np.dtype[np.uint64]], device: torch.device = CPU) -> Tensor:
-    """Standard normal numbers in float64, computed where they are needed: two for every three random words."""
+    """Standard normal numbers in float64, computed where they are needed: two for every three random words.
+
+    Args:
+        words: random 64-bit words, a multiple of 3.
+        device: where the numbers are wanted. Default: the processor.
+
+    Returns:
+        (2 / 3 of the words,).
+    """
     pairs = len(words) // 3
     high, low, turn = (words[part * pairs : (part + 1) * pairs] for part in range(3))
     # (high + low · 2^-64) · 2^-64: of full relative precision, however small. Zero would have no logarithm.

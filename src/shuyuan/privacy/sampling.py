@@ -31,7 +31,11 @@ class PoissonSampler:
         self.rate = rate
 
     def draw(self, step: int) -> NDArray[np.int64]:
-        """The numbers of the units of a step, in order; there may be none."""
+        """The numbers of the units of a step, in order; there may be none.
+
+        Args:
+            step: its number; the same step always has the same units.
+        """
         words = self.words(step, 0, self.units)
         if self.rate == 1:
             return np.arange(self.units)

@@ -34,7 +34,11 @@ def derive(secret: bytes, purpose: str) -> bytes:
 
 
 def words_for(count: int) -> int:
-    """Random words that so many numbers of noise take: three a pair."""
+    """Random words that so many numbers of noise take: three a pair.
+
+    Args:
+        count: numbers of noise.
+    """
     return 3 * (-(-count // 2))
 
 
@@ -56,7 +60,16 @@ class Stream:
         self._cipher = algorithms.AES(derive(secret, purpose))
 
     def words(self, step: int, number: int, count: int, first: int = 0) -> NDArray[np.uint64]:
-        """`count` words of 64 bits of a place, from the one numbered `first` on, an even number."""
+        """`count` words of 64 bits of a place, from the one numbered `first` on, an even number.
+
+        Args:
+            step, number: the place: a step, and a parameter or another purpose within it.
+            count: words wanted.
+            first: the number of the first of them, even. Default 0.
+
+        Raises:
+            ValueError: there is no such place.
+        """
         if not 0 <= step < MOST_STEPS or not 0 <= number < MOST_NUMBERS or first % 2:
             raise ValueError(f"there is no place {step}, {number}, {first}")
         place = step.to_bytes(6, "big") + number.to_bytes(4, "big") + (first // 2).to_bytes(6, "big")

@@ -62,6 +62,7 @@ class Example:
 
     @property
     def text(self) -> str:
+        """Its pieces, joined."""
         return "".join(piece.text for piece in self.pieces)
 
 
@@ -216,6 +217,11 @@ class Task(ABC):
 
 def text_field(row: Mapping[str, Any], column: str, where: str) -> str:
     """The text in a column.
+
+    Args:
+        row: column name to value.
+        column: its name.
+        where: file and line, for errors.
 
     Raises:
         DataError: there is no such column, or it does not hold text.

@@ -42,6 +42,9 @@ class Chat(Prompted):
     def prompt(self, messages: Sequence[Mapping[str, str]]) -> tuple[Piece, ...]:
         """What the model is given to reply to messages, of which the last is the user's.
 
+        Args:
+            messages: {"role", "content"} of each, in order.
+
         Raises:
             DataError: the messages are none, or not in order.
         """
@@ -53,12 +56,26 @@ class Chat(Prompted):
         return max(chrf_of(answer, each) for each in right)
 
     def scores(self, cases: Sequence[Case], answers: Sequence[str]) -> dict[str, float]:
-        """chrF beside what was replied, and how many of the replies' words and pairs of words are different ones."""
+        """chrF beside what was replied, and how many of the replies' words and pairs of words are different ones.
+
+        Args:
+            cases, answers: as of `Prompted.scores`.
+
+        Returns:
+            {chrf, chrf_low, chrf_high, distinct_1, distinct_2}.
+        """
         told = with_interval("chrf", chrf(answers, [case.right[0] for case in cases]))
         return told | {f"distinct_{size}": distinct(answers, size) for size in (1, 2)}
 
     def baselines(self, cases: Sequence[Case], training: Sequence[Case]) -> dict[str, list[str]]:
-        """What was replied to the most similar message of the training records."""
+        """What was replied to the most similar message of the training records.
+
+        Args:
+            cases, training: as of `Prompted.baselines`.
+
+        Returns:
+            {memory}; nothing without training records.
+        """
         return {"memory": memory_of(cases, training)} if training else {}
 
     @property
@@ -69,7 +86,11 @@ class Chat(Prompted):
         return tuple(self._markup(ends, None, learn=True))
 
     def parse(self, text: str) -> str:
-        """The reply, without the thoughts before it that some models write down."""
+        """The reply, without the thoughts before it that some models write down.
+
+        Args:
+            text: what the model wrote, without its end token.
+        """
         return re.sub(r"^\s*<think>.*?(</think>|$)", "", text, flags=re.DOTALL).strip()
 
     def _given(self, chat: list[Message], around: list[str]) -> list[Piece]:

@@ -48,7 +48,15 @@ class Classification(Task):
     ) -> dict[str, float]:
         """Of one label a record: mean cross entropy in nats; the share of records whose likeliest label is the right one, with its
         interval; the mean over labels of precision, recall and F1, the last with its interval; the expected calibration error.
-        Of any number: those of `multi_label.Decisions`."""
+        Of any number: those of `multi_label.Decisions`.
+
+        Args:
+            probabilities_NK: of each of K labels for each of N records.
+            labels: the class of each record (N,), or (N, K) ones and zeros where a record may have any number.
+
+        Returns:
+            {loss, accuracy, macro_precision, macro_recall, macro_f1, calibration_error}, of accuracy and macro_f1 with NAME_low and NAME_high.
+        """
         if labels.ndim == 2:
             return decisions(probabilities_NK, labels).metrics()
         right_N = np.take_along_axis(probabilities_NK, labels[:, None], 1)[:, 0].astype(np.float64)

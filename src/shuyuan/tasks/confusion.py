@@ -43,6 +43,7 @@ class Outcome:
 
     @property
     def right(self) -> NDArray[np.bool_]:
+        """Whether each record's likeliest label is the right one (N,)."""
         right_N: NDArray[np.bool_] = self.likeliest_N == self.labels_N
         return right_N
 
@@ -99,7 +100,11 @@ class Outcome:
         return shares(2 * self._hits(), self._predicted() + self.records())
 
     def macro(self, value_K: Floats) -> float:
-        """The mean over the labels that stand in the split or were given to a record of it."""
+        """The mean over the labels that stand in the split or were given to a record of it.
+
+        Args:
+            value_K: of each label.
+        """
         return float(value_K[(self.records() + self._predicted()) > 0].mean())
 
     def matrix(self) -> Counts:
@@ -119,6 +124,9 @@ class Outcome:
         """Everything of it: {classes: [{label, records, precision, recall, f1}], confusion, calibration}.
 
         `confusion` is None for more than `MOST_SHOWN` labels.
+
+        Args:
+            names: the labels in order.
         """
         columns = zip(
             names,
@@ -143,7 +151,12 @@ class Outcome:
 
 
 def outcome(probabilities_NK: NDArray[np.floating[Any]], labels_N: NDArray[np.integer[Any]]) -> Outcome:
-    """Counts the predictions on a split, of which each is the likeliest label."""
+    """Counts the predictions on a split, of which each is the likeliest label.
+
+    Args:
+        probabilities_NK: of each of K labels for each of N records.
+        labels_N: the right ones.
+    """
     return Outcome(probabilities_NK.argmax(1), labels_N, probabilities_NK.max(1), probabilities_NK.shape[1])
 
 
@@ -151,6 +164,10 @@ def by_confidence(sure_N: NDArray[np.floating[Any]], right_N: NDArray[np.bool_])
     """Predictions by their probability: {low, high, records, confidence, accuracy} of each bin (low, high] of `BINS`.
 
     `confidence` and `accuracy` are means over its records, None where it has none.
+
+    Args:
+        sure_N: the probability of each prediction.
+        right_N: whether it is right.
     """
     edges = np.linspace(0, 1, BINS + 1)
     bin_N = np.clip(np.searchsorted(edges, sure_N, side="left") - 1, 0, BINS - 1)
@@ -173,7 +190,14 @@ def by_confidence(sure_N: NDArray[np.floating[Any]], right_N: NDArray[np.bool_])
 
 
 def apart(bins: list[dict[str, Any]]) -> float:
-    """How far confidence and accuracy lie apart, over some bins."""
+    """How far confidence and accuracy lie apart, over some bins.
+
+    Args:
+        bins: as of `by_confidence`.
+
+    Returns:
+        The mean distance of confidence and accuracy over records, 0 to 1.
+    """
     filled = [each for each in bins if each["records"]]
     total = sum(each["records"] * abs(each["confidence"] - each["accuracy"]) for each in filled)
     return float(total / sum(each["records"] for each in filled))
@@ -201,6 +225,10 @@ def _by_class(counts_RP: Counts, class_P: Counts, classes_K: Counts) -> Counts:
 
 
 def shares(part_K: Counts, whole_K: Counts) -> Floats:
-    """What share each of K counts has in the whole beside it; 0 where the whole is nothing."""
+    """What share each of K counts has in the whole beside it; 0 where the whole is nothing.
+
+    Args:
+        part_K, whole_K: the counts.
+    """
     shares_K: Floats = part_K / np.maximum(whole_K, 1)
     return shares_K

@@ -15,12 +15,22 @@ DAMPING, ROUNDS = 0.85, 50
 
 
 def lead(text: str) -> str:
-    """The first sentence."""
+    """The first sentence.
+
+    Args:
+        text: the text.
+
+    Returns:
+        "" where there is none.
+    """
     return next((each.strip() for each in sentences(text) if each.strip()), "")
 
 
 def text_rank(text: str) -> str:
     """The sentence that most others resemble.
+
+    Args:
+        text: the text.
 
     Reference: Mihalcea and Tarau, "TextRank: bringing order into texts", EMNLP 2004; page rank over shared words.
     """
@@ -44,14 +54,31 @@ def text_rank(text: str) -> str:
 
 
 def nearest_sentence(text: str, question: str) -> str:
-    """The sentence that shares most words with a question, the first of several."""
+    """The sentence that shares most words with a question, the first of several.
+
+    Args:
+        text: where the sentence stands.
+        question: the question.
+
+    Returns:
+        "" of an empty text.
+    """
     asked = set(words(question))
     parts = [each.strip() for each in sentences(text) if each.strip()]
     return max(parts, key=lambda part: len(asked & set(words(part))), default="")
 
 
 def place_of(text: str, answer: str, near: int = 0) -> tuple[int, int] | None:
-    """Where an answer stands in a text, of several places the one nearest to a character; None where it does not."""
+    """Where an answer stands in a text, of several places the one nearest to a character; None where it does not.
+
+    Args:
+        text: where to look.
+        answer: what to find, letter for letter.
+        near: a character of the text. Default: its first.
+
+    Returns:
+        (start, stop) in characters.
+    """
     if not answer:
         return None
     if text[near : near + len(answer)] == answer:
@@ -79,7 +106,11 @@ class Memory:
         self._norm_N = np.array([self._size(known) for known in sets])
 
     def nearest(self, text: str) -> int:
-        """The number of the most similar text; 0 where none shares a word."""
+        """The number of the most similar text; 0 where none shares a word.
+
+        Args:
+            text: what is asked.
+        """
         asked = set(words(text))
         score_N = np.zeros(len(self._norm_N))
         for word in asked & self._places.keys():

@@ -39,7 +39,14 @@ class Generation(Task):
         }
 
     def text_scores(self, texts: Sequence[str]) -> dict[str, float]:
-        """How much of the texts repeats itself, and how many of their words and pairs of words are different ones."""
+        """How much of the texts repeats itself, and how many of their words and pairs of words are different ones.
+
+        Args:
+            texts: what the model wrote to prompts of its own.
+
+        Returns:
+            {repetition, distinct_1, distinct_2}, each from 0 to 1.
+        """
         return {
             "repetition": repetition(texts),
             "distinct_1": distinct(texts, 1),

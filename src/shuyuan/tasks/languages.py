@@ -20,18 +20,31 @@ _END = re.compile(
 
 
 def language_of(text: str) -> str:
-    """ "zh" for a text with enough Chinese characters, else "en"."""
+    """ "zh" for a text with enough Chinese characters, else "en".
+
+    Args:
+        text: any text.
+    """
     han, letters = len(_HAN.findall(text)), len(_LETTER.findall(text))
     return CHINESE if han and han >= CHINESE_SHARE * letters else ENGLISH
 
 
 def by_language(text: str, english: str, chinese: str) -> str:
-    """The wording that goes with a text."""
+    """The wording that goes with a text.
+
+    Args:
+        text: tells the language.
+        english, chinese: the two wordings.
+    """
     return chinese if language_of(text) == CHINESE else english
 
 
 def sentences(text: str) -> list[str]:
-    """The text cut behind its sentences and at its line ends; joined, it is the text again."""
+    """The text cut behind its sentences and at its line ends; joined, it is the text again.
+
+    Args:
+        text: in English or Chinese.
+    """
     cuts = [0]
     for found in re.finditer(r"\n+", text):
         cuts.append(found.end())
@@ -87,5 +100,9 @@ def joined(texts: Sequence[str], like: str = "", to: str = "") -> str:
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words, each Chinese character one of its own; punctuation is none."""
+    """Lower-case words, each Chinese character one of its own; punctuation is none.
+
+    Args:
+        text: in any language; space and punctuation part its words.
+    """
     return re.findall(f"{_HAN.pattern}|[^\\W_{_HAN.pattern[1:-1]}]+", text.lower())

@@ -28,6 +28,9 @@ ROUGE = {"rouge1": "rouge_1", "rouge2": "rouge_2", "rougeL": "rouge_l"}
 def check_installed(task: Task) -> None:
     """Says before any work that a library is missing that the task's scores need.
 
+    Args:
+        task: whose scores are wanted.
+
     Raises:
         MachineError: names the extra.
     """
@@ -37,6 +40,12 @@ def check_installed(task: Task) -> None:
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
     """The mean of records' scores, and where it lies on records like these: a percentile bootstrap over records.
+
+    Args:
+        values: one score a record; one at least.
+
+    Returns:
+        (mean, low, high) of the interval of 95 %, from 1,000 draws of a fixed seed.
 
     Reference: Efron, "Bootstrap methods: another look at the jackknife", 1979.
     """
@@ -50,7 +59,15 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def with_interval(name: str, found: tuple[float, float, float]) -> dict[str, float]:
-    """A score under its name, and its interval beside it."""
+    """A score under its name, and its interval beside it.
+
+    Args:
+        name: the score's.
+        found: (score, low, high).
+
+    Returns:
+        {NAME, NAME_low, NAME_high}.
+    """
     return {name: found[0], f"{name}_low": found[1], f"{name}_high": found[2]}
 
 
@@ -58,14 +75,37 @@ def with_interval(name: str, found: tuple[float, float, float]) -> dict[str, flo
 
 
 def bleu(answers: Sequence[str], right: Sequence[str], language: str) -> tuple[float, float, float]:
-    """Corpus BLEU from 0 to 100 with its bootstrap interval; Chinese is cut into characters."""
+    """Corpus BLEU from 0 to 100 with its bootstrap interval; Chinese is cut into characters.
+
+    Args:
+        answers: what the model wrote.
+        right: one reference for each.
+        language: of the references: "zh", or another, whose words sacrebleu's tokenizer 13a cuts.
+
+    Returns:
+        (score, low, high) of the interval of 95 %.
+
+    Reference:
+        Papineni et al., "BLEU: a method for automatic evaluation of machine translation", ACL 2002; by sacrebleu (Post 2018).
+    """
     from sacrebleu.metrics.bleu import BLEU
 
     return _corpus(BLEU(tokenize="zh" if language == CHINESE else "13a"), answers, right)
 
 
 def chrf(answers: Sequence[str], right: Sequence[str]) -> tuple[float, float, float]:
-    """Corpus chrF from 0 to 100 with its bootstrap interval."""
+    """Corpus chrF from 0 to 100 with its bootstrap interval.
+
+    Args:
+        answers: what the model wrote.
+        right: one reference for each.
+
+    Returns:
+        (score, low, high) of the interval of 95 %.
+
+    Reference:
+        Popović, "chrF: character n-gram F-score for automatic MT evaluation", WMT 2015; by sacrebleu.
+    """
     from sacrebleu.metrics.chrf import CHRF
 
     return _corpus(CHRF(), answers, right)
@@ -85,7 +125,15 @@ def _corpus(metric: Any, answers: Sequence[str], right: Sequence[str]) -> tuple[
 
 
 def chrf_of(answer: str, right: str) -> float:
-    """chrF of one answer."""
+    """chrF of one answer.
+
+    Args:
+        answer: what the model wrote.
+        right: its reference.
+
+    Returns:
+        0 to 100.
+    """
     from sacrebleu.metrics.chrf import CHRF
 
     return float(CHRF().sentence_score(answer, [right]).score)
@@ -95,7 +143,18 @@ def chrf_of(answer: str, right: str) -> float:
 
 
 def rouge(answer: str, right: str) -> dict[str, float]:
-    """F of ROUGE-1, -2 and -L of one answer, from 0 to 1; words are compared, and characters of Chinese."""
+    """F of ROUGE-1, -2 and -L of one answer, from 0 to 1; words are compared, and characters of Chinese.
+
+    Args:
+        answer: what the model wrote.
+        right: its reference.
+
+    Returns:
+        {rouge_1, rouge_2, rouge_l}.
+
+    Reference:
+        Lin, "ROUGE: a package for automatic evaluation of summaries", 2004; by rouge-score.
+    """
     found = _scorer().score(right, answer)
     return {name: float(found[key].fmeasure) for key, name in ROUGE.items()}
 
@@ -119,17 +178,37 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation + "，。！？；：、
 
 
 def normal(text: str) -> list[str]:
-    """The words that answers are compared by: SQuAD's normalisation, and each Chinese character by itself."""
+    """The words that answers are compared by: SQuAD's normalisation, and each Chinese character by itself.
+
+    Args:
+        text: an answer.
+
+    Reference:
+        Rajpurkar et al., "SQuAD", EMNLP 2016.
+    """
     return words(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)))
 
 
 def exact(answer: str, right: str) -> float:
-    """1 where both are the same but for case, punctuation and articles, else 0."""
+    """1 where both are the same but for case, punctuation and articles, else 0.
+
+    Args:
+        answer: what the model wrote.
+        right: a right answer.
+    """
     return float(normal(answer) == normal(right))
 
 
 def overlap(answer: str, right: str) -> float:
-    """F1 of the words of both."""
+    """F1 of the words of both.
+
+    Args:
+        answer: what the model wrote.
+        right: a right answer.
+
+    Returns:
+        0 to 1; of an empty one 1 if both are.
+    """
     ours, theirs = normal(answer), normal(right)
     if not ours or not theirs:
         return float(ours == theirs)
@@ -138,7 +217,13 @@ def overlap(answer: str, right: str) -> float:
 
 
 def best(measure: Callable[[str, str], float], answer: str, right: Sequence[str]) -> float:
-    """The score beside the right answer that it is nearest to."""
+    """The score beside the right answer that it is nearest to.
+
+    Args:
+        measure: a score of (answer, right answer).
+        answer: what the model wrote.
+        right: the right answers, one at least.
+    """
     return max(measure(answer, each) for each in right)
 
 
@@ -148,6 +233,13 @@ def best(measure: Callable[[str, str], float], answer: str, right: Sequence[str]
 def distinct(texts: Sequence[str], size: int) -> float:
     """Different n-grams over all n-grams of some texts: near 0 where they say the same over and over.
 
+    Args:
+        texts: what was written.
+        size: words of an n-gram; a Chinese character is a word.
+
+    Returns:
+        0 to 1; 0 where no text is as long.
+
     Reference: Li et al., "A diversity-promoting objective function for neural conversation models", NAACL 2016.
     """
     grams = [gram for text in texts for gram in _grams(_units(text), size)]
@@ -155,7 +247,15 @@ def distinct(texts: Sequence[str], size: int) -> float:
 
 
 def repetition(texts: Sequence[str], size: int = 4) -> float:
-    """The mean share of a text's n-grams that stood in it before: near 1 where it says one thing over and over."""
+    """The mean share of a text's n-grams that stood in it before: near 1 where it says one thing over and over.
+
+    Args:
+        texts: what was written.
+        size: words of an n-gram. Default 4.
+
+    Returns:
+        0 to 1.
+    """
     shares = []
     for text in texts:
         grams = _grams(_units(text), size)

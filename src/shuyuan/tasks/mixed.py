@@ -45,7 +45,11 @@ class Mixed(Prompted):
         return Mixed(setting)
 
     def part(self, name: str) -> Prompted | None:
-        """The task of that name, which writes its tag into every prompt; None if it is none of them."""
+        """The task of that name, which writes its tag into every prompt; None if it is none of them.
+
+        Args:
+            name: a task's.
+        """
         return self._tasks.get(name)
 
     def records(
@@ -87,7 +91,11 @@ class Mixed(Prompted):
         return told
 
     def baselines(self, cases: Sequence[Case], training: Sequence[Case]) -> dict[str, list[str]]:
-        """For each case what the first baseline of its task says."""
+        """For each case what the first baseline of its task says.
+
+        Args:
+            cases, training: as of `Prompted.baselines`.
+        """
         there = self._by_task(training)
         guesses: dict[int, str] = {}
         for name, numbers in self._by_task(cases).items():

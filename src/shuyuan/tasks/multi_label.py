@@ -80,7 +80,11 @@ class Decisions:
         return by_confidence(self.probabilities_NK.ravel(), self.labels_NK.ravel())
 
     def to_json(self, names: Sequence[str]) -> dict[str, Any]:
-        """As `confusion.Outcome.to_json`; nothing is taken for another, so `confusion` is None."""
+        """As `confusion.Outcome.to_json`; nothing is taken for another, so `confusion` is None.
+
+        Args:
+            names: the labels in order.
+        """
         hits_K, told_K, had_K = self._counts()
         columns = zip(
             names,
@@ -123,7 +127,12 @@ class Decisions:
 
 
 def decisions(probabilities_NK: NDArray[np.floating[Any]], labels_NK: NDArray[Any]) -> Decisions:
-    """The decisions on a split: every label is told whose probability is at least THRESHOLD."""
+    """The decisions on a split: every label is told whose probability is at least THRESHOLD.
+
+    Args:
+        probabilities_NK: of each of K labels for each of N records, each by itself.
+        labels_NK: one where a record has the label, else zero.
+    """
     return Decisions(probabilities_NK, labels_NK.astype(bool), probabilities_NK >= THRESHOLD)
 
 

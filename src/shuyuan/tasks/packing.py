@@ -17,7 +17,11 @@ MARK = "\x1e"  # ASCII's record separator
 
 
 def packed(examples: Sequence[Example]) -> str:
-    """The rows of a record as one text; their texts must be clean."""
+    """The rows of a record as one text; their texts must be clean.
+
+    Args:
+        examples: one a row, in order.
+    """
     rows = [
         [(each.text, each.learn, each.kind, each.cut, each.keep, each.turn) for each in example.pieces]
         for example in examples
@@ -26,7 +30,11 @@ def packed(examples: Sequence[Example]) -> str:
 
 
 def unpacked(content: str) -> list[Example]:
-    """What `packed` was given; of a plain text, that text as one piece."""
+    """What `packed` was given; of a plain text, that text as one piece.
+
+    Args:
+        content: packed, or the text of a plain record.
+    """
     if not content.startswith(MARK):
         return [Example((Piece(content),))]
     rows = json.loads(content.removeprefix(MARK))
@@ -38,7 +46,12 @@ def _piece(text: str, learn: bool, kind: str, cut: str, keep: list[int] | None, 
 
 
 def in_texts(change: Callable[[str], str], content: str) -> str:
-    """The content with every text of the record changed, and no word of the task."""
+    """The content with every text of the record changed, and no word of the task.
+
+    Args:
+        change: a text to what it becomes.
+        content: packed, or the text of a plain record.
+    """
     if not content.startswith(MARK):
         return change(content)
     once = cache(change)  # what stands in two rows of a record is changed, and counted, once
@@ -46,7 +59,12 @@ def in_texts(change: Callable[[str], str], content: str) -> str:
 
 
 def changed(change: Callable[[str], str], example: Example) -> Example:
-    """The example with the texts of its record changed."""
+    """The example with the texts of its record changed.
+
+    Args:
+        change: a text to what it becomes.
+        example: the example, which stays as it is.
+    """
     pieces = (
         replace(piece, text=change(piece.text)) if piece.kind == "text" else piece for piece in example.pieces
     )
@@ -54,10 +72,18 @@ def changed(change: Callable[[str], str], example: Example) -> Example:
 
 
 def texts_of(content: str) -> list[str]:
-    """The texts of the record, each once: not the task's words."""
+    """The texts of the record, each once: not the task's words.
+
+    Args:
+        content: packed, or the text of a plain record.
+    """
     return [piece.text for piece in unpacked(content)[0].pieces if piece.kind == "text"]
 
 
 def all_words(content: str) -> list[str]:
-    """Everything that a tokenizer will meet: the record's texts, and the task's words around them."""
+    """Everything that a tokenizer will meet: the record's texts, and the task's words around them.
+
+    Args:
+        content: packed, or the text of a plain record.
+    """
     return [piece.text for example in unpacked(content) for piece in example.pieces if piece.text]

@@ -71,34 +71,85 @@ class Prompted(Task):
         return (END,)
 
     def right(self, row: Mapping[str, Any], fields: Mapping[str, str], example: Example) -> list[str]:
-        """All right answers of a record; the one that is learned comes first."""
+        """All right answers of a record; the one that is learned comes first.
+
+        Args:
+            row: column name to value.
+            fields: field name to column name, as the recipe says.
+            example: what `example` made of the row.
+        """
         learned = [piece.text for piece in example.pieces if piece.learn and piece.kind == "text"]
         return learned[-1:]
 
     @abstractmethod
     def score(self, answer: str, right: Sequence[str]) -> float:
-        """How good one answer is, the higher the better."""
+        """How good one answer is, the higher the better.
+
+        Args:
+            answer: what the model said, as `parse` leaves it.
+            right: the right answers, one at least; the nearest counts.
+
+        Returns:
+            The task's `measure`.
+        """
 
     @abstractmethod
     def scores(self, cases: Sequence[Case], answers: Sequence[str]) -> dict[str, float]:
-        """Scores of the answers to all cases, with NAME_low and NAME_high where they have an interval."""
+        """Scores of the answers to all cases, with NAME_low and NAME_high where they have an interval.
+
+        Args:
+            cases: what was asked, in order; one at least.
+            answers: what was said to each.
+
+        Raises:
+            ShuyuanError: a library of the extra `tasks` is missing.
+        """
 
     def values(self, cases: Sequence[Case], answers: Sequence[str]) -> dict[str, list[float]]:
-        """The scores of each answer, by their names: what two models are compared by."""
+        """The scores of each answer, by their names: what two models are compared by.
+
+        Args:
+            cases: what was asked, in order.
+            answers: what was said to each.
+
+        Returns:
+            Name of a score to its value for each case, the higher the better.
+        """
         return {
             self.measure: [self.score(said, case.right) for said, case in zip(answers, cases, strict=True)]
         }
 
     def baselines(self, cases: Sequence[Case], training: Sequence[Case]) -> dict[str, list[str]]:
-        """What answers anyone would try first, by the name of the method: from the prompt, or from the training records."""
+        """What answers anyone would try first, by the name of the method: from the prompt, or from the training records.
+
+        Args:
+            cases: what is asked, in order.
+            training: the cases of the training records; none where they are not at hand.
+
+        Returns:
+            Name of a method to its answer for each case.
+        """
         return {}
 
     def parse(self, text: str) -> str:
-        """The answer in what the model wrote."""
+        """The answer in what the model wrote.
+
+        Args:
+            text: what the model wrote, without its end token.
+        """
         return text.strip()
 
     def metrics(self, loss: float, tokens: int, text_bytes: int) -> dict[str, float]:
-        """As of generation, of the answers alone."""
+        """As of generation, of the answers alone.
+
+        Args:
+            loss: the mean, in nats a token.
+            tokens: how many it is the mean of.
+            text_bytes: of the answers, in UTF-8.
+
+        Returns:
+            {loss, perplexity, bits_per_byte}.
+        """
         return {
             "loss": loss,
             "perplexity": math.exp(min(loss, 700.0)),
@@ -107,7 +158,12 @@ class Prompted(Task):
 
 
 def together(askings: Sequence[Asking[Result]], answers: Callable[[list[Prompt]], list[str]]) -> list[Result]:
-    """The results of several inputs whose prompts are asked at once, round by round."""
+    """The results of several inputs whose prompts are asked at once, round by round.
+
+    Args:
+        askings: one an input, each of which yields prompts and is told their answers.
+        answers: what the model says to prompts, in their order.
+    """
     results: dict[int, Result] = {}
     sent: dict[int, list[str] | None] = dict.fromkeys(range(len(askings)))
     while sent:
@@ -123,7 +179,12 @@ def together(askings: Sequence[Asking[Result]], answers: Callable[[list[Prompt]]
 
 
 def case_of(example: Example, right: list[str]) -> Case:
-    """The case that a row is: its last answer is asked for."""
+    """The case that a row is: its last answer is asked for.
+
+    Args:
+        example: pieces that hold one that is not learned.
+        right: the right answers.
+    """
     last = max(place for place, piece in enumerate(example.pieces) if not piece.learn)
     prompt = example.pieces[: last + 1]
     return Case(
@@ -135,33 +196,66 @@ def case_of(example: Example, right: list[str]) -> Case:
 
 
 def first_words(prompt: Iterable[Piece]) -> str:
-    """The words of the task before the first text."""
+    """The words of the task before the first text.
+
+    Args:
+        prompt: pieces of text.
+    """
     return "".join(each.text for each in takewhile(lambda each: each.kind != "text", prompt))
 
 
 def memory_of(cases: Sequence[Case], training: Sequence[Case]) -> list[str]:
-    """To each case the answer of the training record whose last text is most like its own."""
+    """To each case the answer of the training record whose last text is most like its own.
+
+    Args:
+        cases: what is asked.
+        training: the cases to search, one at least.
+    """
     memory = Memory([case.texts[-1] for case in training])
     return [training[memory.nearest(case.texts[-1])].right[0] for case in cases]
 
 
 def given(text: str, **how: Any) -> Piece:
-    """A text of the record that the model is given; `how` as in `Piece`."""
+    """A text of the record that the model is given; `how` as in `Piece`.
+
+    Args:
+        text: the text; space around it is left out.
+        how: kind, cut, keep and turn, as in `Piece`.
+    """
     return Piece(text.strip(), learn=False, **how)
 
 
 def markup(text: str) -> Piece:
-    """Words of the task around the record's."""
+    """Words of the task around the record's.
+
+    Args:
+        text: the words; they alone may spell special tokens.
+    """
     return Piece(text, learn=False, kind="markup")
 
 
 def answered(prompt: Iterable[Piece], answer: str) -> Example:
-    """A prompt with its answer and the end token, both learned."""
+    """A prompt with its answer and the end token, both learned.
+
+    Args:
+        prompt: pieces that are not learned.
+        answer: the text; space around it is left out.
+    """
     return Example((*prompt, Piece(answer.strip()), END))
 
 
 def field(row: Mapping[str, Any], fields: Mapping[str, str], name: str, where: str) -> str:
-    """The text of a field, without space around it; a list of sentences is joined."""
+    """The text of a field, without space around it; a list of sentences is joined.
+
+    Args:
+        row: column name to value.
+        fields: field name to column name, as the recipe says.
+        name: the field's.
+        where: file and line, for errors.
+
+    Raises:
+        DataError: there is no such column, or it does not hold text.
+    """
     value = row.get(fields[name])
     if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
         return joined([each.strip() for each in value])

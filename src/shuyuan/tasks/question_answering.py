@@ -49,7 +49,16 @@ class QuestionAnswering(Prompted):
     def records(
         self, row: Mapping[str, Any], fields: Mapping[str, str], where: str
     ) -> Iterator[tuple[Mapping[str, Any], str]]:
-        """Each question of an article in SQuAD's format, with the article's other columns; else the row itself."""
+        """Each question of an article in SQuAD's format, with the article's other columns; else the row itself.
+
+        Args:
+            row: column to value.
+            fields: the recipe's column of each field.
+            where: the row's place, for errors.
+
+        Raises:
+            DataError: the article is not laid out as SQuAD's are.
+        """
         if "paragraphs" in row:
             yield from _of_article(row, fields, where)
         elif fields["answer"] not in row and "answers" in row:
@@ -90,7 +99,17 @@ class QuestionAnswering(Prompted):
         return best(overlap, answer, right)
 
     def scores(self, cases: Sequence[Case], answers: Sequence[str]) -> dict[str, float]:
-        """Exact match and F1 of words, as SQuAD has them, from 0 to 1; of Chinese by character."""
+        """Exact match and F1 of words, as SQuAD has them, from 0 to 1; of Chinese by character.
+
+        Args:
+            cases, answers: as of `Prompted.scores`.
+
+        Returns:
+            {exact_match, f1}, each with its interval as NAME_low and NAME_high.
+
+        Reference:
+            Rajpurkar et al., "SQuAD", EMNLP 2016.
+        """
         told: dict[str, float] = {}
         for name, values in self.values(cases, answers).items():
             told |= with_interval(name, interval(values))
@@ -104,18 +123,35 @@ class QuestionAnswering(Prompted):
         }
 
     def metrics(self, loss: float, tokens: int, text_bytes: int) -> dict[str, float]:
-        """As of all tasks with answers; of places in a text the loss alone, of each answer's first token and its last."""
+        """As of all tasks with answers; of places in a text the loss alone, of each answer's first token and its last.
+
+        Args:
+            loss, tokens, text_bytes: as of `Prompted.metrics`.
+        """
         return {"loss": loss} if self.output == "spans" else super().metrics(loss, tokens, text_bytes)
 
     def baselines(self, cases: Sequence[Case], training: Sequence[Case]) -> dict[str, list[str]]:
-        """The sentence of the context that shares most words with the question; of pairs the answer to the most similar one."""
+        """The sentence of the context that shares most words with the question; of pairs the answer to the most similar one.
+
+        Args:
+            cases, training: as of `Prompted.baselines`.
+
+        Returns:
+            {sentence} where all cases have a context, else {memory}.
+        """
         if all(len(case.texts) > 1 for case in cases):
             return {"sentence": [nearest_sentence(case.texts[0], case.texts[-1]) for case in cases]}
         return {"memory": memory_of(cases, training)} if training else {}
 
     def asking(self, question: str, fits: Fits, context: str | None = None) -> Asking[Answer]:
         """The answer from a context of any length: of a long one each part is asked, and the first answer that stands in its part
-        is taken."""
+        is taken.
+
+        Args:
+            question: the question.
+            fits: whether a prompt leaves room for an answer.
+            context: the text that may hold the answer; None: the model answers by what it learned.
+        """
         if context is None:
             (said,) = yield [self.prompt(question)]
             return Answer(said, bool(said))
@@ -131,7 +167,13 @@ class QuestionAnswering(Prompted):
         return Answer(text, bool(own), start if standing and start >= 0 else None)
 
     def pointed(self, question: str, context: str, place: tuple[int, int] | None) -> Answer:
-        """The answer that a place in the context is, in characters; None: it is not there."""
+        """The answer that a place in the context is, in characters; None: it is not there.
+
+        Args:
+            question: tells the language in which nothing found is said.
+            context: the text.
+            place: (start, stop) in characters.
+        """
         if place is None:
             return Answer(nowhere(question), False)
         start, stop = place
@@ -173,7 +215,11 @@ class Answer:
 
 
 def nowhere(question: str) -> str:
-    """What is said when the text does not hold the answer, in the language of the question."""
+    """What is said when the text does not hold the answer, in the language of the question.
+
+    Args:
+        question: the question.
+    """
     return by_language(question, *NOWHERE)
 
 

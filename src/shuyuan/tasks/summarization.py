@@ -39,14 +39,25 @@ class Summarization(Prompted):
         )
 
     def prompt(self, text: str) -> tuple[Piece, ...]:
-        """What the model is given to summarize a text."""
+        """What the model is given to summarize a text.
+
+        Args:
+            text: of any length; it is shortened at its end.
+        """
         return *self.opening, given(text, cut="end"), markup(by_language(text, "\n\nSummary: ", "\n\n摘要："))
 
     def score(self, answer: str, right: Sequence[str]) -> float:
         return max(rouge(answer, each)["rouge_l"] for each in right)
 
     def scores(self, cases: Sequence[Case], answers: Sequence[str]) -> dict[str, float]:
-        """ROUGE-1, -2 and -L, as F from 0 to 1; of several summaries the one with the largest ROUGE-L counts."""
+        """ROUGE-1, -2 and -L, as F from 0 to 1; of several summaries the one with the largest ROUGE-L counts.
+
+        Args:
+            cases, answers: as of `Prompted.scores`.
+
+        Returns:
+            {rouge_1, rouge_2, rouge_l}, each with its interval as NAME_low and NAME_high.
+        """
         pairs = zip(cases, answers, strict=True)
         found = [
             max((rouge(answer, right) for right in case.right), key=lambda each: each["rouge_l"])
@@ -56,12 +67,24 @@ class Summarization(Prompted):
         return {name: value for each in told for name, value in each.items()}
 
     def baselines(self, cases: Sequence[Case], training: Sequence[Case]) -> dict[str, list[str]]:
-        """The text's first sentence, and the one that TextRank finds."""
+        """The text's first sentence, and the one that TextRank finds.
+
+        Args:
+            cases, training: as of `Prompted.baselines`; training records tell nothing here.
+
+        Returns:
+            {lead, textrank}.
+        """
         texts = [case.texts[0] for case in cases]
         return {"lead": [*map(lead, texts)], "textrank": [*map(text_rank, texts)]}
 
     def asking(self, text: str, fits: Fits) -> Asking[str]:
-        """The summary of a text of any length: of a long one its parts are summarized, and then their summaries."""
+        """The summary of a text of any length: of a long one its parts are summarized, and then their summaries.
+
+        Args:
+            text: what is to be summarized.
+            fits: whether a prompt leaves room for an answer.
+        """
         while True:
             parts = filled(text, lambda part: fits(self.prompt(part)))
             summaries = yield [self.prompt(part) for part in parts]

@@ -51,14 +51,25 @@ class Template:
         return list(_around(self, roles, reply))
 
     def opening(self, roles: Shape) -> str:
-        """The words after the last message with which a reply begins."""
+        """The words after the last message with which a reply begins.
+
+        Args:
+            roles: of the messages.
+
+        Raises:
+            DataError: the template does not say where a reply begins.
+        """
         without, longer = self.around(roles)[-1], self.around(roles, reply=True)[-1]
         if not longer.startswith(without) or longer == without:
             raise _bad("it does not say where a reply begins (add_generation_prompt)")
         return longer.removeprefix(without)
 
     def split(self, words: str) -> tuple[str, str]:
-        """Words behind a message: those up to its end-of-turn token with it, and the rest; ("", words) if it has none."""
+        """Words behind a message: those up to its end-of-turn token with it, and the rest; ("", words) if it has none.
+
+        Args:
+            words: as `around` gives them.
+        """
         found = re.search("|".join(map(re.escape, sorted(self.special, key=len, reverse=True))), words)
         return (words[: found.end()], words[found.end() :]) if found and found[0] else ("", words)
 

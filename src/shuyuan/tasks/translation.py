@@ -42,7 +42,13 @@ class Translation(Prompted):
     def records(
         self, row: Mapping[str, Any], fields: Mapping[str, str], where: str
     ) -> Iterator[tuple[Mapping[str, Any], str]]:
-        """The row itself, or what stands in the hub's `translation: {en, zh}`."""
+        """The row itself, or what stands in the hub's `translation: {en, zh}`.
+
+        Args:
+            row: column to value.
+            fields: the recipe's column of each field.
+            where: the row's place, for errors.
+        """
         nested = row.get("translation")
         yield {**row, **nested} if isinstance(nested, dict) else row, where
 
@@ -77,7 +83,14 @@ class Translation(Prompted):
         return max(chrf_of(answer, each) for each in right)
 
     def scores(self, cases: Sequence[Case], answers: Sequence[str]) -> dict[str, float]:
-        """BLEU and chrF of each direction, such as bleu_en_zh."""
+        """BLEU and chrF of each direction, such as bleu_en_zh.
+
+        Args:
+            cases, answers: as of `Prompted.scores`.
+
+        Returns:
+            bleu_FROM_TO and chrf_FROM_TO from 0 to 100, each with its interval as NAME_low and NAME_high.
+        """
         told: dict[str, float] = {}
         for direction in sorted({case.asks for case in cases}):
             pairs = [
@@ -93,7 +106,14 @@ class Translation(Prompted):
         return told
 
     def baselines(self, cases: Sequence[Case], training: Sequence[Case]) -> dict[str, list[str]]:
-        """A translation memory: what stands beside the most similar text of the training records."""
+        """A translation memory: what stands beside the most similar text of the training records.
+
+        Args:
+            cases, training: as of `Prompted.baselines`.
+
+        Returns:
+            {memory}; nothing where a direction has no training record.
+        """
         found: dict[int, str] = {}
         for direction in {case.asks for case in cases}:
             there = [case for case in training if case.asks == direction]
@@ -103,7 +123,16 @@ class Translation(Prompted):
         return {"memory": [found[number] for number in range(len(cases))]} if len(found) == len(cases) else {}
 
     def asking(self, text: str, fits: Fits, to: str) -> Asking[str]:
-        """The translation of a text of any length, sentence by sentence; empty lines and line ends stay."""
+        """The translation of a text of any length, sentence by sentence; empty lines and line ends stay.
+
+        Args:
+            text: what is to be translated.
+            fits: whether a prompt leaves room for an answer.
+            to: the language wanted, such as "zh".
+
+        Raises:
+            ShuyuanError: the model was trained for other languages.
+        """
         lines = text.split("\n")
         parts = [
             [
