@@ -22,7 +22,7 @@ def test_right_numbers(numeric: Question, answer: str) -> None:
         ("13", "wrong-way:0", "That is the sum.", "这是和。"),
         ("45", "off-by", "Close, but 7% off", "偏差 7%"),
         ("4200", "too-large", "About 100 times too large", "大了约 100 倍"),
-        ("420,000,000", "too-large", "10 million times", "1,000 万 倍"),
+        ("420,000,000", "too-large", "10 million times", "1,000 万倍"),
         ("0.42", "too-small", "About 100 times too small", "小了约 100 倍"),
         ("-42", "sign", "sign", "符号"),
         ("nan", "not-finite", "not a finite number", "不是有限的数"),
@@ -39,6 +39,24 @@ def test_wrong_numbers(numeric: Question, answer: str, code: str, english: str, 
         assert not verdict.correct and not verdict.complete
         assert verdict.remarks[0].code == code
         assert says in verdict.remarks[0].text
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ("text=4.83 GB", "right"),
+        ("text=4.8G", "right"),
+        ("text=4.5 GiB", "right"),
+        ("text=4.5 GB", "other-kilo"),
+        ("text=4.83 GiB", "other-kilo"),
+        ("token=144 KB", "other-kilo"),
+        ("text=4.6 GB", "off-by"),
+        ("text=19.3 GB", "wrong-way:0"),
+    ],
+)
+def test_bytes_by_1024_are_told_from_bytes_by_1000(answer: str, code: str) -> None:
+    remarks = grade(load_bank()["kv-cache-size"], [answer]).remarks
+    assert [remark.code for remark in remarks if remark.correct is not None] == [code]
 
 
 def test_parts_can_be_answered_one_by_one_or_from_a_file(tmp_path: Path) -> None:
@@ -65,7 +83,12 @@ def test_parts_can_be_answered_one_by_one_or_from_a_file(tmp_path: Path) -> None
         (["C, a"], True, ["right", "right"]),
         (["a"], False, ["right", "incomplete-choice"]),
         (["a", "b", "c"], False, ["right", "hint:b", "right"]),
-        (["d"], False, ["unknown-part"]),
+        (["ac"], True, ["right", "right"]),
+        (["A and C"], True, ["right", "right"]),
+        (["a 和 c"], True, ["right", "right"]),
+        (["a、b"], False, ["right", "hint:b"]),
+        (["d"], False, ["unknown-choice"]),
+        (["acd"], False, ["unknown-choice"]),
     ],
 )
 def test_choices(choice: Question, letters: list[str], right: bool, codes: list[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from .quantity import Language, UnreadableError, read, write
 from .words import say
 
 ANSWER_BYTES = 1_000_000
+ROUNDED = 5e-3  # how closely a number is written that says GB and means GiB, or the other way round
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,8 @@ def _grade_number(part: Part, text: str, language: Language) -> Remark:
         return Remark(
             part.id, True, "right", f"{say(language, 'right')}{'。' if language == 'zh' else '. '}{way}"
         )
+    if part.unit == "bytes" and _other_kilo(number / part.value, part.value):
+        return Remark(part.id, False, "other-kilo", say(language, "other-kilo"))
     near = [
         (abs(number / way.value - 1), n)
         for n, way in enumerate(part.wrong)
@@ -118,6 +123,12 @@ def _grade_number(part: Part, text: str, language: Language) -> Remark:
     return Remark(part.id, False, *_how_far(part, number, language))
 
 
+def _other_kilo(ratio: float, size: float) -> bool:
+    """Whether a number of bytes is right by 1024 for 1000, in the unit that one would write the size in."""
+    kilo = 1.024 ** int(math.log(size, 1000))
+    return kilo > 1 and any(abs(ratio / off - 1) < ROUNDED for off in (kilo, 1 / kilo))
+
+
 def _how_far(part: Part, number: float, language: Language) -> tuple[str, str]:
     ratio = number / part.value
     if ratio <= 0:
@@ -126,17 +137,17 @@ def _how_far(part: Part, number: float, language: Language) -> tuple[str, str]:
         facts = {"percent": f"{abs(ratio - 1):.0%}", "allowed": f"{part.tolerance:.0%}"}
         return "off-by", say(language, "off-by", **facts)
     code = "too-large" if ratio > 1 else "too-small"
-    return code, say(language, code, times=write(max(ratio, 1 / ratio), language, 2))
+    text = say(language, code, times=write(max(ratio, 1 / ratio), language, 2))
+    return code, re.sub("(?<=[万亿]) (?=倍)", "", text)
 
 
 def _grade_choice(question: Question, lines: list[str], language: Language) -> Verdict:
     options = {option.id: option for option in question.facts.options}
-    chosen = {letter for line in lines for letter in re.findall(r"\w+", line.casefold())}
+    chosen = {letter for line in lines for letter in _chosen(line, options)}
     unknown = sorted(chosen - options.keys())
     if unknown:
-        return _whole(
-            False, "unknown-part", say(language, "unknown-part", part=unknown[0], parts=", ".join(options))
-        )
+        told = say(language, "unknown-choice", part=unknown[0], parts=", ".join(options))
+        return _whole(False, "unknown-choice", told)
     remarks = []
     for letter in sorted(chosen):
         option = options[letter]
@@ -146,6 +157,12 @@ def _grade_choice(question: Question, lines: list[str], language: Language) -> V
     if all(remark.correct for remark in remarks) and not right:
         remarks.append(Remark("", False, "incomplete-choice", say(language, "incomplete-choice")))
     return Verdict(right, right, tuple(remarks))
+
+
+def _chosen(line: str, options: Collection[str]) -> Iterator[str]:
+    """The letters in a line, however they are put together: "a, c", "ac", "a and c", "a 和 c"."""
+    for word in re.findall(r"\w+", re.sub(r"\band\b|[和与及]", " ", line.casefold())):
+        yield from word if set(word) <= set(options) else [word]
 
 
 def _lines(answers: list[str]) -> list[str]:

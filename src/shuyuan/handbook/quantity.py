@@ -39,7 +39,7 @@ ASKED = {
 }  # fmt: skip
 SCALES = {
     "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12, "mn": 1e6, "bn": 1e9,
-    "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12,
+    "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12,
     "万亿": 1e12, "千亿": 1e11, "百亿": 1e10, "十亿": 1e9, "亿": 1e8, "千万": 1e7, "百万": 1e6, "十万": 1e5, "万": 1e4, "千": 1e3,
     "w": 1e4,  # 70w, as people type 70 万
 }  # fmt: skip

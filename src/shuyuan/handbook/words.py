@@ -51,6 +51,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "off-by": (
         "Close, but {percent} off; up to {allowed} is accepted.", "接近了，但偏差 {percent}，允许的偏差是 {allowed}。"
     ),
+    "other-kilo": (
+        "Right but for the unit: kB, MB, GB and TB are powers of 1000; KiB, MiB, GiB and TiB are powers of 1024.",
+        "数对了，单位不对：kB、MB、GB、TB 按 1000 进位，KiB、MiB、GiB、TiB 按 1024 进位。",
+    ),
     "sign": ("The sign is wrong, or the number is zero.", "符号不对，或者填了零。"),
     "way": ("The way: {working}", "算法：{working}"),
     "not-a-number": (
@@ -64,6 +68,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "这道题有好几问，请说明答的是哪一问，例如：{example}",
     ),
     "unknown-part": ("There is no part “{part}”. The parts are: {parts}.", "没有“{part}”这一问。可选的有：{parts}。"),
+    "unknown-choice": ("There is no choice “{part}”. The choices are: {parts}.", "没有“{part}”这个选项。可选的有：{parts}。"),
     "no-answer": ("The answer is empty.", "没有写答案。"),
     "incomplete-choice": ("Right so far, but not all: there is more to choose.", "选的都对，但没有选全。"),
     "hours": ("hours", "小时"),
