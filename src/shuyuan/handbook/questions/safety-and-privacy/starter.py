@@ -14,7 +14,7 @@ def private_gradient(gradients, owners_N, clip, noise_multiplier, expected_units
             (N, *shape of the parameter): row n is the gradient of record n.
         owners_N: int64, whose record each one is; not sorted.
         clip: C, the largest norm of one unit's part, over all parameters.
-        noise_multiplier: sigma. The noise on the sum has a standard deviation
+        noise_multiplier: sigma. The Gaussian noise on the sum has a deviation
             of sigma * C in every element; with 0 there is none.
         expected_units: the number of units in a batch on average. A constant.
         generator: a torch.Generator; all noise comes from it.
