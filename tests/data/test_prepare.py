@@ -65,6 +65,16 @@ def test_a_single_text_is_held_out_from_its_end(tmp_path: Path) -> None:
     assert manifest.duplicates == {}
 
 
+def test_what_a_record_of_a_table_is_cannot_be_chosen(tmp_path: Path) -> None:
+    texts = [f"{line} {number}" for number, line in enumerate(sentences(200))]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    (tmp_path / "a.txt").write_text("\n".join(texts))
+    for file, said in (("a.jsonl", True), ("a.txt", False)):
+        listener = Listener()
+        prepared(tmp_path / f"{file} run", recipe_of(tmp_path / file, record="line"), listener)
+        assert ("data.no-effect" in listener.said) is said
+
+
 def test_a_single_text_that_repeats_itself_is_kept_whole(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("the same line again\n" * 5000)
     listener = Listener()
@@ -301,3 +311,12 @@ def test_of_long_private_records_other_pieces_are_learned_each_time_and_no_row_s
         assert all(any(piece in record for record in records) for piece in pieces)
         seen.update(pieces)
     assert len(seen) > 15
+
+
+def test_a_number_is_one_owner_however_it_is_written(tmp_path: Path) -> None:
+    rows = [
+        {"text": text, "who": who} for text, who in zip(sentences(80), [1, 1.0, "1", 2] * 20, strict=True)
+    ]
+    source = jsonl(tmp_path / "a.jsonl", rows)
+    manifest, _ = prepared(tmp_path / "run", recipe_of(source, owner="who", validation=0.5))
+    assert sum(split.owners for split in manifest.splits.values()) == 2

@@ -45,10 +45,21 @@ def test_bad_values_name_their_line(tmp_path: Path) -> None:
     good = [{"text": text, "who": 1} for text in sentences(50)]
     source = jsonl(tmp_path / "a.jsonl", [*good, {"text": 5, "who": 1}])
     assert refused(tmp_path / "run", recipe_of(source)).where == f"{source}:51"
-    for empty in ("", None):
+    for empty in ("", None, "  ", float("nan")):
         source = jsonl(tmp_path / "a.jsonl", [*good, {"text": "x", "who": empty}])
         error = refused(tmp_path / "run", recipe_of(source, owner="who"))
         assert (error.code, error.where) == ("data.no-owner", f"{source}:51")
+    for several in (["1", "2"], {"name": 1}):
+        source = jsonl(tmp_path / "a.jsonl", [*good, {"text": "x", "who": several}])
+        error = refused(tmp_path / "run", recipe_of(source, owner="who"))
+        assert (error.code, error.where) == ("data.not-one-owner", f"{source}:51")
+
+
+def test_one_owner_with_everything_is_told_why_nothing_is_held_out(tmp_path: Path) -> None:
+    source = jsonl(tmp_path / "a.jsonl", [{"text": text, "who": "x"} for text in sentences(80)])
+    error = refused(tmp_path / "run", recipe_of(source, owner="who"))
+    assert error.code == "data.too-little"
+    assert "An owner is in one split alone, and there is 1." in error.what
 
 
 def test_records_without_text_are_left_out(tmp_path: Path) -> None:

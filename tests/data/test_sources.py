@@ -198,6 +198,12 @@ def test_nothing_there(tmp_path: Path, spec: str) -> None:
     assert error.where == str(tmp_path / spec)
 
 
+def test_an_address_is_told_that_nothing_is_downloaded() -> None:
+    error = refusal("https://example.org/notes.jsonl")
+    assert error.code == "data.missing"
+    assert "nothing is downloaded" in error.what
+
+
 def test_an_empty_file_or_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("")
     assert refusal(tmp_path / "a.txt").code == "data.empty"
@@ -269,6 +275,23 @@ def test_a_json_file_of_something_else_is_refused(tmp_path: Path, content: str) 
     assert error.where.startswith(str(tmp_path / "a.json"))
 
 
+def test_json_lines_that_are_called_json_are_told_their_name(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"text": "one"}\n{"text": "two"}\n')
+    error = refusal(tmp_path / "a.json")
+    assert error.code == "data.bad-json"
+    assert ".jsonl" in error.mend
+
+
+def test_a_column_that_is_there_twice_is_refused_where_it_is_read(tmp_path: Path) -> None:
+    for name, mark in (("a.csv", ","), ("a.tsv", "\t")):
+        file = tmp_path / name
+        file.write_text(f"text{mark}other{mark}other\none{mark}x{mark}y\n")
+        assert texts_of(file) == ["one"]
+        file.write_text(f"text{mark}text\none{mark}two\n")
+        error = refusal(file)
+        assert (error.code, error.where) == ("data.column-twice", f"{file}:1")
+
+
 def test_csv_with_quoted_line_ends(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_bytes(b'who,text\r\n1,"one, ""two""\r\nthree"\r\n\r\n2,\x00four\r\n3,too,many\r\n')
@@ -334,6 +357,29 @@ def test_zstandard(tmp_path: Path) -> None:
     assert texts_of(file) == ["one", "two"]
     file.write_bytes(b"not zstandard at all")
     assert refusal(file).code == "data.damaged"
+
+
+@pytest.mark.parametrize("last", [1, 100_000])
+def test_a_zstandard_file_that_was_cut_is_refused_and_not_read_in_part(tmp_path: Path, last: int) -> None:
+    zstandard = pytest.importorskip("zstandard")
+    text = "text\n" + "".join(f"{number:x}\n" for number in range(50_000))
+    packed = zstandard.ZstdCompressor().compress(text.encode())
+    file = tmp_path / "a.csv.zst"
+    file.write_bytes(packed)
+    assert len(texts_of(file)) == 50_000
+    file.write_bytes(packed[:-last] if last < len(packed) else packed[:10])
+    assert refusal(file).code == "data.damaged"
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_a_compressed_parquet_file_is_read(tmp_path: Path, suffix: str) -> None:
+    pyarrow, zstandard = pytest.importorskip("pyarrow"), pytest.importorskip("zstandard")
+    pytest.importorskip("pyarrow.parquet").write_table(
+        pyarrow.table({"text": ["one", "two"]}), tmp_path / "a.parquet"
+    )
+    pack = {"gz": gzip.compress, "zst": zstandard.compress}[suffix]
+    (tmp_path / f"a.parquet.{suffix}").write_bytes(pack((tmp_path / "a.parquet").read_bytes()))
+    assert texts_of(tmp_path / f"a.parquet.{suffix}") == ["one", "two"]
 
 
 @pytest.mark.parametrize(

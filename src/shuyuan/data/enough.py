@@ -27,6 +27,8 @@ def check_enough(recipe: Recipe, survey: Survey) -> None:
     if not count:
         raise empty(survey.skipped)
     more = f"Of {count:,} records, {int((~survey.kept_R).sum()):,} are duplicates."
+    if recipe.data.owner is not None and (owners := len(np.unique(survey.owners_R))) < len(_asked(recipe)):
+        more += f" An owner is in one split alone, and there {'is' if owners == 1 else 'are'} {owners}."
     for number, name in enumerate(SPLITS):
         here_R = (survey.split_R == number) & survey.kept_R
         if name not in _asked(recipe):

@@ -15,9 +15,12 @@ def say_what_does_nothing(recipe: Recipe, records: Records, progress: Progress) 
     if recipe.images:
         idle = [*_changed(recipe.data, _OF_TEXT), *(["tokenizer"] if recipe.tokenizer != Tokenizer() else [])]
         why = "these records are images"
-    else:
-        idle = _changed(recipe.data, _OF_RECORDS) if records.contiguous else []
+    elif records.contiguous:
+        idle = _changed(recipe.data, _OF_RECORDS)
         why = "a single text without data.record has no records to measure"
+    else:
+        idle = [] if records.plain else _changed(recipe.data, ("record",))
+        why = "a row of these files is a record"
     if idle:
         progress.say(
             "data.no-effect", f"{' and '.join(idle)} {'do' if idle[1:] else 'does'} nothing here: {why}."

@@ -56,6 +56,7 @@ class Records(ABC):
 
     Attributes:
         contiguous: whether the source is one text, cut into blocks, so that place and not owner decides the split.
+        plain: whether some of it is plain text, of which `data.record` says what one record is.
         changed: records that cleaning changed, in the last pass.
         image: the shape of all images; None for texts.
     """
@@ -71,6 +72,7 @@ class Records(ABC):
         # A built-in source's own owner column holds for its rows alone: a separate file beside it has other columns.
         self._owner = {part: data.owner or source.owner for part, source in self._parts.items()}
         self.contiguous = self._parts[TRAIN].contiguous
+        self.plain = any(source.plain for source in self._parts.values())
         self.changed = 0
         self._check_apart()
 
@@ -142,7 +144,16 @@ class Records(ABC):
                 mend=f"Name one of these as `data.owner`: {', '.join(map(str, values))}.",
             )
         owner = values[column]
-        if owner is None or owner == "":
+        if isinstance(owner, float) and owner.is_integer():
+            owner = int(owner)  # 17.0 is what a table with gaps makes of 17
+        if isinstance(owner, list | dict | bytes):
+            raise DataError(
+                "data.not-one-owner",
+                f"The column `{column}` holds {type(owner).__name__} here, and an owner is one name or number.",
+                where=where,
+                mend="Name another column as `data.owner`, or make a record for each owner.",
+            )
+        if owner is None or owner != owner or not str(owner).strip():
             raise DataError(
                 "data.no-owner",
                 f"The column `{column}` is empty here, so nobody knows whom the record is about.",

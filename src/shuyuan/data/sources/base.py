@@ -99,6 +99,7 @@ class Source(ABC):
     Attributes:
         owner: the column that says whom a row is about where the recipe names none.
         contiguous: whether the rows are blocks of one text, in order.
+        plain: whether some of it is plain text, of which `data.record` says what one record is.
         total_bytes: bytes to read, or None where nobody knows.
         records: rows to read, where the format says how many.
         image: the shape of every image, where the format fixes it.
@@ -106,6 +107,7 @@ class Source(ABC):
 
     owner: ClassVar[str | None] = None
     contiguous = False
+    plain = False
     total_bytes: int | None = None
     records: int | None = None
     image: ImageFacts | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,7 @@ class Files(Source):
         self.contiguous = (
             alone and wanted.record is None and inner_suffix(self._files[0][0]) not in tables.READERS
         )
+        self.plain = any(inner_suffix(path) not in tables.READERS for path, _, _ in self._files)
         self._meter = Meter()
         self._verdicts: dict[Path, str | None] = {}
 
@@ -117,6 +119,13 @@ def matches(path: Path) -> list[Path]:
     names = [str(path)] if path.is_file() else sorted(glob.glob(str(path), recursive=True)) if magic else []  # noqa: PTH207
     files = [Path(name) for name in names if Path(name).is_file()]
     if not files:
+        if re.search(r"\b[a-z]{2,8}:/", str(path)):
+            raise DataError(
+                "data.missing",
+                "An address is no source: nothing is downloaded but what `hf:org/name` names.",
+                where=str(path),
+                mend="Download it yourself, and name the file.",
+            )
         raise DataError(
             "data.missing",
             "No file matches the glob." if magic else "There is no such file or folder.",

@@ -9,13 +9,14 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 from ...errors import DataError, missing_extra
 
 COMPRESSIONS = (".gz", ".zst")
 _SNIFFED = 64 * 1024
 _CHUNK = 1024 * 1024
+_ZSTD_PIECE = 2048  # bytes that are decompressed at once: zeros grow thirty thousand times as long
 _NEVER_IN_TEXT = set(range(32)) - set(b"\t\n\v\f\r\x1a\x1b")
 _OTHER_MARKS = {  # the longer ones first: UTF-32 LE begins like UTF-16 LE
     codecs.BOM_UTF32_LE: "UTF-32",
@@ -107,24 +108,39 @@ def _decompressed(raw: BinaryIO, path: Path) -> BinaryIO:
 
 
 class _Zstd(io.RawIOBase):
-    """Zstandard frames as a raw stream whose damage is our error."""
+    """Zstandard frames as a raw stream. Damage is our error, and so is a last frame without an end, which zstandard's own reader
+    takes for the end of the data."""
 
-    def __init__(self, raw: BinaryIO, path: Path, zstandard: object) -> None:
-        self._path = path
-        self._error: type[Exception] = zstandard.ZstdError  # type: ignore[attr-defined]
-        self._reader = zstandard.ZstdDecompressor().stream_reader(  # type: ignore[attr-defined]
-            raw, read_across_frames=True, closefd=False
-        )
+    def __init__(self, raw: BinaryIO, path: Path, zstandard: Any) -> None:
+        self._raw, self._path = raw, path
+        self._begin, self._error = zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError
+        self._frame = self._begin()
+        self._whole = True  # no frame is under way
+        self._ready = memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: object) -> int:
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            piece = (self._frame.unused_data if self._frame.eof else b"") or self._raw.read(_ZSTD_PIECE)
+            if not piece and self._whole:
+                return 0
+            if not piece:
+                raise _damaged(self._path, EOFError("the last frame has no end"))
+            self._decompress(piece)
+        count = min(len(buffer), len(self._ready))
+        buffer[:count], self._ready = self._ready[:count], self._ready[count:]
+        return count
+
+    def _decompress(self, piece: bytes) -> None:
+        if self._frame.eof:
+            self._frame = self._begin()
         try:
-            count: int = self._reader.readinto(buffer)
+            self._ready = memoryview(self._frame.decompress(piece))
         except self._error as error:
             raise _damaged(self._path, error) from None
-        return count
+        self._whole = self._frame.eof
 
 
 def _damaged(path: Path, error: Exception) -> DataError:

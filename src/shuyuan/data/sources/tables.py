@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -70,6 +71,13 @@ def _start_of_list(text: str, path: Path) -> int:
     at = _after_space(text, 0)
     value, end = _DECODER.raw_decode(text, at)
     if _after_space(text, end) != len(text):
+        if isinstance(value, dict):
+            raise DataError(
+                "data.bad-json",
+                "The file holds one JSON value after another, where a .json file holds a single one.",
+                where=str(path),
+                mend="Call it .jsonl if it has an object on each line, or write one list of all objects.",
+            )
         raise json.JSONDecodeError("Extra data", text, end)
     if isinstance(value, list):
         return at
@@ -152,6 +160,13 @@ def _separated(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped, **dia
         try:
             first = next(reader, [])
             header = _header(first, wanted)
+            if twice := [name for name in wanted.columns if header.count(name) > 1]:
+                raise DataError(
+                    "data.column-twice",
+                    f"The header names the column `{twice[0]}` {header.count(twice[0])} times, and it is not known which is meant.",
+                    where=f"{path}:1",
+                    mend="Give each column a name of its own in the first line.",
+                )
             for values in reader if header is first else chain([first], reader):
                 if len(values) == len(header):
                     yield Row(dict(zip(header, values, strict=True)), f"{path}:{reader.line_num}")
@@ -181,7 +196,9 @@ def parquet_rows(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped) -> 
         import pyarrow.parquet
     except ImportError:
         raise missing_extra("Reading .parquet files", "parquet") from None
-    with open_bytes(path, meter) as stream:
+    with open_bytes(path, meter) as opened:
+        # The format is read from its end, where a compressed stream cannot begin.
+        stream = opened if opened.seekable() else io.BytesIO(opened.read())
         try:
             file = pyarrow.parquet.ParquetFile(stream)
             columns = [name for name in wanted.columns if name in file.schema_arrow.names]
