@@ -34,6 +34,16 @@ def test_sealed_and_open_are_not_confused(begin: Begin, run: Run, key: str, tmp_
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_records_beside_an_open_run_that_begin_as_a_seal_does_do_not_make_it_a_sealed_one(
+    tmp_path: Path,
+) -> None:
+    clear = Run(tmp_path / "clear")
+    OpenStore(clear.path).write("recipe.toml", b"x")
+    (clear.path / "notes").mkdir()
+    (clear.path / "notes" / "odd.txt").write_bytes(b"SHUYUAN\0 is how a sealed file begins")
+    assert isinstance(vault.open_store(clear, None), OpenStore)
+
+
 def test_taking_vault_json_away_does_not_open_a_run(begin: Begin, run: Run, key: str) -> None:
     """Otherwise the next results would be written in the clear."""
     begin().close()

@@ -71,10 +71,15 @@ def sealed_path(name: str, run: bytes, salt: bytes) -> str:
     return f"{folder}/{salt[:16].hex()}{_mark(run, salt[:16])}"
 
 
+def has_sealed_name(file: Path) -> bool:
+    """Whether a file is called as a sealed one of some run is; records that somebody put beside a run have other names."""
+    return bool(_SEALED.fullmatch(file.name))
+
+
 def is_ours(file: Path, run: bytes) -> bool:
     """Whether a file's name was made by `sealed_path` for this run. Nobody's own file has such a name by accident."""
     name = file.name
-    return bool(_SEALED.fullmatch(name)) and name[32:] == _mark(run, bytes.fromhex(name[:32]))
+    return has_sealed_name(file) and name[32:] == _mark(run, bytes.fromhex(name[:32]))
 
 
 def _mark(run: bytes, part: bytes) -> str:

@@ -18,7 +18,7 @@ from .clear_store import OpenStore
 from .head import Signer
 from .index import Index
 from .keys import Secret, read_secret
-from .names import PARTIAL, VAULT_FILE, epoch_of, index_file
+from .names import PARTIAL, VAULT_FILE, epoch_of, has_sealed_name, index_file
 from .seal import DataKey, looks_sealed
 from .sealed_store import SealedStore
 from .store import Problem, Store
@@ -198,9 +198,8 @@ def _is_unborn(run: Run) -> bool:
 
 
 def _is_sealed(folder: Path) -> bool:
-    return (
-        (folder / VAULT_FILE).exists() or bool(_epochs(folder)) or any(map(looks_sealed, folder.glob("*/*")))
-    )
+    files = (file for file in folder.glob("*/*") if has_sealed_name(file))
+    return (folder / VAULT_FILE).exists() or bool(_epochs(folder)) or any(map(looks_sealed, files))
 
 
 def _epochs(folder: Path) -> list[int]:
