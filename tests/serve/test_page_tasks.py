@@ -91,12 +91,17 @@ def test_an_index_answers_with_its_places(browser: Any, tmp_path: Path) -> None:
         page = visitor.page
         visitor.log_in(door.key(), "answer")
         assert page.input_value("#answer [name=model]") == "handbook"
+        places = [page.locator(f"#answer [name={name}]") for name in ("index", "context")]
+        assert [place.is_visible() for place in places] == [False, False]  # an index reads itself alone
         visitor.send("answer", question="When is parking free?")
         assert visitor.status("answer") == "Done."
         assert "<b onclick=x>on Sundays</b>" in page.inner_text("#answer blockquote")
         assert page.inner_text("#answer cite").endswith("parking.txt:1")
         page.select_option("#answer [name=model]", "demo")
+        assert [place.is_visible() for place in places] == [True, True]
+        page.fill("#answer [name=context]", "It would be refused beside an index.")
         page.select_option("#answer [name=index]", "handbook")
+        assert [place.is_visible() for place in places] == [True, False]
         page.click("#answer .start")  # it repeats what it is asked, which is no answer
         assert visitor.status("answer") == "Done."
         door.wait(lambda: "demo" in door.runs)

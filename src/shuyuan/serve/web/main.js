@@ -60,14 +60,18 @@ async function open(session) {
 function pick(form, models) {
   const tasks = form.dataset.tasks.split(" ");
   const fit = models.filter((model) => tasks.includes(model.task));
-  form.elements.model.replaceChildren(...fit.map((model) => new Option(model.id)));
+  form.elements.model.replaceChildren(...fit.map((model) => {
+    const option = new Option(model.id);
+    option.dataset.task = model.task;
+    return option;
+  }));
   form.querySelector(".start").disabled = !fit.length;
   fill(form.querySelector(".status"), fit.length ? "" : "no-model");
   const books = models.filter((model) => model.task === "index");
   const index = form.elements.index;
   if (index) {
     index.replaceChildren(new Option("–", ""), ...books.map((model) => new Option(model.id)));
-    index.closest("label").hidden = !books.length;
+    tasks.offer(form);
   }
 }
 

@@ -58,6 +58,21 @@ export function begin() {
       if (shown) result.replaceChildren(...shown);
     });
   }
+  const form = document.querySelector("#answer form");
+  form.addEventListener("change", () => offer(form));
+}
+
+/** Offers of the places where an answer may stand those that are read: an index that is asked itself reads no other, and a run reads one. */
+export function offer(form) {
+  const { model, index, context } = form.elements;
+  const alone = model.selectedOptions[0]?.dataset.task === "index";
+  offered(index, !alone && index.options.length > 1);
+  offered(context, !alone && !(index.value && !index.disabled));
+}
+
+function offered(field, is) {
+  field.disabled = !is; // what is disabled is not sent
+  field.closest("label").hidden = !is;
 }
 
 /** Forgets what was answered. */
