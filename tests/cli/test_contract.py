@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -172,6 +173,22 @@ def test_usage_is_two() -> None:
     assert shuyuan("info").status == 2
     assert shuyuan("frobnicate").status == 2
     assert shuyuan("run", "--no-such-option").status == 2
+
+
+def test_wrong_usage_is_told_in_json_too() -> None:
+    command = [sys.executable, "-m", "shuyuan", "plan", "--price", "-1", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "--price" in done.stderr
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == "usage" and "--price" in error["what"] and "plan --help" in error["mend"]
+    done = subprocess.run(command[:-1], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_an_open_run_has_no_keys_to_list_and_has_lost_none(trained: Path) -> None:
+    for verb in (["list", trained], ["add", trained, "--new", "env:K"], ["remove", trained, "key-1"]):
+        outcome = shuyuan("keys", *verb, "--json")
+        assert (outcome.status, outcome.json["error"]["code"]) == (1, "vault.not-sealed")
 
 
 def test_help_is_quick_and_light() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import Annotated, Any
 
 import typer
 
@@ -32,7 +33,10 @@ from . import (
     users,
     verify,
 )
-from .frame import take_any_text
+from .frame import print_json, take_any_text
+
+# What click raises; typer brings a click of its own, or takes the one that is installed, and has no name for it.
+_WRONG_USAGE: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     name="shuyuan",
@@ -92,4 +96,25 @@ app.add_typer(practice.app, name="practice")
 def main() -> None:
     """Entry point of `shuyuan`: exit status 0 done, 1 refusal or failure, 2 wrong usage, 130 interrupted."""
     take_any_text()
-    app()
+    try:
+        status = app(standalone_mode=False)
+    except typer.Abort:
+        status = 130
+    except _WRONG_USAGE as error:
+        error.show()
+        if "--json" in sys.argv[1:]:
+            print_json({"error": _usage(error)})
+        status = error.exit_code
+    sys.exit(status)
+
+
+def _usage(error: Any) -> dict[str, str | None]:
+    """Wrong usage, as other errors are told in JSON."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "shuyuan"
+    return {
+        "code": "usage",
+        "what": error.format_message(),
+        "where": command,
+        "mend": f"See: {command} --help",
+    }

@@ -53,6 +53,7 @@ def list_(run: Folder, as_json: AsJson = False, debug: Debug = False) -> None:
         from ..runs import Run
         from ..vault import list_keys
 
+        _check_sealed(run)
         keys = [asdict(key) for key in list_keys(Run(run))]
         answer.give({"keys": keys}, lambda: _show(answer.screen.out, keys))
 
@@ -127,16 +128,27 @@ def remove(
 
 def _place(run: Path, key: str | None) -> str:
     """Where the key is that opens a run now."""
-    from ..errors import VaultError
     from ..runs import Run
     from ..vault import key_place
 
+    _check_sealed(run)
     place = key or key_place(Run(run).recipe(), Run(run))
-    if place is None:
-        raise VaultError(
-            "vault.not-sealed", "This run is not sealed.", where=str(run), mend="It has no keys to change."
-        )
+    assert place is not None  # a sealed run names one
     return place
+
+
+def _check_sealed(run: Path) -> None:
+    """Refuses a run in the clear, whose vault is not lost: it never had one."""
+    from ..errors import VaultError
+    from ..runs import Run
+
+    if Run(run).exists and Run(run).recipe().vault is None:
+        raise VaultError(
+            "vault.not-sealed",
+            "This run lies in the clear, and no key opens it.",
+            where=str(run),
+            mend='Seal the next one: [vault] key = "file:…" in its recipe.',
+        )
 
 
 def _show(out: Any, keys: list[dict[str, Any]]) -> None:
