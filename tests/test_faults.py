@@ -25,6 +25,7 @@ import torch
 from shuyuan import data, pipeline
 from shuyuan.errors import MachineError, RunError, ShuyuanError
 from shuyuan.runs import LOCK_FILE, Run
+from shuyuan.sizes import size
 from shuyuan.train.torch_backend import TorchBackend
 from tests.runs import shuyuan
 
@@ -304,6 +305,9 @@ def test_a_second_process_is_told_who_is_at_work_and_since_when(
         notices = [e for e in job.store.journal("metrics.jsonl").entries() if e["event"] == "notice"]
     killed = next(notice["text"] for notice in notices if notice["code"] == "run.killed")
     assert f"train, process {first.pid} on " in killed and "want of memory" in killed
+    with pipeline.look(run) as job:
+        expected = size(job.store.read_json("plan.json")["peak_bytes"]["expected"])
+    assert f"The plan counts on {expected} of memory at the peak" in killed
     do("evaluate", recipe, run)
     assert (run / LOCK_FILE).read_text() == ""
 

@@ -15,6 +15,7 @@ from shuyuan.errors import RecipeError
 from shuyuan.recipe import Budget
 
 SMALL: dict[str, Any] = {"data": {"source": "/data/notes.txt"}}
+PRIVATE = {"epsilon": 8.0, "unit": "record"}
 DIGITS: dict[str, Any] = {"data": {"source": "digits"}, "task": "classification", "model": {"family": "cnn"}}
 
 
@@ -82,6 +83,14 @@ def refusal(table: dict[str, Any], *changes: str) -> RecipeError:
         ),
         ({**SMALL, "evaluate": {"tasks": ["x"]}}, "recipe.unavailable", "evaluate", "Take the key out"),
         ({**SMALL, "train": {"lora": {"rank": 16}}}, "recipe.bad-value", "train.lora", "Change `train.lora`"),
+        ({**SMALL, "train": {"lora": True}}, "recipe.wrong-type", "train.lora", "a table"),
+        (
+            {**SMALL, "model": {"width": 100, "heads": 3}},
+            "recipe.bad-value",
+            "model.heads",
+            "Attention heads",
+        ),
+        ({**SMALL, "privacy": {"epsilon": 1.0}}, "recipe.bad-value", "privacy.unit", "What is protected"),
     ],
 )
 def test_what_is_wrong_is_named_and_mended(table: dict[str, Any], code: str, names: str, mends: str) -> None:
@@ -100,6 +109,7 @@ def test_what_is_wrong_is_named_and_mended(table: dict[str, Any], code: str, nam
         ({"model": {"width": 256, "heads": 3}}, "model.heads"),
         ({"model": {"width": 256, "heads": 4, "kv_heads": 3}}, "model.kv_heads"),
         ({"model": {"width": 12, "heads": 4}}, "model.heads"),
+        ({"data": {"source": "a", "validation": 0.6, "test": 0.6}}, "data.test"),
         ({"report": {"tensorboard": True}, "vault": {"key": "env:K"}}, "report.tensorboard"),
     ],
 )
@@ -107,6 +117,46 @@ def test_contradictions_name_the_key(section: dict[str, Any], key: str) -> None:
     error = refusal({**SMALL, **section})
     assert error.code == "recipe.bad-value"
     assert key in error.what
+
+
+def test_a_table_for_further_tasks_that_asks_for_none_is_taken() -> None:
+    assert recipes.from_table({**SMALL, "evaluate": {}}) == recipes.from_table(SMALL)
+
+
+@pytest.mark.parametrize(
+    ("tables", "keys"),
+    [
+        ({"tokenizer": {"vocab_size": 512}}, "tokenizer.vocab_size"),
+        ({"tokenizer": {"kind": "bpe", "from": "t.json"}}, "tokenizer.kind"),
+        ({"model": {"from": "base", "width": 64, "size": "large"}}, "model.size and model.width"),
+        ({"model": {"size": "large", "layers": 2, "width": 64}}, "model.size"),
+        ({"train": {"schedule": "cosine", "decay": 0.2}}, "train.decay"),
+        ({"train": {"steps": 5, "budget": "3 steps"}}, "train.budget"),
+        ({"report": {"open": True}}, "report.open"),
+        ({"train": {"grad_clip": 0.5}, "privacy": PRIVATE}, "train.grad_clip"),
+        ({"privacy": {**PRIVATE, "records_per_unit": 2}}, "privacy.records_per_unit"),
+        ({"privacy": {**PRIVATE, "allow": ["plateau"]}}, '"plateau" in privacy.allow'),
+    ],
+)
+def test_a_setting_without_effect_is_named(tables: dict[str, Any], keys: str) -> None:
+    said = recipes.idle(recipes.from_table({**SMALL, **tables}))
+    assert [each.partition(" do")[0] for each in said] == [keys]
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {},
+        {"tokenizer": {"kind": "bpe", "vocab_size": 512}},
+        {"model": {"size": "large", "layers": 2}},
+        {"train": {"decay": 0.2, "budget": "3 steps", "grad_clip": 0.5}},
+        {"report": {"open": True}, "vault": {"key": "env:K"}},
+        {"privacy": {**PRIVATE, "allow": ["plateau", "scores"]}, "train": {"schedule": "plateau"}},
+        {"train": {"steps": 5, "budget": "3 steps"}, "resolved": {"date": "2026-11-27"}},
+    ],
+)
+def test_settings_that_are_obeyed_are_not(tables: dict[str, Any]) -> None:
+    assert recipes.idle(recipes.from_table({**SMALL, **tables})) == []
 
 
 def test_the_resolved_recipe_reads_back_as_itself() -> None:

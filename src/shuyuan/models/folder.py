@@ -58,7 +58,7 @@ def config_for(
         raise _other_family(model, "images", "text")
     if isinstance(config, NgramConfig) != (model.family == "ngrams"):
         raise _not_of_the_family("ngrams" if isinstance(config, NgramConfig) else "transformer")
-    if isinstance(config, HubConfig) and model.context > config.context:
+    if not isinstance(config, NgramConfig) and model.context > config.context:
         raise ShuyuanError(
             "models.too-long",
             f"The model to start from sees {config.context} tokens at once, and the recipe asks for {model.context}.",

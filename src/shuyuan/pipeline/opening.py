@@ -8,16 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .. import data, vault
+from .. import data, hardware, vault
 from .. import recipe as recipes
 from ..errors import RunError, out_of_memory
 from ..privacy.data_sets import data_set_id
 from ..progress import Progress, Stop
 from ..recipe import Recipe
 from ..runs import LOCK_FILE, RECIPE_FILE, Run
+from ..sizes import size
 from ..train.memory import forget_peak
 from ..train.metrics import METRICS_FILE
-from .job import Job, log
+from .job import PLAN_FILE, Job, log
 
 RUNS = Path("runs")
 RECIPES = Path(__file__).parents[1] / "recipes"  # `shuyuan run NAME` finds them by name
@@ -89,18 +90,16 @@ def begin(
         recipe = run.recipe()
     in_folder = isinstance(target, str | Path) and Path(target).is_dir()
     key = key or vault.key_place(recipe, run if in_folder else None)
+    if fresh:
+        say_what_is_idle(recipe, progress)
     if recipe.vault is None:
         progress.say("vault.open", "Not sealed: this run lies in the clear, and nothing in it is hidden.")
     with run.lock(verb) as killed:
-        if killed:
-            progress.say(
-                "run.killed",
-                f"The process that was at work here ({killed}) was killed: by somebody, by a power cut, or by the system for want "
-                "of memory. What it wrote is whole, and the work goes on from there.",
-            )
         forget_peak()
         try:
             with vault.open_store(run, key, create=fresh) as store:
+                if killed:
+                    progress.say("run.killed", _killed(killed, store))
                 if fresh:
                     store.write_open(RECIPE_FILE, recipe.as_toml().encode())
                 job = Job(run, store, recipe, progress, stop)
@@ -126,6 +125,33 @@ def look(target: str | Path, key: str | None = None) -> Iterator[Job]:
     recipe = run.recipe()
     with vault.open_store(run, key or vault.key_place(recipe, run), writable=False) as store:
         yield Job(run, store, recipe)
+
+
+def say_what_is_idle(recipe: Recipe, progress: Progress) -> None:
+    """Says once which settings of a recipe have no effect.
+
+    Args:
+        recipe: as asked.
+        progress: hears of it.
+    """
+    if reasons := recipes.idle(recipe):
+        progress.say("recipe.no-effect", " ".join(reasons))
+
+
+def _killed(killed: str, store: vault.Store) -> str:
+    """What is said of a process that ended without a word, with what is known of memory: the system gives no reason when it kills."""
+    told = (
+        f"The process that was at work here ({killed}) was ended from outside: by somebody, by a power cut, or by the system for want "
+        "of memory. What it wrote is whole, and the work goes on from there."
+    )
+    if not store.exists(PLAN_FILE):
+        return told
+    peak, there = store.read_json(PLAN_FILE)["peak_bytes"], hardware.detect().memory_bytes
+    return (
+        f"{told} The plan counts on {size(peak['expected'])} of memory at the peak, {size(peak['high'])} at most; this machine has "
+        f"{size(there)} for all that runs on it. If it was for memory, end what else needs some, or begin a new run with a smaller "
+        "train.micro_batch."
+    )
 
 
 def _pinned(recipe: Recipe) -> Recipe:

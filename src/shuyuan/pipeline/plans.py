@@ -18,7 +18,7 @@ from ..tasks import task_named
 from ..tasks.measures import check_installed as check_scores
 from ..train.memory import forget_peak
 from .job import PLAN_FILE, Job
-from .opening import RECIPES
+from .opening import RECIPES, say_what_is_idle
 
 
 def make_plan(job: Job) -> dict[str, Any]:
@@ -71,6 +71,7 @@ def plan_for(
         hourly_price: of one device.
         layout: how the model lies over them, such as "tensor=8,pipeline=16,recompute".
     """
+    say_what_is_idle(recipe, progress)
     if manifest is None:
         recipe = recipe.replace(**data.found_columns(recipe, progress))
     machine = elsewhere.hardware if elsewhere else hardware.detect()

@@ -3,14 +3,15 @@
 Unknown keys, wrong types and contradictions are refused with the key, what is allowed and the nearest right spelling. A file holds a table,
 or some; `whole.py` holds the rules between them, `names.py` what they have names for. `docs/recipe.md` is generated from the descriptions.
 
-Other rooms use `load` (from a file), `from_table`, `check`, `differences`, `fields` (every key with its description), the tables as types, and
-names and limits.
+Other rooms use `load` (from a file), `from_table`, `check`, `differences`, `idle` (settings without effect), `fields` (every key with its
+description), the tables as types, and names and limits.
 """
 
 from .budget import Budget
 from .compress import Compress
 from .data import Data, Tokenizer
 from .differences import differences, usual_columns
+from .idle import idle
 from .model import Model
 from .names import (
     BUILT_IN_SOURCES,
@@ -68,6 +69,7 @@ __all__ = [
     "differences",
     "fields",
     "from_table",
+    "idle",
     "load",
     "usual_columns",
 ]

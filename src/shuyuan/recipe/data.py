@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from .names import DATA_SET_NAME, LANGUAGE, MOST_LABELS, MOST_PIXELS, PERSONAL_DATA, Maskable
 from .section import Section
@@ -188,6 +188,15 @@ class Data(Section):
         if isinstance(share, float) and not 0 < share < 0.9:
             raise ValueError("must lie between 0 and 0.9, or be a path")
         return share
+
+    @model_validator(mode="after")
+    def _some_to_train_on(self) -> Data:
+        held_out = [share for share in (self.validation, self.test) if isinstance(share, float)]
+        if sum(held_out) >= 1:
+            raise ValueError(
+                f"test: {self.test} and validation = {self.validation} leave nothing to train on"
+            )
+        return self
 
 
 class Tokenizer(Section):

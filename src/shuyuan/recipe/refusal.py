@@ -35,9 +35,11 @@ def refusal(error: ValidationError, whole: type[BaseModel], where: str) -> Recip
             "recipe.bad-value",
             f"`{key}` {reason}.",
             where=where,
-            mend=f"Change `{key}`. {describe(whole, path)}",
+            mend=f"Change `{key}`. {describe(whole, key.split('.'))}".rstrip(),
         )
     reason = reason[0].lower() + reason[1:]
+    if first["type"] in ("model_type", "dict_type"):
+        reason = "it is a table, with keys of its own"
     if first["type"] == "string_pattern_mismatch":
         reason = "it has a character that may not stand there, or too many"
     given = repr(first["input"])[:80]

@@ -29,7 +29,7 @@ from .privacy import Audit, Privacy, Vault
 from .refusal import refusal
 from .report import Report
 from .section import Section
-from .tables import get, put
+from .tables import put
 from .train import Train
 
 # What DESIGN promises and this version does not have yet. A recipe that asks for it is refused, never half obeyed.
@@ -316,15 +316,16 @@ def check(table: dict[str, Any], *, where: str) -> Recipe:
         RecipeError: a key is unknown, missing or contradicts another, a value is of the wrong type, or this version lacks what is asked.
     """
     for key, feature in UNAVAILABLE.items():
-        if get(table, key) is not None:
+        if table.get(key, {}) != {}:  # an empty table asks for the task's own scores
             raise RecipeError(
                 "recipe.unavailable",
                 f"`{key}` asks for {feature}, which this version does not have.",
                 where=where,
                 mend="Take the key out; nothing of it would be obeyed.",
             )
+    asked = {key: value for key, value in table.items() if key not in UNAVAILABLE}
     try:
-        return Recipe.model_validate(filled(table))
+        return Recipe.model_validate(filled(asked))
     except ValidationError as error:
         raise refusal(error, Recipe, where) from None
 
