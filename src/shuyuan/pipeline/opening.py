@@ -12,6 +12,7 @@ from .. import data, hardware, vault
 from .. import recipe as recipes
 from ..errors import RunError, out_of_memory
 from ..privacy.data_sets import data_set_id
+from ..privacy.doubts import doubts
 from ..progress import Progress, Stop
 from ..recipe import Recipe
 from ..runs import LOCK_FILE, RECIPE_FILE, Run
@@ -136,6 +137,21 @@ def say_what_is_idle(recipe: Recipe, progress: Progress) -> None:
     """
     if reasons := recipes.idle(recipe):
         progress.say("recipe.no-effect", " ".join(reasons))
+
+
+def say_doubts(recipe: Recipe, stated: dict[str, Any], plan: dict[str, Any], progress: Progress) -> None:
+    """Says what speaks against the settings of a private run.
+
+    Args:
+        recipe: as asked, or as resolved.
+        stated: its mechanism.
+        plan: of the recipe.
+        progress: hears of it.
+    """
+    learning = (plan["lora"] or plan)["parameters"]
+    guessable = recipe.privacy is not None and recipe.privacy.insecure_seed is not None
+    for code, text in doubts(stated, learning, guessable=guessable):
+        progress.say(code, text)
 
 
 def _killed(killed: str, store: vault.Store) -> str:

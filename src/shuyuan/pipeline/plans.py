@@ -18,7 +18,7 @@ from ..tasks import task_named
 from ..tasks.measures import check_installed as check_scores
 from ..train.memory import forget_peak
 from .job import PLAN_FILE, Job
-from .opening import RECIPES, say_what_is_idle
+from .opening import RECIPES, say_doubts, say_what_is_idle
 
 
 def make_plan(job: Job) -> dict[str, Any]:
@@ -77,7 +77,10 @@ def plan_for(
     machine = elsewhere.hardware if elsewhere else hardware.detect()
     rates = elsewhere.rates if elsewhere else partial(planning.measured_pace, machine, progress)
     how = planning.layout(layout, elsewhere or hardware.Machines(machine, hardware.assumed_rates(machine)))
-    return planning.plan(recipe, machine, rates, manifest, elsewhere, hourly_price, how).to_json()
+    plan = planning.plan(recipe, machine, rates, manifest, elsewhere, hourly_price, how).to_json()
+    if plan["privacy"]:
+        say_doubts(recipe, plan["privacy"], plan, progress)
+    return plan
 
 
 def apply_advice(

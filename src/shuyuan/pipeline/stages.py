@@ -12,13 +12,14 @@ from typing import Any
 from .. import __version__, data, evaluate, hardware, report, train
 from ..models import rnn_folder
 from ..privacy.data_sets import together
+from ..privacy.mechanism import mechanism_in
 from ..progress import Progress
 from ..recipe import Recipe
 from ..runs import RECIPE_FILE, variants_in
 from ..train.memory import give_back, peak_memory
 from .compressing import compress_model
 from .job import PLAN_FILE, Job, log, manifest_of, measured_peak
-from .opening import Target, begin, locate, look
+from .opening import Target, begin, locate, look, say_doubts
 from .plans import make_plan
 
 VERSIONED = ("torch", "tokenizers", "numpy", "cryptography", "safetensors")
@@ -88,6 +89,8 @@ def train_model(job: Job) -> None:
         resolved = train.resolve(job.recipe, manifest, hardware.detect(), job.progress)
         job.recipe = resolved.replace(resolved=_circumstances(manifest) | _mechanism(resolved, manifest))
         job.store.write_open(RECIPE_FILE, job.recipe.as_toml().encode())
+        if (done := mechanism_in(job.recipe)) is not None:
+            say_doubts(job.recipe, asdict(done), job.store.read_json(PLAN_FILE), job.progress)
 
     def card() -> str:
         return report.model_card(job.recipe, manifest, together(job.recipe, job.store))
