@@ -12,7 +12,7 @@ from .errors import RunError, ShuyuanError
 from .inference import Engine, Labeller, Predictor, Spanner
 from .inference.spans import LONGEST, found_in
 from .models import load_writer
-from .pipeline import look, manifest_of
+from .pipeline import NOT_SEALED, look, manifest_of
 from .progress import Progress
 from .retrieval import Span
 from .runs import ORIGINAL, no_variant, not_trained, variant_folder, variants_in
@@ -55,6 +55,8 @@ class LoadedRun:
                 raise not_trained(job.run.path)
             if variant not in there:
                 raise no_variant(variant, there, job.run.path)
+            if progress is not None and not job.store.sealed:
+                progress.say("vault.open", NOT_SEALED)
             self.recipe = job.recipe
             self._image = manifest_of(job).image
             self._precision = hardware.choose_precision(job.recipe.train.precision, hardware.detect())

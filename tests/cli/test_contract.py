@@ -122,6 +122,17 @@ def test_the_same_seed_gives_the_same_text(trained: Path) -> None:
     assert text(1) != text(2)
 
 
+def test_every_command_on_an_open_run_says_once_that_it_lies_in_the_clear(
+    trained: Path, tmp_path: Path
+) -> None:
+    for verb in (
+        ["generate", trained, "line", "--max-tokens", "2"],
+        ["evaluate", trained],
+        ["export", trained, "--to", tmp_path / "out"],
+    ):
+        assert shuyuan(*verb).stderr.count("Not sealed: this run lies in the clear") == 1
+
+
 def test_generate_reads_stdin(trained: Path) -> None:
     outcome = shuyuan("generate", trained, "-", "--max-tokens", "5", stdin="line 7\n")
     assert outcome.status == 0

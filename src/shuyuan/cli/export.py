@@ -59,7 +59,9 @@ def export(
             pipeline.export(
                 job, to, written, variant=variant, weights=weights.value, in_the_clear=in_the_clear
             )
-        if job.store.sealed:
+        if not job.store.sealed:
+            answer.screen.say("vault.open", pipeline.NOT_SEALED)
+        else:
             answer.screen.show(
                 "The export lies in the clear: whoever has it can use it and probe what it memorised."
             )

@@ -7,7 +7,7 @@ from .compressing import compress_model, variants
 from .exporting import export, format_of, leaves_a_trace
 from .job import PLAN_FILE, Job, manifest_of
 from .laws import fit_law
-from .opening import RECIPES, RUNS, begin, locate, look
+from .opening import NOT_SEALED, RECIPES, RUNS, begin, locate, look
 from .plans import apply_advice, make_plan, plan_for
 from .stages import (
     audit_model,
@@ -22,6 +22,7 @@ from .stages import (
 from .verifying import verify
 
 __all__ = [
+    "NOT_SEALED",
     "PLAN_FILE",
     "RECIPES",
     "RUNS",

@@ -22,6 +22,7 @@ from ..train.metrics import METRICS_FILE
 from .job import PLAN_FILE, Job, log
 
 RUNS = Path("runs")
+NOT_SEALED = "Not sealed: this run lies in the clear, and nothing in it is hidden."
 RECIPES = Path(__file__).parents[1] / "recipes"  # `shuyuan run NAME` finds them by name
 Target = str | Path | Recipe | dict[str, Any]
 
@@ -94,7 +95,7 @@ def begin(
     if fresh:
         say_what_is_idle(recipe, progress)
     if recipe.vault is None:
-        progress.say("vault.open", "Not sealed: this run lies in the clear, and nothing in it is hidden.")
+        progress.say("vault.open", NOT_SEALED)
     with run.lock(verb) as killed:
         forget_peak()
         try:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# Lengths of noise over those of clipped gradients: private runs with Muon's automatic rate learned at 20, and at 160 ended far
-# above guessing (docs/lab-notes.md).
+# Lengths of noise over those of clipped gradients: private runs with Muon's automatic rate learned at 28, and at 85 and 160
+# ended above guessing (docs/lab-notes.md).
 LOUD = 60
 
 
