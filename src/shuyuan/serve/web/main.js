@@ -58,8 +58,8 @@ async function open(session) {
 
 /** Offers a form the models that are for its task. */
 function pick(form, models) {
-  const tasks = form.dataset.tasks.split(" ");
-  const fit = models.filter((model) => tasks.includes(model.task));
+  const wanted = form.dataset.tasks.split(" ");
+  const fit = models.filter((model) => wanted.includes(model.task));
   form.elements.model.replaceChildren(...fit.map((model) => {
     const option = new Option(model.id);
     option.dataset.task = model.task;
