@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# Lengths of noise over those of clipped gradients: private runs with Muon's automatic rate learned at 28, and at 85 and 160
+# Lengths of noise over those of clipped gradients: private runs with Muon's automatic rate learned at 28, and at 57, 85 and 160
 # ended above guessing (docs/lab-notes.md).
-LOUD = 60
+LOUD = 40
 
 
 def doubts(stated: Mapping[str, Any], learning: int, *, guessable: bool = False) -> Iterator[tuple[str, str]]:
