@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from shuyuan.errors import PrivacyError, ShuyuanError
 from shuyuan.models import load_network
 from shuyuan.privacy.ledger import LEDGER_FILE
 from shuyuan.progress import Progress
+from shuyuan.recipe import from_table
 from tests.runs import shuyuan as command
 from tests.support.families import FAMILIES, prompts, texts
 
@@ -118,6 +120,45 @@ def test_a_private_model_that_writes_is_calibrated_on_its_own_texts_and_the_ledg
             pytest.raises(ShuyuanError, match="would be a release"),
         ):
             pipeline.compress_model(job, asked(job, **how))
+
+
+OWN = {
+    "the file": ("notes/a.txt", "notes/a.txt"),
+    "a file of the folder": ("notes", "notes/a.txt"),
+    "the folder of the file": ("notes/a.txt", "notes"),
+    "a file of the pattern": ("notes/*.txt", "notes/a.txt"),
+    "a pattern": ("notes/a.txt", "n*/*.txt"),
+    "a link": ("notes/a.txt", "link.txt"),
+    "one of several": (["public.txt", "notes/a.txt"], "notes"),
+    "what was held out": ("public.txt", "held-out.txt"),
+}
+
+
+@pytest.mark.parametrize("case", [*OWN, "public records"])
+def test_a_private_run_is_not_calibrated_on_its_own_records_however_they_are_named(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("shuyuan.compress.records.records_of_file", lambda *_: [])
+    (tmp_path / "notes").mkdir()
+    for name in ("notes/a.txt", "public.txt", "held-out.txt", "other.txt"):
+        (tmp_path / name).write_text("a line\n")
+    (tmp_path / "link.txt").symlink_to("notes/a.txt")
+    source, file = OWN.get(case, ("notes", "other.txt"))
+    table = {
+        "data": {"source": source, "validation": "held-out.txt"},
+        "privacy": {"epsilon": 8.0, "unit": "record"},
+    }
+    model: Any = SimpleNamespace(config=None)
+    nothing: Any = None
+    looks = (nothing, nothing, model, Progress(), file)
+    if case in OWN:
+        with pytest.raises(PrivacyError, match="own records"):
+            compress.calibration_records(from_table(table), *looks)
+    else:
+        assert "given for it" in compress.calibration_records(from_table(table), *looks).what
+    del table["privacy"]
+    compress.calibration_records(from_table(table), *looks)
 
 
 @pytest.mark.parametrize("task", ["generation", "translation", "classification"])

@@ -4,6 +4,7 @@ a file that is public."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from glob import glob
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,17 +78,32 @@ def calibration_records(
 
 
 def _check_public(recipe: Recipe, file: str | Path) -> None:
+    """Refuses what the private run learned from, and what it held out: be it named as a file, a folder, a pattern or a link."""
+    if recipe.privacy is None:
+        return
     of_file = recipe.replace(**{"data.source": str(Path(file).absolute()), "data.id": None})
     sources = recipe.data.source if isinstance(recipe.data.source, list) else [recipe.data.source]
-    there = Path(file).resolve()
-    inside = any(there == Path(one).resolve() or Path(one).resolve() in there.parents for one in sources)
-    if recipe.privacy is not None and (inside or same_records(recipe, of_file)):
+    held_out = [place for place in (recipe.data.validation, recipe.data.test) if isinstance(place, str)]
+    if same_records(recipe, of_file) or _files(file) & _files(*sources, *held_out):
         raise PrivacyError(
             "compress.private-file",
             "The file holds the private run's own records, and what follows from them would be a release that the ledger does not know.",
             where=str(file),
             mend="Give a file of public records, or none: a private model that writes is calibrated on its own texts.",
         )
+
+
+def _files(*places: str | Path) -> set[Path]:
+    """All files that these places name, links followed."""
+    named = [
+        path for place in places for path in ([Path(place)] if Path(place).exists() else _matched(place))
+    ]
+    inside = [file for path in named for file in (path.rglob("*") if path.is_dir() else [path])]
+    return {file.resolve() for file in inside if file.is_file()}
+
+
+def _matched(place: str | Path) -> list[Path]:
+    return [Path(name) for name in glob(str(place), recursive=True)]  # noqa: PTH207 - places may be absolute
 
 
 def _of_training(recipe: Recipe, store: Store, manifest: Manifest) -> list[NDArray[np.integer[Any]]]:
