@@ -173,6 +173,18 @@ def test_an_operator_that_is_missing_raises_or_is_wrong_is_not_used(bits: int, l
     assert list(progress.said) == ["models.codes-as-floats"]
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+def test_matrices_side_by_side_give_the_very_same_numbers_or_stay_apart(bits: int) -> None:
+    several = [kept(*layer(rows, 64, bits))[0] for rows in (64, 128)]
+    x_NC = torch.randn(5, 64)
+    one = coded.beside(several)
+    assert one is not None
+    assert torch.equal(one(x_NC), torch.cat([module(x_NC) for module in several], -1))
+    name = {8: "_weight_int8pack_mm", 4: "_weight_int4pack_mm_for_cpu"}[bits]
+    with operators(**{name: _last_is_wrong(getattr(torch.ops.aten, name))}):
+        assert coded.beside(several) is None
+
+
 def test_a_head_that_stays_floats_keeps_its_embedding(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are one weight: codes of it beside floats of it would be more memory than before."""
     model = lively(replace(WIDE, tied=True))

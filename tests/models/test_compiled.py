@@ -171,6 +171,7 @@ def test_a_prefix_is_remembered_for_its_tenant_alone() -> None:
     assert tokens_read(slots, text, "two") == 20
     assert tokens_read(slots, text, None) == 20
     assert tokens_read(slots, text, None) == 20
+    assert all(held.tenant is not None for held in slots._slots if held.read)  # nobody's is forgotten
 
 
 def test_a_prefix_of_a_text_that_still_goes_on_is_copied() -> None:
