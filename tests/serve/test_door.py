@@ -78,6 +78,21 @@ def test_headers_of_every_response(door: Door) -> None:
         assert "server" not in answer.headers
 
 
+def test_what_nobody_foresaw_is_told_without_its_words(
+    door: Door, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They could quote a prompt."""
+
+    def broken() -> bytes:
+        raise RuntimeError("words of a prompt")
+
+    monkeypatch.setattr(door.server.metrics, "render", broken)
+    answer = door.ask("GET", "/metrics", key=door.key("unlucky", "admin"))
+    assert (answer.status, answer.code) == (500, "internal.unexpected")
+    door.wait(lambda: "unexpected RuntimeError" in caplog.text)
+    assert "prompt" not in caplog.text and b"prompt" not in answer.body
+
+
 def test_an_open_server_administers_nothing(tmp_path: Path) -> None:
     with running(tmp_path, insecure_open=True) as door:
         body = {"model": "demo", "prompt": "x", "temperature": 0}

@@ -32,6 +32,7 @@ def test_a_key_is_random_and_nothing_of_it_is_kept(state: sqlite3.Connection, tm
     secrets = {text.split("-", 2)[2] for text in texts}
     assert len(secrets) == 20
     assert all(len(secret) == 43 for secret in secrets)  # 256 bits in base64
+    assert all(len(set(letters)) > 4 for letters in zip(*secrets, strict=True)), "each place is random"
     state.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     held = b"".join(file.read_bytes() for file in (tmp_path / "state").iterdir())
     for text in texts:
@@ -62,6 +63,14 @@ def test_only_the_whole_key_opens(state: sqlite3.Connection) -> None:
     for each in wrong:
         with pytest.raises(ServeError, match=r"serve\.no-key"):
             keys.check(each)
+
+
+def test_a_key_may_ask_the_models_that_it_is_granted(state: sqlite3.Connection) -> None:
+    keys = Keys(state)
+    for number, granted in enumerate((None, [], ["demo"], ["demo", "other"])):
+        _, text = keys.add(f"user-{number}", "user", models=granted)
+        asked = [model for model in ("demo", "other", "") if keys.check(text).may_ask(model)]
+        assert asked == (["demo", "other", ""] if granted is None else granted)
 
 
 def test_digests_are_compared_in_constant_time(

@@ -135,6 +135,24 @@ def test_whoever_fills_the_line_gives_way() -> None:
     asyncio.run(main())
 
 
+def test_a_place_that_comes_as_its_waiter_goes_away_is_free_again() -> None:
+    async def main() -> None:
+        line = Line(1, Limits(streams=1))
+
+        async def one() -> None:
+            async with line.place(WANG):
+                raise AssertionError
+
+        async with line.place(LI):
+            waiting = asyncio.ensure_future(one())
+            await asyncio.sleep(0)
+        waiting.cancel()  # the place is given already, and nobody has woken up for it
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert waiting.cancelled() and line.free == 1
+
+    asyncio.run(main())
+
+
 def test_who_waits_too_long_is_told() -> None:
     async def main() -> None:
         line = Line(1, Limits(queue_seconds=0.01))

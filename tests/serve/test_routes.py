@@ -33,6 +33,42 @@ def test_the_table_and_the_app_agree(door: Door) -> None:
     assert all(isinstance(route, Guarded) for route in routes.values())
 
 
+def test_what_each_role_may_do() -> None:
+    """Told a second time, so that no slip in the table opens a door: to ask a model, to read what was done, to give keys."""
+
+    def of(role: str) -> set[str]:
+        return {f"{method} {path}" for (method, path), roles in ROUTES.items() if role in roles}
+
+    everyone = {
+        "GET /openapi.json",
+        "GET /session",
+        "DELETE /session",
+        "GET /v1/models",
+        "GET /v1/models/{model}",
+    }
+    asking = {
+        f"POST /v1/{name}"
+        for name in ("chat/completions", "completions", "translate", "answer", "summarize", "classify")
+    }
+    reading = {
+        f"GET /admin/{name}" for name in ("keys", "usage", "limits", "audit", "runs", "runs/{model}/report")
+    }
+    giving = {"POST /admin/keys", "DELETE /admin/keys/{name}"}
+    assert of("user") == everyone | asking
+    assert of("auditor") == everyone | reading | {"GET /metrics"}
+    assert of("admin") == of("user") | of("auditor") | giving
+    without = {f"{method} {path}" for (method, path), roles in ROUTES.items() if roles == OPEN}
+    told = {
+        "GET /",
+        "GET /healthz",
+        "GET /readyz",
+        "GET /handbook",
+        "GET /handbook/{question}",
+        "POST /session",
+    }
+    assert all(each in told or each.startswith("GET /web/") for each in without)
+
+
 def test_a_route_that_the_table_does_not_know_cannot_be_made() -> None:
     with pytest.raises(KeyError):
         Guarded("/v1/secret", lambda: None, methods=["GET"])
