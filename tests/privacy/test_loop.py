@@ -49,6 +49,7 @@ def train(loop: PrivateLoop, model: nn.Module, micro_batch: int | None = None) -
     for batch in loop.batches(micro_batch):
         records: list[int] = []
         for rows in batch:
+            assert micro_batch is None or len(rows) <= micro_batch
             records += rows.tolist()
             loop.backward(losses(model, (x[rows], y[rows])))
         loop.step()

@@ -71,6 +71,30 @@ def test_a_model_that_mixes_rows() -> None:
     assert refused("privacy.mixes-units", Mixing(), torch.randn(3, 4)).where == "inner"
 
 
+class TwoWays(nn.Module):
+    """As routed or conditional models: one way through is clean, the other mixes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clean, self.mixing = nn.Linear(4, 4), Mixing()
+
+    def forward(self, x: Tensor, way: str) -> Tensor:
+        result: Tensor = getattr(self, way)(x)
+        return result
+
+
+def test_each_way_through_a_model_is_looked_at() -> None:
+    clipper, x = Clipper(model := TwoWays(), 1.0), torch.randn(3, 4)
+    for way in ("clean", "clean", "mixing"):
+        clipper.begin(Units.one_a_row(3))
+        losses = model(x, way).square().sum(1)
+        if way == "clean":
+            clipper.backward(losses)
+            continue
+        with pytest.raises(PrivacyError, match="mixes-units"):
+            clipper.backward(losses)
+
+
 def test_a_loss_that_mixes_rows() -> None:
     model, x = nn.Linear(4, 4), torch.randn(3, 4)
     clipper = Clipper(model, 1.0)
