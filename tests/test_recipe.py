@@ -111,6 +111,8 @@ def test_what_is_wrong_is_named_and_mended(table: dict[str, Any], code: str, nam
         ({"model": {"width": 12, "heads": 4}}, "model.heads"),
         ({"data": {"source": "a", "validation": 0.6, "test": 0.6}}, "data.test"),
         ({"report": {"tensorboard": True}, "vault": {"key": "env:K"}}, "report.tensorboard"),
+        ({"privacy": {"epsilon": 3.0, "noise_multiplier": 1.0, "unit": "record"}}, "privacy.epsilon"),
+        ({"privacy": {"unit": "record"}}, "privacy.epsilon"),
     ],
 )
 def test_contradictions_name_the_key(section: dict[str, Any], key: str) -> None:
