@@ -14,7 +14,7 @@ import torch
 
 from shuyuan.errors import PrivacyError, RecipeError
 from shuyuan.privacy import PrivateLoop, make_private
-from shuyuan.privacy.data_sets import DataSetLedger, data_set_id, enter, folder, together
+from shuyuan.privacy.data_sets import DataSetLedger, data_set_id, enter, folder, same_records, together
 from shuyuan.privacy.ledger import LEDGER_FILE
 from shuyuan.progress import Progress
 from shuyuan.recipe import Recipe, from_table
@@ -69,6 +69,27 @@ def test_the_same_records_are_the_same_data_set_by_default(
     assert data_set_id(recipe_of(notes, privacy={"unit": "record"})) == name
     assert data_set_id(recipe_of(tmp_path)) != name
     assert name.startswith("notes-")
+
+
+def test_sources_that_share_a_file_have_the_same_records(tmp_path: Path) -> None:
+    for name in ("notes/a.txt", "notes/b.txt", "other/c.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a line")
+    (tmp_path / "link.txt").symlink_to("notes/a.txt")
+    shared = ["notes", "notes/a.txt", "not*/a.*", "**/*.txt", "link.txt", ".", ["other", "notes/a.txt"]]
+    apart = ["other", "notes/b.txt", "missing/*.txt"]
+
+    def named(place: str | list[str], **data: Any) -> Recipe:
+        places = [str(tmp_path / one) for one in (place if isinstance(place, list) else [place])]
+        return recipe_of(places, **data)
+
+    for place in shared:
+        assert same_records(named("notes/a.txt"), named(place)), place
+        assert same_records(named(place), named("notes/a.txt", id="ward-7")), place
+    for place in apart:
+        assert not same_records(named("notes/a.txt"), named(place)), place
+        assert same_records(named("notes/a.txt", id="x"), named(place, id="x"))
+    assert not same_records(recipe_of("stdlib"), recipe_of("packages"))
 
 
 def test_a_name_of_ones_own_goes_before_and_others_are_sane() -> None:

@@ -4,7 +4,6 @@ a file that is public."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from glob import glob
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from ..data.batches import at_step
 from ..errors import PrivacyError, ShuyuanError
 from ..inference import Engine
 from ..models import AnyNetwork, NgramConfig, RnnConfig, TransformerConfig
-from ..privacy.data_sets import note_free, same_records
+from ..privacy.data_sets import files_named, note_free, same_records
 from ..progress import Progress
 from ..recipe import Recipe
 from ..runs import variant_folder
@@ -82,28 +81,14 @@ def _check_public(recipe: Recipe, file: str | Path) -> None:
     if recipe.privacy is None:
         return
     of_file = recipe.replace(**{"data.source": str(Path(file).absolute()), "data.id": None})
-    sources = recipe.data.source if isinstance(recipe.data.source, list) else [recipe.data.source]
     held_out = [place for place in (recipe.data.validation, recipe.data.test) if isinstance(place, str)]
-    if same_records(recipe, of_file) or _files(file) & _files(*sources, *held_out):
+    if same_records(recipe, of_file) or files_named([str(file)]) & files_named(held_out):
         raise PrivacyError(
             "compress.private-file",
             "The file holds the private run's own records, and what follows from them would be a release that the ledger does not know.",
             where=str(file),
             mend="Give a file of public records, or none: a private model that writes is calibrated on its own texts.",
         )
-
-
-def _files(*places: str | Path) -> set[Path]:
-    """All files that these places name, links followed."""
-    named = [
-        path for place in places for path in ([Path(place)] if Path(place).exists() else _matched(place))
-    ]
-    inside = [file for path in named for file in (path.rglob("*") if path.is_dir() else [path])]
-    return {file.resolve() for file in inside if file.is_file()}
-
-
-def _matched(place: str | Path) -> list[Path]:
-    return [Path(name) for name in glob(str(place), recursive=True)]  # noqa: PTH207 - places may be absolute
 
 
 def _of_training(recipe: Recipe, store: Store, manifest: Manifest) -> list[NDArray[np.integer[Any]]]:

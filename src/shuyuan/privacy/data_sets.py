@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from glob import glob
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -42,13 +43,35 @@ def data_set_id(recipe: Recipe) -> str:
 
 
 def same_records(one: Recipe, other: Recipe) -> bool:
-    """Whether two recipes name one data set, or one source."""
-    return data_set_id(one) == data_set_id(other) or _source_id(one) == _source_id(other)
+    """Whether two recipes name one data set, or one source, or sources that share a file."""
+    if data_set_id(one) == data_set_id(other) or _source_id(one) == _source_id(other):
+        return True
+    return bool(files_named(_sources(one)) & files_named(_sources(other)))
+
+
+def files_named(places: Iterable[str]) -> set[Path]:
+    """All files that there are at some places, links followed.
+
+    Args:
+        places: files, folders and patterns, as a recipe names them; names of other sources have none.
+    """
+    paths = [path for place in places if _is_path(place) for path in _there(place)]
+    inside = (file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]))
+    return {file.resolve() for file in inside if file.is_file()}
+
+
+def _there(place: str) -> list[Path]:
+    names = [place] if Path(place).exists() else glob(place, recursive=True)  # noqa: PTH207 - places are absolute
+    return [Path(name) for name in names]
+
+
+def _sources(recipe: Recipe) -> list[str]:
+    source = recipe.data.source
+    return source if isinstance(source, list) else [source]
 
 
 def _source_id(recipe: Recipe) -> str:
-    source = recipe.data.source
-    places = sorted({_place(one) for one in (source if isinstance(source, list) else [source])})
+    places = sorted({_place(one) for one in _sources(recipe)})
     if len(places) == 1 and places[0] in BUILT_IN_SOURCES:
         return places[0]
     name = re.sub(r"[^A-Za-z0-9]+", "-", PurePath(places[0]).stem).strip("-")[:40]
@@ -57,9 +80,11 @@ def _source_id(recipe: Recipe) -> str:
 
 
 def _place(source: str) -> str:
-    if source in BUILT_IN_SOURCES or source.startswith("hf:") or "\0" in source:
-        return source
-    return str(Path(source).resolve())
+    return str(Path(source).resolve()) if _is_path(source) else source
+
+
+def _is_path(source: str) -> bool:
+    return not (source in BUILT_IN_SOURCES or source.startswith("hf:") or "\0" in source)
 
 
 def folder() -> Path:
