@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,15 @@ def test_an_error_is_an_exit_status_and_one_json_object(
     assert caught.value.exit_code == status
     assert json.loads(said.out)["error"]["code"] == code
     assert "words of a record" not in said.out + said.err
+
+
+def test_a_first_signal_waits_for_a_safe_point_and_a_second_breaks_off_at_once() -> None:
+    with pytest.raises(typer.Exit) as caught, frame() as answer, answer.screen.stop.gently() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.is_set()
+        signal.raise_signal(signal.SIGINT)
+        raise ValueError("it went on")
+    assert caught.value.exit_code == 130
 
 
 def test_a_reader_that_has_had_enough_is_no_failure() -> None:

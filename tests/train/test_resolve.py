@@ -110,6 +110,17 @@ def test_budgets_in_steps_tokens_and_epochs(budget: str, steps: int) -> None:
 
 
 @pytest.mark.usefixtures("no_torch_no_clock")
+@pytest.mark.parametrize(("unit", "steps"), [("owner", 5), ("record", 50)])
+def test_epochs_of_private_records_are_counted_in_units(unit: str, steps: int) -> None:
+    """How many units there are is public; how many records an owner has, and how long they are, is not."""
+    asked = recipe(budget="1 epochs", batch_size=4).replace(privacy={"epsilon": 8.0, "unit": unit})
+    for tokens in (10_000, 1_000_000):
+        train = replace(manifest(tokens).splits["train"], records=200, owners=20)
+        there = replace(manifest(), splits={"train": train})
+        assert resolved(asked, there, CPU, Progress()).train.steps == steps
+
+
+@pytest.mark.usefixtures("no_torch_no_clock")
 def test_few_steps_are_said() -> None:
     progress = Progress()
     resolved(recipe(budget="5 steps"), manifest(), CPU, progress)
