@@ -376,6 +376,26 @@ def test_numbers_that_protect_nothing_are_refused(key: str, value: float) -> Non
     assert f"privacy.{key}" in refusal({**SMALL, "privacy": table}).what
 
 
+@pytest.mark.parametrize(
+    ("section", "leak", "key"),
+    [
+        ({"train": {"schedule": "plateau"}}, "plateau", "train.schedule"),
+        ({"tokenizer": {"kind": "char"}}, "tokenizer", "tokenizer.kind"),
+        ({"task": "sentiment", "data": {"source": "/data/a.csv"}}, "labels", "data.labels"),
+    ],
+)
+def test_what_is_learned_beside_the_mechanism_is_accepted_by_name_or_refused(
+    section: dict[str, Any], leak: str, key: str
+) -> None:
+    others = [other for other in ("plateau", "tokenizer", "labels", "scores", "tuning") if other != leak]
+    privacy: dict[str, Any] = {"epsilon": 3.0, "unit": "record"}
+    for allowed in ([], others):
+        error = refusal({**SMALL, **section, "privacy": {**privacy, "allow": allowed}})
+        assert f"`{key}`" in error.what and f'allow = ["{leak}"]' in error.what
+    recipes.from_table({**SMALL, **section, "privacy": {**privacy, "allow": [leak]}})
+    recipes.from_table({**SMALL, **section})
+
+
 def test_private_records_do_not_say_whether_they_may_have_several_labels() -> None:
     plain = {
         "task": "classification",
