@@ -27,11 +27,15 @@ def private(allow: list[str], vault: bool) -> str:
 @pytest.mark.parametrize("sealed", [False, True])
 @pytest.mark.parametrize("allow", [[], ["scores"], ["tokenizer"]])
 def test_scores_are_public_by_name_alone(make_run: MakeRun, sealed: bool, allow: list[str]) -> None:
-    original = SCORES["generation"]["original"] | {"test.majority_accuracy": 0.8762}
+    original = SCORES["generation"]["original"] | {
+        "test.majority_accuracy": 0.8762,
+        "test.baseline_memory_chrf": 55.4371,
+    }
     scores = {"scores.json": {"generation": {"original": original}}}
     run, store = make_run(sealed=sealed, recipe=private(allow, sealed), changed=scores)
     page = write_report(run, store, run.recipe()).read_text(encoding="utf-8")
     assert ("3.217" in page) == ("24.95" in page) == ("scores" in allow)
+    assert "memory_chrf" not in page and "55.4" not in page
     for internal in (
         "4.432",
         "bigram",
