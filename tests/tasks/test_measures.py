@@ -115,6 +115,13 @@ def test_an_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     assert 0.88 <= np.mean([low <= 0.4 <= high for _, low, high in held]) <= 0.99
 
 
+def test_an_interval_is_as_wide_as_its_confidence_asks() -> None:
+    """95 %: of many scores 1.96 deviations of their mean to each side."""
+    scores = np.random.default_rng(1).normal(size=400)
+    _, low, high = interval(scores.tolist())
+    assert (high - low) / 2 == pytest.approx(1.96 * scores.std() / 20, rel=0.08)
+
+
 def test_repetition_and_different_words() -> None:
     assert distinct(["a b c", "a b d"], 1) == pytest.approx(4 / 6)
     assert distinct(["a b c", "a b d"], 2) == pytest.approx(3 / 4)
