@@ -60,6 +60,7 @@ MASKED = [
     ("ip", "from 192.0.2.17:8080 to 2001:db8::8a2e:370:7334.", "from [ip]:8080 to [ip]."),
     ("ip", "::ffff:192.0.2.128 and http://[2001:db8::1]:80/", "[ip] and http://[[ip]]:80/"),
     ("ip", "地址192.0.2.1，", "地址[ip]，"),
+    ("ip", "203.0.113.255 and 255.255.255.255", "[ip] and [ip]"),
     ("url-credentials", "https://user:p@ss@example.com/x", "https://[url-credentials]@example.com/x"),
     ("url-credentials", "https://ghp0123456789abcdef@example.com", "https://[url-credentials]@example.com"),
     ("url-credentials", "http://example.com/a?x=1&api_key=abc123&y=2", "http://example.com/a?x=1&api_key=[url-credentials]&y=2"),
@@ -68,6 +69,7 @@ MASKED = [
 LEFT = [
     "on 2021-03-04 at 12:30:45, or 04/03/2021, or 20210304123045",
     "version 1.2.3.4 and v10.0.0.1 and section 1.2.3.4.5",
+    "256.0.2.1, 192.256.2.1 and 192.0.2.256 are none",
     "3.141592653589793 and 0.4111111111111111",
     "ids 4111111111111112 and 110105194912310021 fail their checksums",
     "GB82WEST12345698765433 fails too",
