@@ -174,6 +174,14 @@ def test_a_prefix_is_remembered_for_its_tenant_alone() -> None:
     assert all(held.tenant is not None for held in slots._slots if held.read)  # nobody's is forgotten
 
 
+def test_nobodys_prefix_is_not_even_copied_while_it_goes_on() -> None:
+    slots = CompiledSlots(SMALL, 2, 48)
+    slots.begin(list(range(20)))
+    slots.decode({})
+    second, _ = slots.begin(list(range(20)))
+    assert len(slots._slots[second].left) == 20
+
+
 def test_a_prefix_of_a_text_that_still_goes_on_is_copied() -> None:
     slots = CompiledSlots(SMALL, 2, 48)
     first, _ = slots.begin(list(range(20)), "one")

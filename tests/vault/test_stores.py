@@ -271,3 +271,9 @@ def test_a_read_longer_than_the_system_gives_at_once(tmp_path: Path, monkeypatch
         assert reader.read_at(250, 12) == bytes([250, 251, 252, 253, 254, 255, 0, 1, 2, 3, 4, 5])
         assert reader.read_at(1270, 100) == bytes(range(246, 256))
         assert reader.read_at(5000, 10) == b""
+
+
+def test_an_open_run_says_that_it_has_no_head_to_expect(tmp_path: Path) -> None:
+    store = vault.OpenStore(tmp_path)
+    assert store.verify() == []
+    assert "no head" in store.verify(expect="0" * 64)[0].what
