@@ -64,7 +64,14 @@ def test_machines_advised_have_the_figures_that_their_plan_has(on: str) -> None:
 
 def test_what_leaves_the_result_as_it_is_comes_first() -> None:
     kinds = [next(iter(advice.change), "--on") for advice in planned("rtx3090", **LARGE).better]
-    order = ["train.micro_batch", "train.precision", "--on", "model.context", "model.size"]
+    order = [
+        "train.micro_batch",
+        "train.activation_checkpointing",
+        "train.precision",
+        "--on",
+        "model.context",
+        "model.size",
+    ]
     assert (
         kinds[0] == "train.micro_batch"
         and "--on" in kinds
@@ -105,6 +112,38 @@ def test_lora_beside_a_model_to_start_from(tmp_path: Path) -> None:
     assert not any("model.size" in advice.change for advice in found.better)
 
 
+def test_activation_checkpointing_where_it_is_enough_and_away_where_it_is_not_needed() -> None:
+    once = LARGE["train"] | {"micro_batch": 64, "batch_size": 64}
+    whole, again = (
+        plan(
+            make_recipe(**LARGE | {"train": once | {"activation_checkpointing": on}}),
+            CPU,
+            RATES,
+            make_manifest(),
+        )
+        for on in (False, True)
+    )
+    between = replace(CPU, memory_bytes=round((whole.peak_bytes.high + again.peak_bytes.high) / 2))
+    found = plan(make_recipe(**LARGE | {"train": once}), between, RATES, make_manifest())
+    change = {"train.activation_checkpointing": True}
+    (advice,) = (advice for advice in found.better if advice.change == change)
+    assert advice.outcome.peak == again.peak_bytes and advice.outcome.seconds == again.seconds
+    assert "computed twice" in advice.sentence()
+    roomy = replace(CPU, memory_bytes=100 * GIB)
+    waste = plan(
+        make_recipe(**LARGE | {"train": once | {"activation_checkpointing": True}}),
+        roomy,
+        RATES,
+        make_manifest(),
+    )
+    assert {"train.activation_checkpointing": None} in [advice.change for advice in waste.better]
+    images = make_recipe(task="classification", model={"family": "cnn"}, data={"source": "digits"})
+    assert not any(
+        "activation" in str(each.change)
+        for each in plan(images, replace(CPU, memory_bytes=1), RATES, None).better
+    )
+
+
 def test_waste_is_told_where_it_is_much() -> None:
     small = LARGE["train"] | {"micro_batch": 1, "precision": "auto"}
     (fuller,) = planned("h100", **LARGE | {"train": small}).better
@@ -124,7 +163,6 @@ def test_devices_that_wait_for_each_other_are_too_many() -> None:
 
 
 def test_nothing_is_advised_that_training_cannot_do() -> None:
-    """No recipe key says that activations are computed again, or that the base of LoRA is quantised."""
     keys = {key for key, *_ in recipes.fields()}
     for tables in (
         LARGE,

@@ -115,6 +115,8 @@ def test_what_a_tensor_and_a_pipeline_group_hold() -> None:
     again = laid("a100-80g:128x8", "tensor=8,pipeline=8,recompute")
     assert again["items"]["activations"] < plan["items"]["activations"] / 5
     assert again["seconds"]["expected"] > 1.2 * plan["seconds"]["expected"]
+    asked = GPT3 | {"train": GPT3["train"] | {"activation_checkpointing": True}}
+    assert laid("a100-80g:128x8", "tensor=8,pipeline=8", asked)["items"] == again["items"]
 
 
 def test_a_pipeline_waits_more_where_a_step_has_few_parts() -> None:

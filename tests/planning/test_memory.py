@@ -16,6 +16,7 @@ from shuyuan.models import Transformer, TransformerConfig, hub, lora
 from shuyuan.planning.cost import learned_parameters, optimizer_bytes
 from shuyuan.planning.memory import (
     LONGEST_PRODUCT,
+    _of_a_part,
     activation_bytes,
     bigram_bytes,
     half_weight_bytes,
@@ -23,7 +24,9 @@ from shuyuan.planning.memory import (
 )
 from shuyuan.planning.storage import LOG_BYTES
 from shuyuan.recipe import Lora, Train
+from shuyuan.train.blocks import checkpoint_blocks
 from shuyuan.train.optimizers import Optimizers
+from shuyuan.train.resolve import Part
 
 from .parts import CPU, GPU, make_manifest, make_recipe
 
@@ -84,6 +87,35 @@ def test_activations_are_what_autograd_keeps(config: TransformerConfig, precisio
     copies = 0 if precision == "fp32" else half_weight_bytes(config)
     counted = activation_bytes(config, precision, 3, "cpu") + logits + copies
     assert counted == pytest.approx(kept_bytes(config, precision, 3), rel=0.02)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_with_activation_checkpointing_the_inputs_of_blocks_alone_are_kept(precision: Any) -> None:
+    config, tokens_BT = shape(layers=5), torch.zeros((3, 128), dtype=torch.int64)
+    train = Train(precision=precision, activation_checkpointing=True)
+    inputs, block, logits = _of_a_part(Part(3, 128, 128), config, train, "cpu")
+    head = 0 if precision == "fp32" else 2 * config.vocab_size * config.width
+    last = activation_bytes(config, precision, 3, "cpu") - 5 * (
+        activation_bytes(config, precision, 3, "cpu")
+        - activation_bytes(replace(config, layers=4), precision, 3, "cpu")
+    )
+    checkpoint_blocks(model := Transformer(config))
+    assert inputs + last + logits + head == pytest.approx(
+        kept_by(model, tokens_BT, tokens_BT, precision), rel=0.02
+    )
+    assert block == activation_bytes(replace(config, layers=1), precision, 3, "cpu")
+
+
+def test_what_activation_checkpointing_saves_grows_with_the_blocks() -> None:
+    def peak(layers: int, **train: Any) -> int:
+        asked = {"batch_size": 8, "micro_batch": 8, "precision": "fp32"} | train
+        recipe = make_recipe(model={"context": 512}, train=asked)
+        return round(
+            peak_memory(recipe, shape(layers=layers, context=512), GPU, make_manifest(0)).peak.expected
+        )
+
+    saved = [peak(layers) - peak(layers, activation_checkpointing=True) for layers in (4, 8, 16)]
+    assert 0 < saved[0] < 0.6 * saved[1] < 0.36 * saved[2]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

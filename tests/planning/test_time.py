@@ -77,3 +77,10 @@ def test_a_precision_that_was_not_measured_is_taken_for_fp32() -> None:
 def test_an_evaluation_takes_a_third_of_a_step_on_as_many_windows() -> None:
     found = costs({"layers": 4, "width": 256, "context": 256}, batch_size=32, micro_batch=32)
     assert found.evaluation == pytest.approx(found.step / 3, rel=0.1)
+
+
+@pytest.mark.parametrize("machine", [CPU, GPU])
+def test_activation_checkpointing_makes_the_blocks_forward_pass_once_more(machine: Hardware) -> None:
+    plain, again = (costs(WIDE, machine, activation_checkpointing=on) for on in (False, True))
+    assert 1.2 < again.step / plain.step < 4 / 3
+    assert again.evaluation == pytest.approx(plain.evaluation, rel=0.1)  # where nothing comes back

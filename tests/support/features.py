@@ -212,12 +212,15 @@ def seals(family: Family, folder: Path) -> None:
         shuyuan.load(folder / "run", key=f"file:{folder / 'other'}")
 
 
-def is_private(family: Family, folder: Path) -> None:
-    privacy = {"epsilon": 8.0, "unit": "record"}
-    summary = family.run(folder, main_task(family), privacy=privacy)
-    assert 7 < summary["privacy"]["epsilon"] <= 8
-    verified = command("verify", folder / "run", "--json").json
-    assert verified["ok"] and abs(verified["epsilon_recomputed"] - summary["privacy"]["epsilon"]) < 1e-6
+def is_private_with(**train: object) -> Check:
+    def check(family: Family, folder: Path) -> None:
+        privacy = {"epsilon": 8.0, "unit": "record"}
+        summary = family.run(folder, main_task(family), privacy=privacy, train=train)
+        assert 7 < summary["privacy"]["epsilon"] <= 8
+        verified = command("verify", folder / "run", "--json").json
+        assert verified["ok"] and abs(verified["epsilon_recomputed"] - summary["privacy"]["epsilon"]) < 1e-6
+
+    return check
 
 
 def is_audited(family: Family, folder: Path) -> None:
@@ -345,6 +348,16 @@ FEATURES = {
             "ngrams": "it has no matrices inside blocks",
         },
     ),
+    "activation-checkpointing": Feature(
+        "activation checkpointing",
+        trains_with(activation_checkpointing=True),
+        dict.fromkeys(("cnn", "rnn", "ngrams"), "it has no blocks of a transformer"),
+    ),
+    "private-checkpointing": Feature(
+        "activation checkpointing beside differential privacy",
+        is_private_with(activation_checkpointing=True),
+        dict.fromkeys(("cnn", "rnn", "ngrams"), "it has no blocks of a transformer"),
+    ),
     "resume": Feature("resume, bit for bit", resumes),
     "from-a-run": Feature("start from another run", starts_from_a_run),
     "lora": Feature(
@@ -355,7 +368,7 @@ FEATURES = {
         learns_from_a_teacher,
         {"ngrams": "it is small enough without a teacher", "rnn": "teachers are models of PyTorch"},
     ),
-    "privacy": Feature("differential privacy", is_private),
+    "privacy": Feature("differential privacy", is_private_with()),
     "audit": Feature(
         "audit with canaries",
         is_audited,

@@ -160,6 +160,18 @@ def test_the_micro_batch_divides_the_batch_and_fits_half_of_the_memory(
     assert micro_batch == 1 or micro_batch * each <= memory / 2
 
 
+def test_activation_checkpointing_lets_more_be_computed_at_once() -> None:
+    plain, again = (
+        fill_in(
+            recipe(batch_size=512, model={"size": "small"}, activation_checkpointing=on),
+            manifest(),
+            replace(CPU, memory_bytes=1 << 30),
+        ).train.micro_batch
+        for on in (False, True)
+    )
+    assert isinstance(plain, int) and isinstance(again, int) and plain < again < 512
+
+
 def test_wider_models_learn_more_slowly() -> None:
     rates = [choose_learning_rate(recipe(), "adamw", width) for width in (128, 256, 512, 768)]
     assert rates == sorted(rates, reverse=True)

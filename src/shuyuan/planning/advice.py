@@ -1,9 +1,8 @@
 """What to change when a run does not fit, or wastes what it has: the nearest settings that are better, each with its figures.
 
-Settings that change nothing of the result come first, then those that change little: smaller physical batches, half precision,
-more devices to share the states, LoRA beside a model to start from, a shorter context, a smaller model. Only what training can do
-is advised: activations are not given up and computed again in the backward pass, and no base of LoRA is quantised, so neither is
-offered.
+Settings that change nothing of the result come first, then those that change little: smaller physical batches, activation
+checkpointing, half precision, more devices to share the states, LoRA beside a model to start from, a shorter context, a smaller
+model. Only what training can do is advised.
 """
 
 from __future__ import annotations
@@ -122,7 +121,7 @@ def to_fit(asked: Asked) -> list[Advice]:
     Returns:
         At least one. Where no single setting is enough, several together; and where those are not, how far away the smallest is.
     """
-    kinds = (_micro_batches, _precisions, _devices, _loras, _contexts, _sizes)
+    kinds = (_micro_batches, _checkpointing, _precisions, _devices, _loras, _contexts, _sizes)
     found = [nearest for kind in kinds if (nearest := _first_fitting(asked, kind(asked)))]
     return found or [_together(asked)]
 
@@ -135,7 +134,7 @@ def against_waste(asked: Asked) -> list[Advice]:
         found += [
             advice for advice in (_fuller(asked),) if advice and advice.outcome.seconds.expected <= sooner
         ]
-    for option in _precisions(asked):
+    for option in (*_keeping_activations(asked), *_precisions(asked)):
         advice = _tried(asked, option)
         if advice and advice.outcome.fits and advice.outcome.seconds.expected <= sooner:
             found.append(advice)
@@ -168,7 +167,7 @@ def _together(asked: Asked) -> Advice:
     change: dict[str, Any] = {}
     effects: tuple[str, ...] = ()
     advice = None
-    for kind in (_micro_batches, _precisions, _loras, _contexts, _sizes):
+    for kind in (_micro_batches, _checkpointing, _precisions, _loras, _contexts, _sizes):
         options = list(kind(asked))
         for option in options[-1:] if kind is _micro_batches else options:
             others = tuple(dict.fromkeys((*effects, option.effect)))
@@ -226,6 +225,19 @@ def _larger_micro_batches(asked: Asked) -> Iterator[Option]:
     for count in divisors(asked.outcome.batch_size):
         if count > asked.outcome.micro_batch:
             yield Option({"train.micro_batch": count}, SAME)
+
+
+def _checkpointing(asked: Asked) -> Iterator[Option]:
+    recipe = asked.recipe
+    if recipe.model.family == "transformer" and not recipe.train.activation_checkpointing:
+        yield Option(
+            {"train.activation_checkpointing": True}, "each block is computed twice, to the same bits"
+        )
+
+
+def _keeping_activations(asked: Asked) -> Iterator[Option]:
+    if asked.recipe.train.activation_checkpointing:
+        yield Option({"train.activation_checkpointing": None}, SAME)
 
 
 def _precisions(asked: Asked) -> Iterator[Option]:

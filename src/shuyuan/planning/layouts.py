@@ -22,7 +22,7 @@ from ..models import ImageConfig, TransformerConfig
 from ..train.resolve import Costs
 from .cost import block_matrix_parameters, train_flops_per_token
 from .memory import Held
-from .time import GPU_PASSES
+from .time import FORWARD_AGAIN, GPU_PASSES
 
 SHARDED = ("weights", "optimizer", "gradients", "half-precision weights")
 HALF = 2  # bytes of a number that travels
@@ -43,9 +43,6 @@ ALL_REDUCES = (
 # Of what travels while something is computed, or the reverse, what does not hide behind it: fitted to 77 throughputs of 16 to 512 GPUs
 # in the tables that planning/time.py names.
 EXPOSED = 0.3
-BACKWARD_AGAIN = (
-    1 / 3
-)  # more operations in the blocks, where their forward pass is made again; the head's is not
 # The share of the time that a run really trains: the rest goes to failures, restarts and waiting. Steady rates beside what all hours
 # together give: BLOOM on 384 GPUs 0.89, Llama 3.1 405B on 16,384 0.89, PaLM on 6,144 chips 0.65; on one node hardly anything is lost.
 GOODPUT = ((8, 1.0), (64, 0.95), (512, 0.89), (2048, 0.83), (10**9, 0.77))
@@ -218,7 +215,7 @@ def costs_together(
         passing = UNFUSED * attention_weights(config) * parts * tokens
         step += GPU_PASSES * passing / machines.rates.memory_bytes_per_second
     if layout.recompute:
-        step *= 1 + BACKWARD_AGAIN * _share_of_blocks(config)
+        step *= 1 + FORWARD_AGAIN * _share_of_blocks(config)
     if machines.devices > 1 and machines.accelerator is not None:
         near = machines.accelerator.link_bytes_per_second
         far = near if machines.nodes == 1 else min(near, NETWORK_BYTES_PER_SECOND)

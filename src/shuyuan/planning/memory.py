@@ -17,7 +17,7 @@ from ..data.batches import CACHED_BYTES
 from ..hardware import Hardware, Precision
 from ..models import HubConfig, ImageConfig, NgramConfig, RnnConfig, TransformerConfig, stored_config
 from ..privacy.cost import prefers_dense
-from ..recipe import Recipe
+from ..recipe import Recipe, Train
 from ..tasks import task_named
 from ..train.resolve import Part, drawn_parts, typical_parts
 from . import images, rnn
@@ -33,6 +33,7 @@ from .preparation import DIGITS_BYTES, LOADED_BYTES, TORCH_BYTES, preparation_it
 MIB = 2**20
 KERNEL_BYTES = 34 * MIB  # of torch's code and its kernels, which are loaded and prepared at the first step
 COMPILER_BYTES = 180 * MIB  # of torch's compiler, where blocks are compiled
+CHECKPOINTING_BYTES = 72 * MIB  # the same, loaded alone, as activation checkpointing does
 SHAPES_BYTES = 110 * MIB  # what torch's kernels keep for shapes, where rows of many widths have many
 HUB_BYTES = 160 * MIB  # transformers and peft, and torch's compiler, which they load
 TOKENIZER_BYTES = (
@@ -190,7 +191,7 @@ def _of_a_step(
     precision, _ = _filled(recipe)
     parts = typical_parts(recipe, manifest)
     drawn = drawn_parts(recipe, manifest)
-    kept, logits = max((_of_a_part(part, config, precision, device) for part in drawn), key=sum)
+    kept, block, logits = max((_of_a_part(part, config, recipe.train, device) for part in drawn), key=sum)
     copies = 0 if precision == "fp32" else half_weight_bytes(config)
     if (
         recipe.train.distill is not None
@@ -216,6 +217,8 @@ def _of_a_step(
             LORA_COPIES * widest.rows * widest.width * _size(precision) * config.hidden
         )
     passing = kept + copies + 2 * logits + gradients + at_loss.get("sums of adapters", 0)
+    if block:  # beside blocks, arrays go back to the system
+        passing = block
     if recipe.privacy is not None:
         of_units = _for_units(recipe, config, device)
         passing += of_units[
@@ -224,14 +227,24 @@ def _of_a_step(
         if precision == "fp32":  # nothing is converted, and they come where activations and logits go
             of_units["gradients of units"] -= min(of_units["gradients of units"], kept + 2 * logits) // 2
         at_loss |= of_units
-    return [at_loss, at_update], passing
+    moments = [at_loss, at_update]
+    if block:  # each is computed again: beside the last one are the inputs of all, beside the first one all gradients
+        one = {"half-precision weights": copies // config.layers}
+        at_last = at_loss | one | {"activations": kept + block, "logits and head": 4 * head}
+        moments += [at_last, at_last | {"activations": block, "logits and head": 0, "gradients": gradients}]
+    return moments, passing
 
 
-def _of_a_part(part: Part, config: TransformerConfig, precision: Precision, device: str) -> tuple[int, int]:
-    """(activations, logits) of rows that are computed at once."""
+def _of_a_part(part: Part, config: TransformerConfig, train: Train, device: str) -> tuple[int, int, int]:
+    """(activations that are kept, those of the block that is computed again, logits) of rows that are computed at once."""
+    precision = train.precision
+    assert precision != "auto"  # filled in
     as_wide = replace(config, context=part.width)
     logits = computed_logits(part, config) * _size(precision)
-    return activation_bytes(as_wide, precision, part.rows, device), logits
+    if not train.activation_checkpointing:
+        return activation_bytes(as_wide, precision, part.rows, device), 0, logits
+    inputs = config.layers * part.rows * part.width * config.width * _stream_size(precision)
+    return inputs, activation_bytes(replace(as_wide, layers=1), precision, part.rows, device), logits
 
 
 def _of_a_step_on_images(recipe: Recipe, config: ImageConfig) -> tuple[list[dict[str, int]], int]:
@@ -303,9 +316,15 @@ def _of_the_process(recipe: Recipe, config: Config, manifest: Manifest) -> dict[
         "tokenizer": TOKENIZER_BYTES if recipe.tokenizer.from_ or recipe.tokenizer.kind == "bpe" else 0,
         **_framework(config),
         "scikit-learn": DIGITS_BYTES if recipe.data.source == "digits" else 0,
-        "torch's compiler": COMPILER_BYTES if recipe.train.compile else 0,
+        "torch's compiler": _of_the_compiler(recipe.train),
         "transformers": HUB_BYTES if isinstance(config, HubConfig) or recipe.train.lora else 0,
     }
+
+
+def _of_the_compiler(train: Train) -> int:
+    if train.compile:
+        return COMPILER_BYTES
+    return CHECKPOINTING_BYTES if train.activation_checkpointing and not train.lora else 0  # LoRA's has it
 
 
 def _of_shapes(recipe: Recipe, config: Config, manifest: Manifest) -> int:
@@ -364,7 +383,7 @@ def activation_bytes(config: TransformerConfig, precision: Precision, micro_batc
         attended = 2 * attention + 2 * kv
         sums = 4 * config.heads
     scales = 4 * (2 + config.heads + config.kv_heads)  # a float32 for each norm
-    stream_size = 2 if precision == "bf16" else 4
+    stream_size = _stream_size(precision)
     block = stream_size * stream + size * (normed + projected + attended + gated) + scales + sums
     last = stream_size * width + size * width + 4
     return micro_batch * config.context * (config.layers * block + last)
@@ -374,6 +393,10 @@ def by_products(config: TransformerConfig, precision: Precision, device: str) ->
     """Whether our own attention keeps its weights: bf16 on a CPU, for contexts up to LONGEST_PRODUCT."""
     own = not isinstance(config, HubConfig)
     return own and device == "cpu" and precision == "bf16" and config.context <= LONGEST_PRODUCT
+
+
+def _stream_size(precision: Precision) -> int:
+    return 2 if precision == "bf16" else 4
 
 
 def _size(precision: Precision) -> int:

@@ -271,6 +271,9 @@ class Prediction:
 def _predicted(recipe: Recipe, place: Place) -> Prediction:
     hardware, rates, manifest = place.hardware, place.rates, place.manifest
     elsewhere, layout = place.elsewhere, place.layout
+    if layout != ALONE and recipe.train.activation_checkpointing:  # then the layout says it, as others do
+        recipe = recipe.replace(**{"train.activation_checkpointing": False})
+        layout = replace(layout, recompute=True)
     notes: list[str] = []
     asked = recipe.train.micro_batch
     recipe = fill_in(recipe, manifest, hardware)

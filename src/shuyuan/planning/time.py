@@ -51,6 +51,7 @@ ACCOUNTING_SECONDS = 2.0  # of private training: ε for the lines of the log
 BESIDE = 1.07  # batches that are read and lines that are logged meanwhile (benchmarks/plan.py)
 # With compiled blocks: the share of a step's time, and seconds until they are (benchmarks/train.py, on two cores and on an H200).
 COMPILED, COMPILING_SECONDS = {"cpu": 0.88, "cuda": 0.67}, 30.0
+FORWARD_AGAIN = 1 / 3  # of the work in the blocks, with activation checkpointing
 UPDATE_PASSES = 2  # of weights, gradients and optimizer, in an update
 # Calling torch for a block, forward and back, however small the arrays: autocast converts each matrix besides.
 BLOCK_SECONDS, MUON_MATRIX_SECONDS = {"fp32": 1.8e-3, "bf16": 3.0e-3, "fp16": 3.0e-3}, 0.6e-3
@@ -107,9 +108,10 @@ def predicted_costs(
         computing *= 1.0 if apart else PRIVATE_PART[precision_of(recipe)]
         update += learned * NOISE_SECONDS
     computing *= BESIDE * (COMPILED[hardware.device] if train.compile else 1.0)
+    passes = 3 + 3 * FORWARD_AGAIN * train.activation_checkpointing
     return Costs(
         step=computing + update + (STEP_SECONDS if hardware.device == "cpu" else 0.0),
-        evaluation=validation_windows(recipe, manifest) / batch_size * computing / 3,  # forward only
+        evaluation=validation_windows(recipe, manifest) / batch_size * computing / passes,  # forward only
         checkpoint=state / rates.disk_bytes_per_second + state / SEALING_BYTES_PER_SECOND,
         start=accounting + (COMPILING_SECONDS if train.compile else 0.0),
         update=update,
@@ -149,29 +151,31 @@ def _part_seconds(
 ) -> float:
     """Forward and backward of rows that are computed at once."""
     precision = precision_of(recipe)
+    again = FORWARD_AGAIN if recipe.train.activation_checkpointing else 0.0
     if hardware.device == "cuda":
-        computing = _on_gpu(part, recipe, config, rates)
-        return max(computing, config.layers * GPU_BLOCK_SECONDS)  # calls run ahead of the work
-    return rates.computing * computing_seconds(
-        part, config, precision, rates
-    ) + rates.calling * calling_seconds(config, precision)
+        computing = _on_gpu(part, recipe, config, rates, again)
+        return max(computing, (1 + again) * config.layers * GPU_BLOCK_SECONDS)  # calls run ahead of the work
+    computing = rates.computing * computing_seconds(part, config, precision, rates, again)
+    return computing + rates.calling * (1 + again) * calling_seconds(config, precision)
 
 
-def _on_gpu(part: Part, recipe: Recipe, config: TransformerConfig, rates: Rates) -> float:
+def _on_gpu(part: Part, recipe: Recipe, config: TransformerConfig, rates: Rates, again: float) -> float:
     precision = precision_of(recipe)
-    products, attention, kept = _work(part, config, precision, "cuda")
-    if recipe.train.lora is not None:
-        products = products * 2 // 3  # frozen matrices need no gradient of their own
+    # Frozen matrices need no gradient of their own.
+    learned = 1.0 if recipe.train.lora is None else 2 / 3
+    products, attention, kept = _work(part, config, precision, "cuda", again, learned)
     computing = (products + GPU_ATTENTION * attention) / (_rate(rates, precision) * GPU_EFFICIENCY)
     return computing + kept * GPU_PASSES / rates.memory_bytes_per_second
 
 
-def computing_seconds(part: Part, config: TransformerConfig, precision: Precision, rates: Rates) -> float:
-    """What the numbers of a part take on a CPU, forward and backward.
+def computing_seconds(
+    part: Part, config: TransformerConfig, precision: Precision, rates: Rates, again: float = 0.0
+) -> float:
+    """What the numbers of a part take on a CPU, forward and backward; `again` is the share of the blocks' work that is done once more.
 
     LoRA's many small products take as long as the gradients of frozen matrices would, which are left out.
     """
-    products, attention, kept = _work(part, config, precision, "cpu")
+    products, attention, kept = _work(part, config, precision, "cpu", again)
     # torch's fused attention gains nothing from bf16 on a CPU.
     as_wide = replace(config, context=part.width)
     attending = precision if by_products(as_wide, precision, "cpu") else "fp32"
@@ -188,14 +192,24 @@ def calling_seconds(config: TransformerConfig, precision: Precision) -> float:
     return config.layers * BLOCK_SECONDS[precision]
 
 
-def _work(part: Part, config: TransformerConfig, precision: Precision, device: str) -> tuple[int, int, int]:
+def _work(
+    part: Part,
+    config: TransformerConfig,
+    precision: Precision,
+    device: str,
+    again: float = 0.0,
+    learned: float = 1.0,
+) -> tuple[float, float, float]:
     """Operations of the products and of attention, and bytes that are kept for the backward pass."""
     config = replace(config, context=part.width)
     tokens, logits = part.rows * part.width, computed_logits(part, config)
-    products = 6 * (tokens * block_matrix_parameters(config) + logits * config.width)
-    kept = activation_bytes(config, precision, part.rows, device)
-    kept += 2 * logits * (4 if precision == "fp32" else 2)
-    return products, tokens * attention_flops_per_token(config), kept
+    in_blocks = (learned + again) * tokens * block_matrix_parameters(config)
+    kept = (1 + again) * activation_bytes(config, precision, part.rows, device)
+    return (
+        6 * (in_blocks + learned * logits * config.width),
+        (1 + again) * tokens * attention_flops_per_token(config),
+        kept + 2 * logits * (4 if precision == "fp32" else 2),
+    )
 
 
 def _rate(rates: Rates, precision: str) -> float:

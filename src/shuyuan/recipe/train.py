@@ -107,8 +107,13 @@ class Train(Section):
     distill: Distill | None = Field(None, description=Distill.__doc__)
     sharded: bool = Field(
         False,
-        description="Under torchrun: each rank holds a share of weights, gradients and optimizer state (FSDP2) instead of all of them, "
-        "and activations are computed twice. The result is the same but for rounding.",
+        description="Under torchrun: each rank holds a share of weights, gradients and optimizer state (FSDP2) instead of all of them. "
+        "The result is the same but for rounding.",
+    )
+    activation_checkpointing: bool = Field(
+        False,
+        description="Of each block of a transformer keep its input alone, and compute the block again in the backward pass: a step takes "
+        "about a third longer, and activations a fraction of the memory. The result is the same, bit for bit.",
     )
     compile: bool = Field(
         False,

@@ -163,14 +163,15 @@ class Recipe(Section):
         return {key: column for key in fields if (column := getattr(self.data, key)) is not None}
 
     @model_validator(mode="after")
-    def _compiled(self) -> Recipe:
-        """What blocks cannot be compiled with."""
+    def _of_blocks(self) -> Recipe:
+        """Where there are blocks, and what they cannot be compiled with."""
+        for key in ("compile", "activation_checkpointing"):
+            if getattr(self.train, key) and self.model.family != "transformer":
+                raise ValueError(
+                    f"train.{key}: is about the blocks of transformers, and the family is {self.model.family}"
+                )
         if not self.train.compile:
             return self
-        if self.model.family != "transformer":
-            raise ValueError(
-                f"train.compile: compiles the blocks of transformers, and the family is {self.model.family}"
-            )
         for key, asked in {
             "privacy": self.privacy,
             "train.sharded": self.train.sharded,

@@ -11,7 +11,6 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from importlib.util import find_spec
 
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from ..errors import TrainError
 from ..models import Transformer
 from ..models.functions import LEARN_NOTHING
+from .blocks import blocks_of
 
 COMPILERS = ("g++", "clang++", "c++")
 
@@ -36,17 +36,10 @@ def compile_blocks(model: nn.Module, device: str) -> None:
         TrainError: nothing here can compile, or the model has no blocks.
     """
     _check(device)
-    blocks = list(_blocks(model))
-    if not blocks:
-        raise TrainError(
-            "train.no-blocks",
-            "The model has no blocks that could be compiled.",
-            where="train.compile",
-            mend="Leave train.compile out.",
-        )
+    blocks = blocks_of(model, "train.compile")
     _keep_nothing()
     for block in blocks:
-        block.compile()
+        block.forward = torch.compile(block.forward)
     if device == "cuda" and isinstance(model, Transformer):
         model.cross_entropy = torch.compile(_cross_entropy)
 
@@ -54,15 +47,6 @@ def compile_blocks(model: nn.Module, device: str) -> None:
 def _cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
     """`functions.cross_entropy`, of which the compiler makes one pass over the logits; on a CPU that one's pieces are as fast."""
     return F.cross_entropy(logits_NV.float(), targets_N, reduction="none", ignore_index=LEARN_NOTHING)
-
-
-def _blocks(model: nn.Module) -> Iterator[nn.Module]:
-    """The members of the outermost lists of modules."""
-    for child in model.children():
-        if isinstance(child, nn.ModuleList):
-            yield from child
-        else:
-            yield from _blocks(child)
 
 
 def _check(device: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 # Of glibc's mallopt: above how many bytes at the end of the heap it goes back to the system, and from what size on an array gets pages of
 # its own; the largest that glibc allows, and twice that, which is what it comes to by itself.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-LARGEST_IN_HEAP, NEVER = 32 << 20, 2**31 - 1
+ARRAY, LARGEST_IN_HEAP, NEVER = 1 << 20, 32 << 20, 2**31 - 1
 
 
 def peak_memory(device: str = "cpu") -> int:
@@ -57,8 +57,16 @@ def keeping_memory() -> Iterator[None]:
         _set_allocator(2 * LARGEST_IN_HEAP)
 
 
-def _set_allocator(trim: int) -> None:
+def return_arrays() -> None:
+    """Gives each array of a megabyte or more pages of its own, which go back to the system with it; until `keeping_memory` ends.
+
+    With activation checkpointing, what comes and goes lies between inputs of blocks that stay, and leaves gaps: 469 MB instead of 138.
+    """
+    _set_allocator(NEVER, ARRAY)
+
+
+def _set_allocator(trim: int, pages: int = LARGEST_IN_HEAP) -> None:
     with suppress(OSError, AttributeError):  # another system's allocator
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(MMAP_THRESHOLD, LARGEST_IN_HEAP)
+        libc.mallopt(MMAP_THRESHOLD, pages)
         libc.mallopt(TRIM_THRESHOLD, trim)

@@ -70,6 +70,7 @@ class PrivateBackend(TorchBackend):
     def close(self) -> None:
         """Takes the hooks off the model."""
         self._clipper.remove()
+        super().close()
 
     def _sums(self) -> Sums | None:
         """Where clipped gradients are added up; here, by default."""

@@ -410,7 +410,7 @@ def most_at_once(recipe: Recipe, manifest: Manifest, hardware: Hardware, precisi
     if isinstance(config, RnnConfig) and recipe.privacy is None:
         return MOST_STEPS  # Keras computes a batch at once
     room = hardware.memory_bytes / 2 - 16 * config.parameters
-    each = sequence_bytes(config, precision)
+    each = sequence_bytes(config, precision, recipe.train.activation_checkpointing)
     if recipe.privacy is not None:  # the gradients of all its units are held; larger parts gain no speed
         most = PRIVATE_TOKENS[hardware.device] / recipe.model.context
         room = min(room, each * (PRIVATE_IMAGES[hardware.device] if recipe.images else most))
@@ -423,7 +423,9 @@ def divisors(number: int) -> list[int]:
     return sorted({*small, *(number // size for size in small)})
 
 
-def sequence_bytes(config: TransformerConfig | ImageConfig | RnnConfig, precision: str) -> int:
+def sequence_bytes(
+    config: TransformerConfig | ImageConfig | RnnConfig, precision: str, checkpointing: bool = False
+) -> int:
     """Bytes that one more sequence or image takes while a step is computed, within about a quarter."""
     number = 4 if precision == "fp32" else 2
     if isinstance(config, ImageConfig):
@@ -434,8 +436,9 @@ def sequence_bytes(config: TransformerConfig | ImageConfig | RnnConfig, precisio
         return config.sequence_bytes(number) + 20 * math.prod(config.head)
     attention = (config.heads + config.kv_heads) * config.head_dim
     a_block = 4 * config.width + 4 * attention + 4 * config.hidden + config.heads * config.context
+    blocks = a_block + config.layers * config.width if checkpointing else config.layers * a_block
     predictions, logits = config.head
-    return number * (config.context * config.layers * a_block + 2 * predictions * logits)
+    return number * (config.context * blocks + 2 * predictions * logits)
 
 
 def steps_of(budget: Budget, recipe: Recipe, manifest: Manifest) -> int:

@@ -1,6 +1,6 @@
 """Training of a model of which every rank holds a share: of each weight, its gradient and its optimizer's state (FSDP2).
 
-A block's weights are whole while it is computed, and its activations are computed again on the way back. Its gradients are summed over the
+A block's weights are whole while it is computed. Its gradients are summed over the
 ranks in float32, each rank getting those of its own rows, and are divided once, like everywhere, by the targets of the whole batch.
 
 States are those of one process, by name and shape: a checkpoint tells nothing of ranks or shares.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
-from torch.utils.checkpoint import checkpoint
 
 from .. import hardware as machines
 from ..data import NOTHING
@@ -292,7 +290,6 @@ def divided(model: nn.Module, device: str, entry: str = "loss") -> nn.Module:
     }
     found: Any = copy.deepcopy(model, empty)
     for block in found.model.layers:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(found, mesh=mesh, mp_policy=policy)
     compute = getattr(found, entry)

@@ -20,10 +20,11 @@ from ..models.digest import digest_of
 from ..models.lora import is_adapter
 from ..recipe import Train
 from .backend import OVERFLOW, Arrays, Batch, Figures, StepByStep, learned, shape_alone
+from .blocks import checkpoint_blocks, plain_blocks
 from .compiling import compile_blocks
 from .distill import Distillation
 from .distributed import ALONE, World, share
-from .memory import peak_memory
+from .memory import peak_memory, return_arrays
 from .micro_batches import micro_batches
 from .optimizers import Optimizers, Whole
 from .precision import Precision
@@ -73,6 +74,9 @@ class TorchBackend(StepByStep):
         )
         if train.compile:
             compile_blocks(self.model, self.device)
+        if train.activation_checkpointing:
+            checkpoint_blocks(self.model)
+            return_arrays()
         self._loss = model.loss
         self._teacher = teacher
         self._ranks = ranks
@@ -234,6 +238,10 @@ class TorchBackend(StepByStep):
     def peak_bytes(self) -> int:
         """The most memory used so far: of the GPU, or of this process."""
         return peak_memory(self.device)
+
+    def close(self) -> None:
+        """Leaves the model as an ordinary one."""
+        plain_blocks(self.model)
 
 
 def layout_of(tensor: Tensor, shape: tuple[int, ...]) -> NDArray[Any]:

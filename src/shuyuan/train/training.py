@@ -56,6 +56,7 @@ FREE_KEYS = {
     "checkpoint_every",
     "keep",
     "sharded",
+    "activation_checkpointing",
 }  # of [train]: they shape no result; steps stand for the budget
 
 

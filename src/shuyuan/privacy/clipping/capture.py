@@ -200,7 +200,7 @@ class Capture:
             assert weight is not None
             middle = [1] * (x.ndim - 1 - weight.ndim)
             copies = weight.detach().expand(self._units.rows, *middle, *weight.shape).requires_grad_()
-            self._awaited[identity] += 1
+            self._awaited[identity] += not _recomputes()
             _on_gradient(copies, self._tell_rows(identity))
             module._parameters["weight"] = copies  # type: ignore[assignment]
             try:
@@ -234,9 +234,7 @@ class Capture:
                 rule(module, saved, grad, self._units, to)
             self._told(own.values())
 
-        again = (
-            torch._C._current_graph_task_id() != -1
-        )  # in a backward pass, which recomputes what it did not keep
+        again = _recomputes()
         if not again:
             self._awaited.update(own.values())
         anchor = torch.zeros((), device=output.device, requires_grad=True)
@@ -260,9 +258,9 @@ class Capture:
                 self._inside -= 1
             for row, of_row in enumerate(copies):
                 for weight, copy in of_row:
-                    self._awaited[id(weight)] += 1
+                    self._awaited[id(weight)] += not _recomputes()
                     _on_gradient(copy, self._tell_row(id(weight), row))
-            if torch._C._current_graph_task_id() == -1:
+            if not _recomputes():
                 rows_first = zip(tree_flatten(output)[0], row_by_row.out_dims, strict=False)
                 self._taps += [
                     Tapped(name, value.shape, get_gradient_edge(value))
@@ -349,6 +347,11 @@ class _Tap(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         ctx.tell(x, grads[0])
         return None, grads[0], None, None
+
+
+def _recomputes() -> bool:
+    """Whether a forward pass is inside a backward one: what was not kept is computed again, and that is no further use."""
+    return torch._C._current_graph_task_id() != -1
 
 
 def _identities(module: nn.Module) -> dict[str, int]:
