@@ -26,7 +26,7 @@ from shuyuan.planning.storage import LOG_BYTES
 from shuyuan.recipe import Lora, Train
 from shuyuan.train.blocks import checkpoint_blocks
 from shuyuan.train.optimizers import Optimizers
-from shuyuan.train.resolve import Part
+from shuyuan.train.parts import Part
 
 from .parts import CPU, GPU, make_manifest, make_recipe
 

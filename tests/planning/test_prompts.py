@@ -17,15 +17,8 @@ from shuyuan.planning.estimate import estimated_manifest
 from shuyuan.progress import Progress
 from shuyuan.recipe import Budget, Recipe, from_table
 from shuyuan.train.micro_batches import micro_batches
-from shuyuan.train.resolve import (
-    choose_batch,
-    fill_in,
-    made_up,
-    row_width,
-    steps_of,
-    typical_parts,
-    validation_windows,
-)
+from shuyuan.train.parts import row_width, typical_parts
+from shuyuan.train.resolve import choose_batch, fill_in, made_up, steps_of, validation_windows
 from shuyuan.vault import OpenStore
 
 

@@ -15,7 +15,7 @@ import pytest
 
 import shuyuan
 from shuyuan.planning.memory import SHAPES_BYTES, peak_memory
-from shuyuan.train.resolve import typical_parts
+from shuyuan.train.parts import typical_parts
 
 from .parts import CPU, make_manifest, make_recipe
 from .test_memory import RUN, shape

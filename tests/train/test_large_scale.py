@@ -18,7 +18,7 @@ from shuyuan.progress import Progress
 from shuyuan.recipe import Recipe, from_table
 from shuyuan.train.distributed import World
 from shuyuan.train.optimizers import Optimizers
-from shuyuan.train.resolve import config_of
+from shuyuan.train.parts import config_of
 from shuyuan.train.sharded import Shares, divided
 
 from .rank import manifest_of

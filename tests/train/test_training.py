@@ -24,7 +24,7 @@ from shuyuan.progress import Progress
 from shuyuan.recipe import Recipe, from_table
 from shuyuan.runs import Run
 from shuyuan.train import TrainResult, resolve, train, training
-from shuyuan.train.resolve import config_of
+from shuyuan.train.parts import config_of
 from shuyuan.vault import OpenStore, Store, open_store
 
 from ..runs import shuyuan, text_of

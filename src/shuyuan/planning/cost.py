@@ -15,7 +15,7 @@ from decimal import Decimal
 from ..errors import RecipeError
 from ..models import HubConfig, ImageConfig, NgramConfig, RnnConfig, TransformerConfig, config_for, in_block
 from ..recipe import Lora, Model, Train
-from ..train.resolve import Part
+from ..train.parts import Part
 
 MOST_PARAMETERS = 10**14  # a hundred times the largest models; beyond it is a slip of the finger
 NEWTON_SCHULZ_ITERATIONS = 5

@@ -19,7 +19,7 @@ from ..models import HubConfig, ImageConfig, NgramConfig, RnnConfig, Transformer
 from ..privacy.cost import prefers_dense
 from ..recipe import Recipe, Train
 from ..tasks import task_named
-from ..train.resolve import Part, drawn_parts, typical_parts
+from ..train.parts import Part, drawn_parts, typical_parts
 from . import images, rnn
 from .cost import (
     block_matrices,

@@ -14,7 +14,7 @@ from dataclasses import replace
 from ..hardware import Hardware, Precision, Rates, choose_precision, measured_rates, remembered
 from ..models import TransformerConfig
 from ..progress import Progress
-from ..train.resolve import Part
+from ..train.parts import Part
 from .time import calling_seconds, computing_seconds
 
 FILE = "pace.json"

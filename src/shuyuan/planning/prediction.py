@@ -15,15 +15,14 @@ from ..models import ImageConfig, RnnConfig, TransformerConfig
 from ..privacy import Mechanism
 from ..privacy.ledger import stated
 from ..recipe import Budget, Recipe
+from ..train.parts import config_of, row_width
 from ..train.resolve import (
     Costs,
-    config_of,
     divisors,
     enough_said,
     enough_steps,
     fill_in,
     mechanism_of,
-    row_width,
     stage_items,
     stage_seconds,
     steps_of,

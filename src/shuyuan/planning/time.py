@@ -13,7 +13,8 @@ from ..data import Manifest
 from ..hardware import Hardware, Precision, Rates, choose_precision
 from ..models import ImageConfig, NgramConfig, RnnConfig, TransformerConfig, stored_config
 from ..recipe import Recipe
-from ..train.resolve import SEALING_BYTES_PER_SECOND, Costs, Part, typical_parts, validation_windows
+from ..train.parts import Part, typical_parts
+from ..train.resolve import SEALING_BYTES_PER_SECOND, Costs, validation_windows
 from . import images
 from .cost import (
     attention_flops_per_token,

@@ -9,16 +9,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..data import NOTHING, Manifest
-from ..data.widths import FILL, WIDTHS, cut, height
-from ..errors import PrivacyError, TrainError
+from ..data.widths import FILL
+from ..errors import PrivacyError
 from ..hardware import Hardware, choose_precision, measured_rates
 from ..models import (
     HubConfig,
@@ -26,8 +25,6 @@ from ..models import (
     NgramConfig,
     RnnConfig,
     TransformerConfig,
-    config_for,
-    image_config_for,
 )
 from ..privacy import Mechanism, mechanism, mechanism_in
 from ..privacy.accountant import INTERVAL
@@ -35,6 +32,7 @@ from ..progress import Progress
 from ..recipe import MOST_STEPS, Budget, Recipe, Train
 from .backend import Batch
 from .driver import safe_steps_apart, validation_steps
+from .parts import config_of, evenly, predicts_last, row_width, rows_at
 
 CALIBRATION_SHARE = 0.03  # of the budget, but at least and at most so many seconds:
 CALIBRATION_SECONDS = (1.0, 10.0)
@@ -74,10 +72,6 @@ PRIVATE_BATCHES = 4  # times as many sequences a step in private training
 PRIVATE_IMAGES = {"cpu": 128, "cuda": 2048}  # of a physical batch
 # Times as many images a step in private training, and of few units one in so many at most.
 PRIVATE_IMAGE_BATCHES, PRIVATE_SHARE = 8, 8
-# Lengths of texts with labels: the longest of 64 is 3.2 times the mean (3.0 to 3.7 of four sets, docs/lab-notes.md).
-SPREAD_LENGTH = 2 / 3
-MEAN_LENGTH = 1 / math.gamma(1 + SPREAD_LENGTH)
-DRAWN = 50  # steps that are drawn, to see how wide a part may be
 FEW_STEPS = 50  # a run of fewer learns little, and says so
 
 
@@ -166,34 +160,6 @@ def fill_in(
     )
 
 
-def config_of(recipe: Recipe, manifest: Manifest) -> TransformerConfig | ImageConfig | RnnConfig:
-    """The shape of the model that the run trains, with the head that its task needs."""
-    if manifest.image is not None:
-        return image_config_for(recipe.model, manifest.image, manifest.labels)
-    spans = manifest.output == "spans"
-    config = config_for(recipe.model, manifest.vocab_size, manifest.marks.end_id, manifest.labels, spans)
-    return config if isinstance(config, RnnConfig) else replace(config, multi_label=manifest.multi_label)
-
-
-def predicts_last(recipe: Recipe, manifest: Manifest) -> bool:
-    """Whether the model predicts one token of a window, the one after it.
-
-    Raises:
-        TrainError: it does, and the task learns whole answers.
-    """
-    if recipe.model.family != "rnn" or manifest.labels:
-        return False
-    last = config_of(recipe, manifest).head[0] == 1
-    if last and manifest.prompted:
-        raise TrainError(
-            "train.predicts-last",
-            f"The model to start from predicts one token of a window, and the task {recipe.task} learns whole answers.",
-            where="model.from",
-            mend="Start from a model that predicts the token after every token.",
-        )
-    return last
-
-
 def mechanism_of(recipe: Recipe, manifest: Manifest, interval: float = INTERVAL) -> Mechanism:
     """What each step of a private run does; the noise follows from ε and the number of steps.
 
@@ -262,82 +228,6 @@ def _mean_row(recipe: Recipe, manifest: Manifest) -> float:
     """Tokens of a row of a prompt and its answer; how long they are is private."""
     train = manifest.splits["train"]
     return recipe.model.context if recipe.privacy is not None else max(1.0, train.tokens / train.rows)
-
-
-def row_width(recipe: Recipe, manifest: Manifest) -> int:
-    """Tokens of the widest rows that training computes."""
-    widths = manifest.splits["train"].widths
-    if not widths or recipe.privacy is not None:
-        return recipe.model.context
-    return min(recipe.model.context, len(widths) * WIDTHS)
-
-
-@dataclass(frozen=True)
-class Part:
-    """Rows that are computed at once, as `micro_batches` makes them of a batch: how many, how wide, and what they learn.
-
-    Attributes:
-        rows: of the part.
-        width: tokens of each.
-        targets: that each has on average.
-    """
-
-    rows: int
-    width: int
-    targets: float
-
-
-def typical_parts(recipe: Recipe, manifest: Manifest) -> list[Part]:
-    """The parts of a step whose rows are as wide as those of the training split; of text."""
-    batch_size = recipe.train.batch_size
-    assert batch_size != "auto"  # filled in
-    return _parts(recipe, manifest, _evenly(batch_size))
-
-
-def drawn_parts(recipe: Recipe, manifest: Manifest) -> set[Part]:
-    """The parts of many steps whose rows are drawn from those of the training split: some have more wide rows than a typical step."""
-    batch_size, steps = recipe.train.batch_size, recipe.train.steps
-    assert batch_size != "auto"  # filled in
-    draws = np.random.default_rng(0).random((min(steps or DRAWN, DRAWN), batch_size))
-    return {part for place_B in np.sort(draws) for part in _parts(recipe, manifest, place_B)}
-
-
-def _evenly(count: int) -> NDArray[np.float64]:
-    places: NDArray[np.float64] = (np.arange(count) + 0.5) / count
-    return places
-
-
-def _parts(recipe: Recipe, manifest: Manifest, place_B: NDArray[np.float64]) -> list[Part]:
-    """The parts of a batch of rows that stand at these places between the widest, at 0, and the narrowest, at 1."""
-    micro_batch = recipe.train.micro_batch
-    assert micro_batch != "auto"  # filled in
-    width_B, targets_B = _rows_at(recipe, manifest, place_B)
-    parts = []
-    for part, width in cut(width_B, micro_batch):
-        rows = height(part.stop - part.start, len(place_B), micro_batch)
-        parts.append(Part(rows, width, float(targets_B[part].sum()) / rows))
-    return parts
-
-
-def _rows_at(
-    recipe: Recipe, manifest: Manifest, place_B: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(width, targets) of rows, the widest first. Where it is unknown or private how wide they are, all are as wide as can be;
-    of records with labels the mean is known, and lengths are spread about it as those of texts often are."""
-    train, widest = manifest.splits["train"], row_width(recipe, manifest)
-    count = len(place_B)
-    if manifest.labels and train.tokens and recipe.privacy is None:
-        length_B = train.tokens / train.records * MEAN_LENGTH * (-np.log(place_B)) ** SPREAD_LENGTH
-        width_B = np.minimum(np.ceil(length_B / WIDTHS).astype(np.int64) * WIDTHS, widest)
-        return width_B, np.ones(count)
-    if not train.widths or recipe.privacy is not None:
-        targets = 1 if manifest.labels or predicts_last(recipe, manifest) else widest
-        return np.full(count, widest), np.full(count, float(targets))
-    number_K = np.cumsum(train.widths)
-    from_narrow_B = (1 - place_B) * number_K[-1]
-    width_B = np.minimum((np.searchsorted(number_K, from_narrow_B, side="right") + 1) * WIDTHS, widest)
-    mean = np.average(np.arange(1, len(number_K) + 1) * WIDTHS, weights=train.widths)
-    return width_B, np.minimum(width_B * (train.learned / train.rows / mean), width_B)
 
 
 def _choose_images(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> int:
@@ -531,7 +421,7 @@ def made_up(recipe: Recipe, manifest: Manifest, size: int, random: np.random.Gen
     if predicts_last(recipe, manifest):
         targets_BT = targets_BT[:, -1:]
     elif manifest.prompted:  # an answer at the end of each row
-        width_B, learned_B = (each[:, None] for each in _rows_at(recipe, manifest, _evenly(size)))
+        width_B, learned_B = (each[:, None] for each in rows_at(recipe, manifest, evenly(size)))
         place_T = np.arange(targets_BT.shape[1])
         targets_BT[(place_T >= width_B) | (place_T < width_B - np.maximum(learned_B, 1))] = NOTHING
     return Batch(0, tokens_BT[:, :-1].copy(), targets_BT, np.arange(size))
@@ -540,7 +430,7 @@ def made_up(recipe: Recipe, manifest: Manifest, size: int, random: np.random.Gen
 def _made_up_pairs(recipe: Recipe, manifest: Manifest, size: int, random: np.random.Generator) -> Batch:
     width = row_width(recipe, manifest)
     inputs_B2T = np.zeros((size, 2, width), np.int64)
-    width_B, _ = _rows_at(recipe, manifest, _evenly(size))
+    width_B, _ = rows_at(recipe, manifest, evenly(size))
     there_BT = np.arange(width) < width_B[:, None]
     inputs_B2T[:, 0] = np.where(there_BT, random.integers(0, manifest.vocab_size, (size, width)), FILL)
     return Batch(0, inputs_B2T, random.integers(0, width_B[:, None], (size, 2)), np.arange(size))

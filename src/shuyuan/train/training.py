@@ -42,7 +42,8 @@ from .driver import Driver, State
 from .framework import Framework, framework_of
 from .memory import give_back
 from .metrics import METRICS_FILE
-from .resolve import VALIDATION_ROWS, mechanism_of, predicts_last, validation_windows
+from .parts import predicts_last
+from .resolve import VALIDATION_ROWS, mechanism_of, validation_windows
 from .secret import erase_secret, run_secret
 from .temperature import MOST, temper
 from .tensorboard import EventFile

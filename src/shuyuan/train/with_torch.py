@@ -22,9 +22,9 @@ from ..recipe import Recipe, Train
 from ..vault import Folder
 from .distill import Distillation
 from .distributed import World
+from .parts import config_of
 from .precision import repeatable
 from .private import PrivateBackend
-from .resolve import config_of
 from .torch_backend import TorchBackend
 
 __all__ = [
