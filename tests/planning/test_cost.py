@@ -74,7 +74,9 @@ def test_the_model_of_another_run_gives_the_shape(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "recipe.toml").write_text('[data]\nsource = "stdlib"')
     (tmp_path / "model/config.json").write_text(json.dumps(SHAPES[0].to_hub()))
-    assert cost.planned_model(Model(**{"from": str(tmp_path)}), 1).parameters == SHAPES[0].parameters
+    assert (
+        cost.planned_model(Model(**{"from": str(tmp_path)}, context=32), 1).parameters == SHAPES[0].parameters
+    )
 
 
 def test_no_model_to_start_from_is_refused(tmp_path: Path) -> None:

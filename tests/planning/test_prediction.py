@@ -161,7 +161,7 @@ HEAVY: dict[str, Any] = {
 
 def changes_in(advice: str) -> list[str]:
     """The settings that a sentence of advice spells, as `--set` takes them."""
-    return re.findall(r'((?:model|train)\.\w+ = (?:"\w+"|\d+))', advice)
+    return re.findall(r'((?:model|train)\.\w+ = (?:"\w+"|\d+|true))', advice)
 
 
 def test_what_fits_is_decided_by_the_high_end() -> None:
@@ -189,6 +189,7 @@ def test_advice_offers_each_kind_of_setting() -> None:
     found = plan(make_recipe(**HEAVY), replace(CPU, memory_bytes=8 << 30), RATES, make_manifest())
     assert [advice.split(" ")[0] for advice in found.advice] == [
         "train.micro_batch",
+        "train.activation_checkpointing",
         "model.context",
         "model.size",
     ]
@@ -212,7 +213,8 @@ def test_where_no_single_setting_is_enough_several_are_taken_together() -> None:
     wide = HEAVY | {"model": {"layers": 64, "width": 4096, "context": 65536}}
     (found,) = plan(make_recipe(**wide), machine, RATES, make_manifest()).better
     assert set(found.change) == {
-        "train.micro_batch", "train.precision", "model.context", "model.size", "model.layers", "model.width"
+        "train.micro_batch", "train.activation_checkpointing", "train.precision", "model.context", "model.size", "model.layers",
+        "model.width",
     }  # fmt: skip
     together = plan(changed(make_recipe(**wide), found.change), machine, RATES, make_manifest())
     assert found.outcome.fits and together.fits and together.peak_bytes == found.outcome.peak

@@ -217,7 +217,7 @@ def test_what_a_model_to_start_from_needs_is_its_own(tmp_path: Path) -> None:
     """The learning rate follows from the width of the given model, not from the recipe's size, which does nothing."""
     given = TransformerConfig(300, 2, 64, 2, 2, 32, 128, 64)
     (tmp_path / "config.json").write_text(json.dumps(given.to_hub()))
-    asked = recipe(model={"from": str(tmp_path)}, optimizer="adamw")
+    asked = recipe(model={"from": str(tmp_path), "context": 64}, optimizer="adamw")
     rate = fill_in(asked, manifest(), CPU).train.learning_rate
     assert rate == choose_learning_rate(asked, "adamw", 64)
     adapted = asked.replace(**{"train.lora": {"rank": 4}})

@@ -15,7 +15,11 @@ _SHAPE = ("size", "layers", "width", "heads", "kv_heads", "hidden", "tied")
 
 
 def idle(recipe: Recipe) -> list[str]:
-    """What the recipe sets and nothing obeys, one sentence a reason; a key that has its default is not set."""
+    """What the recipe sets and nothing obeys, one sentence a reason; a key that has its default is not set.
+
+    Args:
+        recipe: as asked.
+    """
     return [
         f"{' and '.join(keys)} {'do' if keys[1:] else 'does'} nothing: {why}." for keys, why in _idle(recipe)
     ]
