@@ -14,7 +14,7 @@ from .quantity import Language, UnreadableError, read, write
 from .words import say
 
 ANSWER_BYTES = 1_000_000
-ROUNDED = 5e-3  # how closely a number is written that says GB and means GiB, or the other way round
+ROUNDED = 5e-3  # how closely a number is written whose unit is the power of 1000 where that of 1024 is meant, or the other way round
 
 
 @dataclass(frozen=True)
