@@ -41,7 +41,7 @@ TOKENIZER_BYTES = (
 )  # what learning and using a bpe vocabulary leaves between what still lives, and training cannot fill
 # Of the libraries that score answers: ROUGE's loads nltk, and that what there is of scikit-learn.
 SCORING_BYTES = {"rouge_score": 166 * MIB, "sacrebleu": 8 * MIB}
-LORA_COPIES = 3  # of a matrix's output, while what its adapter says is added to it
+LORA_COPIES = 6  # of a matrix's output: its own, what its adapter says, and their sum, forward and back
 MERGED_COPIES = 2  # of the weights: with what LoRA learned added to them, and as the bytes of a file
 TAUGHT_COPIES = 3  # of the logits, in float32
 UNIT_COPIES = 3  # of the gradient of each n-gram of a unit, while its rows are added up
