@@ -38,7 +38,7 @@ SHAPES_BYTES = 110 * MIB  # what torch's kernels keep for shapes, where rows of 
 HUB_BYTES = 160 * MIB  # transformers and peft, and torch's compiler, which they load
 TOKENIZER_BYTES = (
     18 * MIB
-)  # what learning and using a bpe vocabulary leaves between what still lives, and training cannot fill
+)  # of what learning and using a bpe vocabulary leaves, the gaps that training cannot fill
 # Of the libraries that score answers: ROUGE's loads nltk, and that what there is of scikit-learn.
 SCORING_BYTES = {"rouge_score": 166 * MIB, "sacrebleu": 8 * MIB}
 LORA_COPIES = 6  # of a matrix's output: its own, what its adapter says, and their sum, forward and back
@@ -221,9 +221,8 @@ def _of_a_step(
         passing = block
     if recipe.privacy is not None:
         of_units = _for_units(recipe, config, device)
-        passing += of_units[
-            "gradients of units"
-        ]  # in parts of several heights, which leave gaps of several sizes
+        # They come in parts of several heights, which leave gaps of several sizes.
+        passing += of_units["gradients of units"]
         if precision == "fp32":  # nothing is converted, and they come where activations and logits go
             of_units["gradients of units"] -= min(of_units["gradients of units"], kept + 2 * logits) // 2
         at_loss |= of_units

@@ -7,14 +7,13 @@ and one that is little more than calling torch.
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable
 from dataclasses import replace
 
 from ..hardware import Hardware, Precision, Rates, choose_precision, measured_rates, remembered
 from ..models import TransformerConfig
 from ..progress import Progress
 from ..train.parts import Part
+from ..train.resolve import seconds_of
 from .time import calling_seconds, computing_seconds
 
 FILE = "pace.json"
@@ -108,12 +107,6 @@ def _seconds(config: TransformerConfig, part: Part, precision: Precision) -> tup
         model.zero_grad(set_to_none=True)
 
     with keeping_memory():
-        each = [_timed(step) for _ in range(STEPS)][2:]
+        each = [seconds_of(step) for _ in range(STEPS)][2:]
     middle = statistics.median(each)
     return middle, middle <= STEADY * min(each)
-
-
-def _timed(work: Callable[[], None]) -> float:
-    begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun

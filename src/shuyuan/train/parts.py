@@ -82,6 +82,9 @@ def drawn_parts(recipe: Recipe, manifest: Manifest) -> set[Part]:
     """The parts of many steps whose rows are drawn from those of the training split: some have more wide rows than a typical step."""
     batch_size, steps = recipe.train.batch_size, recipe.train.steps
     assert batch_size != "auto"  # filled in
+    typical = set(typical_parts(recipe, manifest))
+    if {part.width for part in typical} == {row_width(recipe, manifest)}:
+        return typical  # rows that are all as wide as can be are the same each time
     draws = np.random.default_rng(0).random((min(steps or DRAWN, DRAWN), batch_size))
     return {part for place_B in np.sort(draws) for part in _parts(recipe, manifest, place_B)}
 

@@ -386,7 +386,7 @@ def calibrate(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: 
         backend = backend_of(recipe, manifest, model, hardware, trial, bytes(32))
         whole = batch(batch_size)
         prepares = recipe.model.family == "rnn" or train.compile  # at the first step
-        start = _seconds(lambda: backend.step(whole, rate)) if prepares else 0.0
+        start = seconds_of(lambda: backend.step(whole, rate)) if prepares else 0.0
         step = _time(lambda: backend.step(whole, rate), seconds, stage.advance)
         windows = validation_windows(recipe, manifest)
         evaluation = 0.0
@@ -401,7 +401,12 @@ def calibrate(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: 
     return Costs(step, evaluation, checkpoint, max(0.0, start - step))
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def seconds_of(work: Callable[[], object]) -> float:
+    """What a piece of work takes, done once.
+
+    Args:
+        work: any.
+    """
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
@@ -442,7 +447,7 @@ def _time(
     """Median seconds of `work`, done for about `seconds` and at least four times, of which the first warms up."""
     times: list[float] = []
     while sum(times) < seconds or len(times) < 4:
-        times.append(_seconds(work))
+        times.append(seconds_of(work))
         advance(times[-1])
     return median(times[1:])
 
