@@ -13,11 +13,13 @@ import pytest
 from shuyuan import planning
 from shuyuan.data import prepare
 from shuyuan.hardware import Hardware, detect
+from shuyuan.models import TransformerConfig
 from shuyuan.planning.estimate import estimated_manifest
+from shuyuan.planning.memory import activation_bytes, peak_memory
 from shuyuan.progress import Progress
 from shuyuan.recipe import Budget, Recipe, from_table
 from shuyuan.train.micro_batches import micro_batches
-from shuyuan.train.parts import row_width, typical_parts
+from shuyuan.train.parts import config_of, drawn_parts, row_width, typical_parts
 from shuyuan.train.resolve import choose_batch, fill_in, made_up, steps_of, validation_windows
 from shuyuan.vault import OpenStore
 
@@ -120,3 +122,22 @@ def test_rows_that_differ_in_length_are_planned_and_calibrated_as_they_are_compu
     short, long = (planning.plan(filled, hardware, None, each) for each in (manifest, wider))
     assert short.seconds.expected < long.seconds.expected
     assert short.peak_bytes.expected < long.peak_bytes.expected
+
+
+def test_memory_is_planned_for_the_step_with_most_wide_rows(tmp_path: Path, hardware: Hardware) -> None:
+    """A quarter of the rows is wide: of 40, 10 on average, and in some of many steps half as many again. The plan must hold those."""
+    recipe = recipe_of(tmp_path, train={"batch_size": 40, "budget": "100 steps", "precision": "fp32"})
+    manifest = prepare(recipe, OpenStore(tmp_path / "run"), Progress())
+    train = replace(manifest.splits["train"], widths=[0, 300, 0, 0, 0, 0, 0, 100], rows=400, learned=9600)
+    manifest = replace(manifest, splits=manifest.splits | {"train": train})
+    filled = fill_in(recipe, manifest, hardware).replace(**{"train.steps": 100})
+    rows = max(part.rows for part in drawn_parts(filled, manifest) if part.width == 128)
+    assert 13 <= rows <= 25
+    whole = replace(train, widths=[0] * 7 + [400])
+    alike = replace(manifest, splits=manifest.splits | {"train": whole})
+    assert drawn_parts(filled, alike) == set(typical_parts(filled, alike))
+    config = config_of(filled, manifest)
+    assert isinstance(config, TransformerConfig)
+    kept = activation_bytes(replace(config, context=128), "fp32", rows, "cpu")
+    found = peak_memory(filled, config, hardware, manifest).items
+    assert found["activations"] == kept
