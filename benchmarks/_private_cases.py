@@ -45,6 +45,7 @@ class Sizes:
     Attributes:
         batch: rows of the logical batch.
         micro_batch: rows of a physical one.
+        compiled: blocks, loss and a step's noise are.
     """
 
     batch: int
@@ -53,12 +54,14 @@ class Sizes:
     context: int = 256
     vocab: int = 4096
     clipping: str = "joint"
+    compiled: bool = False
 
 
 CASES = {
     "main": Sizes(64, 16),
     "long": Sizes(16, 4, context=1024),
     "vocabulary": Sizes(32, 8, vocab=32768),
+    "large": Sizes(64, 16, size="large", context=1024, vocab=50304),
     "cnn": Sizes(256, 64),
     "lora": Sizes(32, 16),
 }
@@ -82,7 +85,7 @@ def ways(case: str, sizes: Sizes, jax_python: str | None) -> dict[str, Callable[
 
 def base_of(name: str) -> str:
     """The way whose step a step is compared with: the plain one of the same library and precision."""
-    return f"{'jax ' * name.startswith('jax')}plain {name.split()[-1]}"
+    return f"{'jax ' * name.startswith('jax')}plain {'compiled ' * ('compiled' in name)}{name.split()[-1]}"
 
 
 # ---- transformers, as a recipe trains them ---------------------------------------------------------------------------
@@ -94,6 +97,9 @@ def transformer_ways(sizes: Sizes, precision: str) -> dict[str, Callable[[], Ste
         "plain": lambda: plain_recipe(tied, sizes, precision),
         "private": lambda: private_recipe(tied, sizes, precision),
     }
+    if torch.cuda.is_available():
+        found["plain compiled"] = lambda: plain_recipe(tied, replace(sizes, compiled=True), precision)
+        found["private compiled"] = lambda: private_recipe(tied, replace(sizes, compiled=True), precision)
     if _opacus.available():
         found["private untied"] = lambda: private_recipe(untied, sizes, precision)
         for mode in _opacus.MODES:
@@ -122,6 +128,7 @@ def settings(sizes: Sizes, precision: str) -> Train:
             "micro_batch": sizes.micro_batch,
             "learning_rate": LEARNING_RATE,
             "weight_decay": 0.1,
+            "compile": sizes.compiled,
         }
     )
 

@@ -1,12 +1,12 @@
 """What privacy costs: the plain step, the private one, and the peers' ways, on the same model and data.
 
     pip install --no-deps opacus opt_einsum     # the peer, in an environment of the benchmark's own; without it, ours alone
-    python benchmarks/private_step.py [--case main|long|vocabulary|cnn|lora|all] [--rounds 3] [--quick]
+    python benchmarks/private_step.py [--case main|long|vocabulary|large|cnn|lora|all] [--rounds 3] [--quick]
     python benchmarks/private_step.py --jax-python PYTHON     # with a Python that has jax-privacy: that peer too
 
 Cases: main, 6 x 256, context 256, 64 sequences in 4 physical batches, vocabulary 4096; long, context 1024; vocabulary,
-32,768 tokens; cnn, a residual net with GroupNorm on 256 images of 32 x 32 in 4; lora, Qwen3 of transformers with adapters
-of rank 16. The first three are steps of a recipe's backend, the other two of `make_private` in a loop of one's own.
+32,768 tokens; large, 12 x 768, context 1024, 50,304 tokens, for a GPU (where blocks are also compiled); cnn, a residual net with GroupNorm on 256 images of 32 x 32 in 4; lora, Qwen3 of transformers with adapters
+of rank 16. The first four are steps of a recipe's backend, the other two of `make_private` in a loop of one's own.
 
 A step is a logical batch with AdamW, and in the private ones clipping of each row, and noise. All take turns, round by
 round, in one process; the median of the ratios of each round counts. Transformers are measured with a head of its own as
@@ -42,7 +42,8 @@ def main() -> None:
     options = arguments()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(detect().cores)
-    cases = list(CASES) if options.case == "all" else [options.case]
+    everywhere = [case for case in CASES if case != "large" or torch.cuda.is_available()]
+    cases = everywhere if options.case == "all" else [options.case]
     if options.peak:
         print(peak(makers(options, cases[0], of_peak=True)[options.peak]))
         return

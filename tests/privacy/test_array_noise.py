@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from shuyuan.privacy.array_noise import ArrayNoise
-from shuyuan.privacy.noise import Noise
+from shuyuan.privacy.noise import Noise, Total
 from shuyuan.privacy.stream import CHUNK, LATTICE
 
 SECRET = bytes(range(32))
@@ -18,7 +18,9 @@ SECRET = bytes(range(32))
 def test_it_is_torchs_noise_but_for_the_last_place(shape: tuple[int, ...]) -> None:
     total = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     ours = ArrayNoise(SECRET).add(total, 0.7, step=5, number=2)
-    theirs = Noise(SECRET).add(torch.from_numpy(total), 0.7, step=5, number=2).numpy()
+    (theirs,) = (
+        noisy.numpy() for noisy in Noise(SECRET).add([Total(2, torch.from_numpy(total))], 0.7, step=5)
+    )
     assert ours.shape == theirs.shape and ours.dtype == np.float32
     assert np.abs(ours - theirs).max() <= 2 * 0.7 * LATTICE + np.spacing(np.float32(4))
     assert (ours == theirs).mean() > 0.99

@@ -12,7 +12,7 @@ from torch import nn
 from shuyuan.privacy import Clipper, Units, make_private
 from shuyuan.privacy.clipping import contributions, rules
 from shuyuan.privacy.clipping.float32 import true_float32
-from shuyuan.privacy.noise import Noise
+from shuyuan.privacy.noise import Noise, Total
 
 from .reference import spread
 
@@ -101,10 +101,10 @@ def test_sums_and_noise_of_parameters_in_half_precision_are_float32(monkeypatch:
     seen: list[tuple[torch.dtype, torch.Tensor]] = []
     add = Noise.add
 
-    def noted(self: Noise, total: torch.Tensor, deviation: float, **place: int) -> torch.Tensor:
-        noisy = add(self, total, deviation, **place)
-        seen.append((total.dtype, noisy.clone()))
-        return noisy
+    def noted(self: Noise, totals: list[Total], deviation: float, *, step: int) -> list[torch.Tensor]:
+        outcomes = add(self, totals, deviation, step=step)
+        seen.extend((total.sum.dtype, noisy.clone()) for total, noisy in zip(totals, outcomes, strict=True))
+        return outcomes
 
     monkeypatch.setattr(Noise, "add", noted)
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)

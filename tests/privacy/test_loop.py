@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import shuyuan
 from shuyuan.errors import PrivacyError
-from shuyuan.privacy import Noise, PrivateLoop, make_private
+from shuyuan.privacy import Noise, PrivateLoop, Total, make_private
 
 from .reference import clipped_sum, unit_gradients
 
@@ -87,7 +87,7 @@ def test_the_normaliser_is_the_expected_batch_as_it_was_given(expected: float) -
     )  # noise of deviation 1
     train(loop, model)
     same = [
-        Noise(bytes([*bytes(31), 1])).add(torch.zeros(3, WIDTH), 1.0, step=step, number=0)
+        Noise(bytes([*bytes(31), 1])).add([Total(0, torch.zeros(3, WIDTH))], 1.0, step=step)[0]
         for step in (1, 2, 3)
     ]
     assert seen == [pytest.approx(float(noise.double().std()) / expected, rel=1e-3) for noise in same]
@@ -109,7 +109,7 @@ def test_each_parameter_and_each_step_has_noise_of_its_own() -> None:
     noise = Noise(bytes([*bytes(31), 1]))
     for step, gradients in enumerate(seen, 1):
         for number, gradient in enumerate(gradients):
-            alone = noise.add(torch.zeros_like(gradient), 3.0 * 0.5, step=step, number=number)
+            alone = noise.add([Total(number, torch.zeros_like(gradient))], 3.0 * 0.5, step=step)[0]
             assert torch.equal(gradient, alone / 10)
 
 

@@ -17,7 +17,7 @@ from shuyuan import recipe as recipes
 from shuyuan.data import UnitRows, load_manifest
 from shuyuan.errors import Interrupted, PrivacyError, RecipeError
 from shuyuan.models import Transformer, TransformerConfig
-from shuyuan.privacy import Mechanism, Noise, accountant
+from shuyuan.privacy import Mechanism, Noise, Total, accountant
 from shuyuan.privacy.data_sets import DataSetLedger
 from shuyuan.progress import Progress
 from shuyuan.train import mechanism_of, train
@@ -180,6 +180,13 @@ def test_other_weights_to_start_from_never_meet_the_same_noise(tmp_path: Path) -
     # Before the first state is written the weights may still change: with them the secret, which then stays.
     other = secret_of("other")
     assert other != one and secret_of("other", begun=True) == other
+    # Steps of a version that drew other noise from the same secret are not gone on with; before the first, all is drawn anew.
+    store.write_json(SECRET_FILE, {"secret": "00" * 32, "weights": "one"})
+    with pytest.raises(PrivacyError) as caught:
+        secret_of("one", begun=True)
+    assert caught.value.code == "privacy.other-stream"
+    assert secret_of("one") == secret_of("one", begun=True)
+    assert store.read_json(SECRET_FILE)["secret"] != "00" * 32
     erase_secret(store)
     stop = threading.Event()
     with pytest.raises(Interrupted):
@@ -329,7 +336,7 @@ def test_noise_is_scaled_to_the_clip_and_of_its_own_for_each_parameter_and_step(
         empty = batch_of([])
         found = gradients_of(working, Batch(step, empty.inputs_BT, empty.targets_BT, empty.unit_B))
         for number, gradient in enumerate(found):
-            alone = noise.add(torch.zeros_like(gradient), 2.0 * 0.5, step=step, number=number)
+            alone = noise.add([Total(number, torch.zeros_like(gradient))], 2.0 * 0.5, step=step)[0]
             assert torch.equal(gradient, alone / 4)  # the expected batch
 
 

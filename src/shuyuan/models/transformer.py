@@ -227,8 +227,8 @@ class SwiGLU(nn.Module):
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x²) + eps) · weight over the last axis, https://arxiv.org/abs/1910.07467.
 
-    `weight_by_row` tells private training that the weight may also be one copy for each row, whose gradients are then told
-    apart by the norm's own backward.
+    `weight_by_row` tells private training that `with_weight` also takes one copy of the weight for each row, whose gradients are then
+    told apart by the norm's own backward.
     """
 
     weight_by_row = True
@@ -239,7 +239,11 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight, self.eps)
+        return self.with_weight(x, self.weight)
+
+    def with_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The same with another weight, (C,), or (B, 1, …, C): one for each row."""
+        return rms_norm(x, weight, self.eps)
 
 
 class Linear(nn.Linear):

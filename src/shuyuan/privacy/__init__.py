@@ -1,7 +1,7 @@
 """Differential privacy: clipping, noise, sampling, accounting and the ledger.
 
 Other rooms may use `make_private` in a loop of one's own; `Mechanism`, `mechanism` and the module `accountant`, which load
-no torch; and for a training loop `Clipper`, `Contributions`, `Sums`, `Units`, `Noise`, `Ranks`, `PoissonSampler`.
+no torch; and for a training loop `Clipper`, `Contributions`, `Sums`, `Units`, `Noise`, `Total`, `Ranks`, `PoissonSampler`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .stream import derive
 if TYPE_CHECKING:
     from .clipping import Clipped, Clipper, Contributions, Sums, Units
     from .loop import PrivateLoop, make_private
-    from .noise import Noise
+    from .noise import Noise, Total
     from .ranks import Ranks
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "PrivateLoop",
     "Ranks",
     "Sums",
+    "Total",
     "Units",
     "accountant",
     "derive",
@@ -47,6 +48,7 @@ _HOMES = {
     "PrivateLoop": ".loop",
     "make_private": ".loop",
     "Noise": ".noise",
+    "Total": ".noise",
     "Ranks": ".ranks",
 }
 

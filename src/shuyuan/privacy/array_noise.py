@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .stream import CHUNK, LATTICE, Stream, words_for
+from .stream import BLOCK_WORDS, CHUNK, ELEMENTS, LATTICE, Stream
 
 
 class ArrayNoise:
@@ -27,24 +27,29 @@ class ArrayNoise:
         if deviation == 0:
             return total.copy()
         flat = total.reshape(-1)
-        words = self._stream.words(step, number, words_for(len(flat)))
         noisy = np.empty_like(flat)
         spacing = deviation * LATTICE
         for start in range(0, len(flat), CHUNK):
             part = flat[start : start + CHUNK]
-            first = words_for(start)
-            drawn = gaussians(words[first : first + words_for(len(part))])[: len(part)]
+            blocks = -(-len(part) // ELEMENTS)
+            words = self._stream.words(step, number, BLOCK_WORDS * blocks, BLOCK_WORDS * (start // ELEMENTS))
             # Whole numbers below 2^53 add up exactly.
-            lattice = np.rint(drawn / LATTICE) + np.rint(part.astype(np.float64) / spacing)
+            lattice = np.rint(gaussians(words)[: len(part)] / LATTICE)
+            lattice += np.rint(part.astype(np.float64) / spacing)
             noisy[start : start + CHUNK] = lattice * spacing
         return noisy.reshape(total.shape)
 
 
 def gaussians(words: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Standard normal numbers: two for every three random words."""
-    pairs = len(words) // 3
-    high, low, turn = (words[part * pairs : (part + 1) * pairs] for part in range(3))
+    """Standard normal numbers of whole blocks: four for every eight random words, of which six are used."""
+    columns = words.reshape(-1, BLOCK_WORDS).T
+    return np.stack([*_pair(*columns[:3]), *_pair(*columns[3:6])], 1).reshape(-1)
+
+
+def _pair(
+    high: NDArray[np.uint64], low: NDArray[np.uint64], turn: NDArray[np.uint64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     uniform = np.minimum(high * 2.0**-64 + (low + 1.0) * 2.0**-128, 1.0)
     radius = np.sqrt(-2.0 * np.log(uniform))
     angle = (turn >> np.uint64(11)) * (2.0**-52 * math.pi)
-    return np.concatenate((radius * np.cos(angle), radius * np.sin(angle)))
+    return radius * np.cos(angle), radius * np.sin(angle)

@@ -20,7 +20,7 @@ from .clipping import Clipped, Clipper, Units, no_backward
 from .data_sets import DataSetLedger
 from .ledger import Ledger
 from .mechanism import Clipping, Mechanism, mechanism
-from .noise import Noise
+from .noise import Noise, Total
 from .ranks import Ranks, refuse_wrapped
 from .sampling import PoissonSampler
 
@@ -224,10 +224,10 @@ class PrivateLoop:
 
     # -- inside --
 
-    def _noisy(self, number: int, total: Tensor) -> Tensor:
-        """The sum of a parameter over all units of this step, with its noise."""
+    def _noisy(self, totals: list[Total]) -> list[Tensor]:
+        """The sums of some parameters over all units of this step, with their noise."""
         deviation = self.mechanism.noise_multiplier * self._clipper.norm
-        return self._noise.add(total, deviation, step=self.steps, number=number)
+        return self._noise.add(totals, deviation, step=self.steps)
 
     def _physical(self, step: int, micro_batch: int | None) -> Iterator[tuple[NDArray[np.int64], Units]]:
         """This rank's records of a step in parts of at most `micro_batch`, each with the units that they belong to."""

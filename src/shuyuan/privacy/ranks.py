@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..errors import PrivacyError
+from .noise import Total
 
 # By name, so that none of them has to be imported.
 WRAPPERS = {
@@ -64,23 +65,24 @@ class Ranks:
                     mend="Give make_private the same on every rank: weights from one seed or file, all units, not a share.",
                 )
 
-    def combine(self, parts: list[Tensor], finish: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
+    def combine(self, sums: list[Tensor], finish: Callable[[list[Total]], list[Tensor]]) -> list[Tensor]:
         """Sums over all ranks, each finished by one of them, with the same bits on all.
 
         Args:
-            parts: what this rank adds, a tensor a parameter; they are overwritten.
-            finish: makes of a parameter's number and its sum what all ranks get.
+            sums: what this rank adds, a tensor a parameter; they are overwritten.
+            finish: makes of some parameters' sums what all ranks get.
         """
+        totals = [Total(number, total) for number, total in enumerate(sums)]
         if self.count == 1:
-            return [finish(number, part) for number, part in enumerate(parts)]
-        for number, part in enumerate(parts):
-            dist.reduce(part, self._owner(number))
-        whole = [
-            finish(number, part) if self._owner(number) == self.number else part
-            for number, part in enumerate(parts)
-        ]
-        for number, part in enumerate(whole):
-            dist.broadcast(part, self._owner(number))
+            return finish(totals)
+        for total in totals:
+            dist.reduce(total.sum, self._owner(total.number))
+        own = [total for total in totals if self._owner(total.number) == self.number]
+        whole = list(sums)
+        for total, finished in zip(own, finish(own), strict=True):
+            whole[total.number] = finished
+        for number, combined in enumerate(whole):
+            dist.broadcast(combined, self._owner(number))
         return whole
 
     def _owner(self, number: int) -> int:

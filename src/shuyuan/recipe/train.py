@@ -118,7 +118,7 @@ class Train(Section):
     compile: bool = Field(
         False,
         description="Compile the blocks of a transformer with torch.compile: a GPU trains about 1.5 times as fast, a CPU 1.1 times, after half "
-        "a minute of compiling. Needs a C++ compiler, or Triton on a GPU. The result is the same but for rounding.",
+        "a minute of compiling; a GPU's private steps and their noise more so. Needs a C++ compiler, or Triton on a GPU. The result is the same but for rounding.",
     )
     keep: int = Field(2, ge=1, description="Checkpoints kept; older ones are removed.")
     evaluations: int = Field(

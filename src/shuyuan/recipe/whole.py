@@ -173,7 +173,8 @@ class Recipe(Section):
         if not self.train.compile:
             return self
         for key, asked in {
-            "privacy": self.privacy,
+            "train.activation_checkpointing, with privacy": self.privacy
+            and self.train.activation_checkpointing,
             "train.sharded": self.train.sharded,
             "train.lora": self.train.lora,
         }.items():

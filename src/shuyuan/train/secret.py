@@ -13,6 +13,7 @@ from ..recipe import Recipe
 from ..vault import Store
 
 SECRET_FILE = "privacy-secret.json"
+STREAM = "chacha20"  # what turns a secret into noise
 
 
 def run_secret(store: Store, recipe: Recipe, identity: dict[str, Any], *, begun: bool) -> bytes:
@@ -26,7 +27,7 @@ def run_secret(store: Store, recipe: Recipe, identity: dict[str, Any], *, begun:
         begun: whether some steps are made, and others are still to be made.
 
     Raises:
-        PrivacyError: steps were made, and the secret is gone, or was of other weights to start from.
+        PrivacyError: steps were made, and the secret is gone, or was of other weights to start from or of another stream.
     """
     assert recipe.privacy is not None
     if recipe.privacy.insecure_seed is not None:
@@ -48,8 +49,15 @@ def run_secret(store: Store, recipe: Recipe, identity: dict[str, Any], *, begun:
                 where="model.from",
                 mend="Put the weights back, or begin a new run in another folder.",
             )
-        if kept.get("weights") != identity["weights"]:
-            kept = {"secret": os.urandom(32).hex(), "weights": identity["weights"]}
+        if begun and kept.get("stream") != STREAM:
+            raise PrivacyError(
+                "privacy.other-stream",
+                "Steps were made by a version of Shuyuan that draws other noise from a secret; more would be spent than was promised.",
+                where=str(store.path),
+                mend="Go on with that version, or begin a new run in another folder; the ledger of this one keeps what it spent.",
+            )
+        if (kept.get("weights"), kept.get("stream")) != (identity["weights"], STREAM):
+            kept = {"secret": os.urandom(32).hex(), "weights": identity["weights"], "stream": STREAM}
             store.write_json(SECRET_FILE, kept)
         secret = bytes.fromhex(kept["secret"])
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

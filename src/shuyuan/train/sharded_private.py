@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .. import hardware as machines
-from ..privacy import Contributions, Mechanism, Sums
+from ..privacy import Contributions, Mechanism, Sums, Total
 from ..recipe import Train
 from .backend import Batch
 from .distributed import World
@@ -67,9 +67,12 @@ class ShardedPrivateBackend(ShardedBackend, PrivateBackend):
         if any(weight.grad is not None for weight in self.model.parameters()):
             raise RuntimeError("a weight was used where no clip sees it")
         square = 0.0
-        for number, (name, total) in enumerate(self._clipper.take().items()):
-            place = {"first": self._shares.first(name), "whole": self._shares.whole_shape(name).numel()}
-            gradient = self._noisy(total, step=step, number=number, **place)
+        sums = self._clipper.take()
+        totals = [
+            Total(number, total, self._shares.first(name))
+            for number, (name, total) in enumerate(sums.items())
+        ]
+        for name, gradient in zip(sums, self._noisy(totals, step), strict=True):
             square += float(gradient.double().square().sum())
             self._shares.set_gradient(name, gradient)
         return math.sqrt(self._ranks.total(square)[0])

@@ -22,7 +22,8 @@ from ...errors import PrivacyError
 from .contributions import Contributions
 from .float32 import true_float32
 from .general import RowByRow
-from .rules import Rule, embedding, rule_for
+from .rules import Rule, embedding, linear, rule_for
+from .traced import Taps, Watching, for_each_row
 from .units import Units
 from .watched import Watched, own_forward
 
@@ -68,9 +69,11 @@ class Capture:
         self._collected: Collected | None = None
         self._units: Units | None = None
         self._taps: list[Tapped] = []
+        self._watching = Watching()
+        self._compiled: set[int] = set()  # parameters of compiled blocks, whose graphs use their memory again
         self._inside = 0  # depth of modules that go the general way: what is in them is theirs
         self._handles: list[Any] = []
-        self._watched: list[Watched] = []
+        self._watched: dict[str, Watched] = {}  # by the module's name
         self._model = model
         _refuse_mixers(model)
         for name, module in model.named_modules():
@@ -82,9 +85,58 @@ class Capture:
 
     def remove(self) -> None:
         """Takes all hooks away: the model is an ordinary one again."""
-        for handle in (*self._handles, *self._watched):
+        for handle in (*self._handles, *self._watched.values()):
             handle.remove()
-        self._handles, self._watched = [], []
+        self._handles, self._watched = [], {}
+
+    def compiled(self, blocks: Iterable[nn.Module]) -> None:
+        """Some modules will be computed as torch's compiler has them, where no closure is called.
+
+        Args:
+            blocks: whose forward passes are compiled; each has linear layers and norms by row.
+
+        Raises:
+            PrivacyError: in one of them is another module with parameters.
+        """
+        from torch._functorch import config
+
+        config.donated_buffer = False  # looking whether units mix goes backward twice
+        taps = Taps(self._watching)
+        self._handles.append(taps)
+        names = {id(module): name for name, module in self._model.named_modules()}
+        for block in blocks:
+            inside = [names[id(module)] for module in block.modules()]
+            own = [(name, self._watched.pop(name).remove()) for name in inside if name in self._watched]
+            for name, module in own:
+                if getattr(module, "weight_by_row", False):
+                    taps.norm(module)
+                elif own_forward(module) and isinstance(module, nn.Linear) and rule_for(module) is linear:
+                    taps.linear(module, self._teller(name, module, linear, _identities(module)))
+                else:
+                    raise PrivacyError(
+                        "privacy.not-compiled",
+                        f"{name} ({type(module).__name__}) cannot be watched in a compiled block.",
+                        where="train.compile",
+                        mend="Leave train.compile out.",
+                    )
+            modules = [module for _, module in own]
+            self._compiled.update(id(weight) for weight in block.parameters())
+            self._handles.append(block.register_forward_pre_hook(self._before(modules, taps)))
+
+    def _before(self, modules: list[nn.Module], taps: Taps) -> Callable[..., None]:
+        """What has to be done before a compiled block is entered."""
+        ids = {id(module): _identities(module) for module in modules}
+
+        def before(*_: Any) -> None:
+            if not self._collecting():
+                return
+            for module in modules:
+                if getattr(module, "weight_by_row", False):
+                    taps.give(module, self._copies(module, ids[id(module)]["weight"]))
+                else:
+                    self._awaited.update(ids[id(module)].values())
+
+        return before
 
     # -- one physical batch --
 
@@ -99,7 +151,7 @@ class Capture:
         Raises:
             PrivacyError: the model has changed since it was looked at: a mode, or what is trainable.
         """
-        for watched in self._watched:
+        for watched in self._watched.values():
             watched.hide()
         _refuse_mixers(self._model)
         trainable = {id(weight) for weight in self._model.parameters() if weight.requires_grad}
@@ -112,6 +164,7 @@ class Capture:
         self._buffers = {name: (id(buffer), buffer._version) for name, buffer in self._model.named_buffers()}
         self._units = units
         self._collected = {}
+        self._watching.on = True
         self._awaited.clear()
         self._taps = []
 
@@ -133,6 +186,15 @@ class Capture:
                     mend="Use a module that keeps nothing of what it sees: no running averages, no codebooks.",
                 )
         self._collected, self._units, self._taps = None, None, []
+        self._watching.on = False
+        for identity in self._compiled:
+            if self._awaited[identity]:
+                raise PrivacyError(
+                    "privacy.not-told",
+                    f"The compiled backward pass told nothing of {self._names[identity]}.",
+                    where="train.compile",
+                    mend="Leave train.compile out, or take another version of torch.",
+                )
         return collected
 
     @contextmanager
@@ -150,11 +212,11 @@ class Capture:
 
     def _watch(self, name: str, module: nn.Module) -> None:
         if getattr(module, "weight_by_row", False):
-            self._watched.append(Watched(module, self._by_row(name, module)))
-            return
-        rule = rule_for(module) if own_forward(module) else None
-        watched = self._general(name, module) if rule is None else self._with_rule(name, module, rule)
-        self._watched.append(Watched(module, watched))
+            watched = self._by_row(name, module)
+        else:
+            rule = rule_for(module) if own_forward(module) else None
+            watched = self._general(name, module) if rule is None else self._with_rule(name, module, rule)
+        self._watched[name] = Watched(module, watched)
 
     def _with_rule(self, name: str, module: nn.Module, rule: Rule) -> Callable[..., Any]:
         """The forward pass of a module with a rule: its parameters are held still, and its output goes through a tap.
@@ -187,8 +249,7 @@ class Capture:
         return tapped
 
     def _by_row(self, name: str, module: nn.Module) -> Callable[..., Any]:
-        """The forward pass of a module that takes one copy of its weight for each row, (N, 1, …, C): autograd then tells
-        the rows apart."""
+        """The forward pass of a module that also computes with one copy of its weight for each row: autograd then tells the rows apart."""
         forward, identity = module.forward, _identities(module)["weight"]
 
         def by_row(x: Tensor) -> Any:
@@ -196,19 +257,19 @@ class Capture:
                 return forward(x)
             assert self._units is not None
             self._check_rows(name, x)
-            weight = module._parameters["weight"]
-            assert weight is not None
-            middle = [1] * (x.ndim - 1 - weight.ndim)
-            copies = weight.detach().expand(self._units.rows, *middle, *weight.shape).requires_grad_()
-            self._awaited[identity] += not _recomputes()
-            _on_gradient(copies, self._tell_rows(identity))
-            module._parameters["weight"] = copies  # type: ignore[assignment]
-            try:
-                return forward(x)
-            finally:
-                module._parameters["weight"] = weight
+            return module.with_weight(x, for_each_row(self._copies(module, identity), x))  # type: ignore[operator]
 
         return by_row
+
+    def _copies(self, module: nn.Module, identity: int) -> Tensor:
+        """One copy of a norm's weight for each row, (N, …, C), whose gradients will be told."""
+        assert self._units is not None
+        weight = module._parameters["weight"]
+        assert weight is not None
+        copies = weight.detach().expand(self._units.rows, *weight.shape).requires_grad_()
+        self._awaited[identity] += not _recomputes()
+        _on_gradient(copies, self._tell_rows(identity))
+        return copies
 
     def _tell_rows(self, identity: int) -> Callable[[Tensor], None]:
         def tell(grad_N: Tensor) -> None:
@@ -222,6 +283,20 @@ class Capture:
         self, name: str, module: nn.Module, rule: Rule, own: dict[str, int], x: Tensor, output: Tensor
     ) -> Tensor:
         self._check_rows(name, x)
+        again = _recomputes()
+        if not again:
+            self._awaited.update(own.values())
+        anchor = torch.zeros((), device=output.device, requires_grad=True)
+        tell = self._teller(name, module, rule, own)
+        tapped: Tensor = _Tap.apply(anchor, output, x.detach(), tell)  # type: ignore[no-untyped-call]
+        if not again:
+            self._taps.append(Tapped(name, tapped.shape, get_gradient_edge(anchor)))
+        return tapped
+
+    def _teller(
+        self, name: str, module: nn.Module, rule: Rule, own: dict[str, int]
+    ) -> Callable[[Tensor, Tensor], None]:
+        """What the backward pass calls with a module's input and the gradient of its output."""
 
         def tell(saved: Tensor, grad: Tensor) -> None:
             if self._look is not None:
@@ -234,14 +309,7 @@ class Capture:
                 rule(module, saved, grad, self._units, to)
             self._told(own.values())
 
-        again = _recomputes()
-        if not again:
-            self._awaited.update(own.values())
-        anchor = torch.zeros((), device=output.device, requires_grad=True)
-        tapped: Tensor = _Tap.apply(anchor, output, x.detach(), tell)  # type: ignore[no-untyped-call]
-        if not again:
-            self._taps.append(Tapped(name, tapped.shape, get_gradient_edge(anchor)))
-        return tapped
+        return tell
 
     def _general(self, name: str, module: nn.Module) -> Callable[..., Any]:
         """The forward pass of a module without a rule: computed row by row, with a copy of its parameters for each."""
@@ -298,7 +366,9 @@ class Capture:
         assert self._collected is not None and self._units is not None
         if identity not in self._collected:
             weight = self.parameters[self._names[identity]]
-            self._collected[identity] = Contributions(weight, self._units.count)
+            self._collected[identity] = Contributions(
+                weight, self._units.count, lent=identity in self._compiled
+            )
         return self._collected[identity]
 
     def _collecting(self) -> bool:
@@ -369,8 +439,10 @@ def _only(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Tensor:
     return given
 
 
-def _refuse_ordinary_gradient(name: str) -> Callable[[Tensor], None]:
-    def refuse(_: Tensor) -> None:
+def _refuse_ordinary_gradient(name: str) -> Callable[[Tensor | None], None]:
+    def refuse(grad: Tensor | None) -> None:
+        if grad is None:  # a compiled graph says so of what was held still in it
+            return
         raise PrivacyError(
             "privacy.unseen-use",
             f"The parameter {name} was used outside of its module's own forward call, where its gradient for each unit "
@@ -401,5 +473,5 @@ def _mixes(name: str, module: nn.Module, what: str, instead: str) -> PrivacyErro
     )
 
 
-def _on_gradient(tensor: Tensor, hook: Callable[[Tensor], None]) -> Any:
+def _on_gradient(tensor: Tensor, hook: Callable[[Tensor], None] | Callable[[Tensor | None], None]) -> Any:
     return tensor.register_hook(hook)  # type: ignore[no-untyped-call]

@@ -6,7 +6,7 @@ clipping: differentially private deep learning made easier and stronger", NeurIP
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,6 +44,7 @@ class Sums:
     """
 
     checked = True  # whether a model is looked at for rows that mix
+    compiled = False  # whether torch's compiler makes a kernel of a sum
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         self._parameters = parameters
@@ -51,7 +52,7 @@ class Sums:
 
     def add(self, name: str, contributions: Contributions, factors_U: Tensor) -> None:
         """Adds what the units of a physical batch give one parameter, each times its factor."""
-        contributions.add_clipped(self._sums[name], factors_U)
+        contributions.add_clipped(self._sums[name], factors_U, compiled=self.compiled)
 
     def take(self) -> dict[str, Tensor]:
         """All sums since the last call, by parameter."""
@@ -102,6 +103,11 @@ class Clipper:
             )
         self._sums = sums or Sums(self.parameters)
         self._checked: set[tuple[object, ...]] = set()
+
+    def compiled(self, blocks: Iterable[nn.Module]) -> None:
+        """Some modules of the model are compiled from now on, as `Capture.compiled` has it, and so are sums."""
+        self._capture.compiled(blocks)
+        self._sums.compiled = True
 
     @property
     def waiting(self) -> bool:
@@ -172,17 +178,19 @@ class Clipper:
         if self._per_layer:
             for identity, contributions in collected.items():
                 self._clip_one(identity, contributions)
-            norms_U, factors_U, bad_U = self._norms_U.sqrt(), torch.ones_like(self._norms_U), self._bad_U
+            norms_U, factors_U = self._norms_U.sqrt(), torch.ones_like(self._norms_U)
+            not_finite = int(self._bad_U.sum())
         else:
             squares = [contributions.square_norms() for contributions in collected.values()]
             norms_U = torch.stack(squares).sum(0).sqrt() if squares else self._norms_U
             bad_U = ~norms_U.isfinite()
+            not_finite = int(bad_U.sum())
             factors_U = self._factors(torch.where(bad_U, 0, norms_U), self.norm)
             for identity, contributions in collected.items():
-                if bad_U.any():
+                if not_finite:
                     contributions.drop(bad_U)
                 self._sums.add(self._names[identity], contributions, factors_U)
-        return Clipped(norms_U, factors_U, int(bad_U.sum()))
+        return Clipped(norms_U, factors_U, not_finite)
 
     @torch.no_grad()
     @true_float32()

@@ -12,6 +12,9 @@ Bu et al., "Differentially private optimization on large model at small cost", I
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -19,7 +22,8 @@ from ..cost import prefers_dense
 from .float32 import at_least_float32
 
 CANCELLED = 2.0**-10
-CHUNK = 2**18  # elements of a parameter summed at once
+CHUNK = 2**18  # elements of a parameter summed at once: they stay in the processor's cache
+DEVICE_ELEMENTS = 2**26  # the same on a GPU, of all units together
 GRAM_ELEMENTS = 2**24  # of float64 factors or T x T products held at once
 
 
@@ -29,11 +33,13 @@ class Contributions:
     Args:
         parameter: whose gradient it is.
         units: U.
+        lent: the factors that it is given are only lent: those that it keeps, it copies.
     """
 
-    def __init__(self, parameter: Tensor, units: int) -> None:
+    def __init__(self, parameter: Tensor, units: int, *, lent: bool = False) -> None:
         self._shape = parameter.shape
         self._units = units
+        self._lent = lent
         self._dense_UE: Tensor | None = None
         self._by_unit: Tensor | None = None  # the same, filled unit by unit
         self._outers: list[tuple[Tensor, Tensor]] = []  # (A_UTI, G_UTO)
@@ -63,6 +69,8 @@ class Contributions:
         dense = prefers_dense(A_UTI.shape[1], rows, columns, G_UTO.device.type, G_UTO.element_size())
         if dense or self._dense_UE is not None:
             self.add_dense(torch.bmm(G_UTO.transpose(1, 2), A_UTI))
+        elif self._lent:
+            self._outers.append((A_UTI.clone(), G_UTO.clone()))
         else:
             self._outers.append((A_UTI, G_UTO))
 
@@ -95,13 +103,22 @@ class Contributions:
         # Where parts nearly cancel, the sum below keeps their rounding; so no norm counts as less than a share of them.
         return total.clamp(min=0) + (CANCELLED * at_most).square()
 
-    def add_clipped(self, total: Tensor, factors_U: Tensor) -> None:
-        """Adds the sum over units of factor times gradient to `total`, of the parameter's shape, in its precision."""
+    def add_clipped(self, total: Tensor, factors_U: Tensor, *, compiled: bool = False) -> None:
+        """Adds the sum over units of factor times gradient to `total`, of the parameter's shape, in its precision.
+
+        Args:
+            total: of the parameter.
+            factors_U: of each unit.
+            compiled: arrays are passed through once, by a kernel of torch's compiler.
+        """
         self._settle()
-        if self._dense_UE is not None:
+        if self._dense_UE is not None and compiled:
+            _compiled_sum()(total.view(-1), self._dense_UE, factors_U)
+        elif self._dense_UE is not None:
             factors_U = factors_U.to(total.dtype)
+            chunk = CHUNK if total.device.type == "cpu" else max(1, DEVICE_ELEMENTS // self._units)
             parts = zip(
-                torch.split(total.view(-1), CHUNK), torch.split(self._dense_UE, CHUNK, 1), strict=True
+                torch.split(total.view(-1), chunk), torch.split(self._dense_UE, chunk, 1), strict=True
             )
             for part, dense_UE in parts:  # no second copy of it all in the total's precision
                 part.addmv_(dense_UE.to(total.dtype).T, factors_U)
@@ -157,6 +174,15 @@ class Contributions:
 
     def _device(self) -> torch.device:
         return next((G.device for _, G in self._outers + self._rows), torch.device("cpu"))
+
+
+def _add_weighted(total_E: Tensor, dense_UE: Tensor, factors_U: Tensor) -> None:
+    total_E += (dense_UE.to(total_E.dtype) * factors_U.to(total_E.dtype)[:, None]).sum(0)
+
+
+@cache
+def _compiled_sum() -> Callable[[Tensor, Tensor, Tensor], None]:
+    return torch.compile(_add_weighted, dynamic=True)
 
 
 def _outer_norms(A_UTI: Tensor, G_UTO: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ Legend: N rows of the batch, U units, K rows of the unit that has most, T positi
 
 from __future__ import annotations
 
+from copy import copy
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,8 @@ class Units:
     """Groups the rows of a batch by the unit that they belong to.
 
     Args:
-        unit_N: for each row, the number of its unit, 0 to U - 1; every number occurs.
+        unit_N: for each row, the number of its unit, 0 to U - 1; every number occurs. Best on the CPU: a GPU would have to wait
+            until it is looked at.
 
     Attributes:
         count: U.
@@ -29,6 +32,7 @@ class Units:
         self._most = int(sizes_U.max()) if self.rows else 0
         self._in_order = bool((order_N == torch.arange(self.rows, device=unit_N.device)).all())
         self._even = self._most * self.count == self.rows
+        self._table = torch.empty(0, dtype=torch.int64)
         if not (self._in_order and self._even):
             # Place K·u + k of a table holds the k-th row of unit u, or row N, which is all zeros.
             starts_U = torch.cumsum(sizes_U, 0) - sizes_U
@@ -50,7 +54,11 @@ class Units:
 
     def to(self, device: torch.device) -> Units:
         """The same on another device."""
-        return self if self._unit_N.device == device else Units(self._unit_N.to(device))
+        if self._unit_N.device == device:
+            return self
+        moved = copy(self)
+        moved._unit_N, moved._table = self._unit_N.to(device), self._table.to(device)
+        return moved
 
     def of_row(self, row: int) -> int:
         """The unit of a row."""

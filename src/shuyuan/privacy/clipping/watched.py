@@ -51,12 +51,13 @@ class Watched:
             self._forward = torch.compiler.disable(self._forward)  # type: ignore[no-untyped-call]
             self._shown = False
 
-    def remove(self) -> None:
-        """Puts back what stood there before, unless something else stands there now."""
+    def remove(self) -> nn.Module:
+        """Puts back what stood there before, unless something else stands there now; returns the module."""
         if self._module.__dict__.get("forward") is self:
             del self._module.forward
             if self.before is not None:
                 self._module.forward = self.before
+        return self._module
 
 
 def own_forward(module: nn.Module) -> bool:
