@@ -29,6 +29,7 @@ def private(**changes: Any) -> Recipe:
     [
         (0.0, "0"),
         (math.inf, "∞"),
+        (math.nan, "∞"),
         (0.537153, "0.538"),
         (2.0, "2"),
         (7.994, "8"),

@@ -95,9 +95,15 @@ def flops(value: Any) -> str:
 
 
 def upper(value: float) -> str:
-    """An upper bound in three digits, rounded up, so that no promise reads stronger than it is: 0.538, 1.43 × 10⁻⁶."""
-    if value <= 0 or not math.isfinite(value):
-        return "∞" if value > 0 else "0"
+    """An upper bound in three digits, rounded up, so that no promise reads stronger than it is: 0.538, 1.43 × 10⁻⁶.
+
+    Args:
+        value: ε or δ; infinite, or not a number, is told as ∞.
+    """
+    if value <= 0:
+        return "0"
+    if not math.isfinite(value):
+        return "∞"
     digits = 2 - math.floor(math.log10(value))
     rounded_up = math.ceil(round(value * 10**digits, 9)) / 10**digits
     if rounded_up >= 1e-3:
