@@ -1,7 +1,8 @@
-"""Whatever a room offers to others, whatever docs/python.md tells, and what people meet next, says what goes in."""
+"""Whatever a room offers to others, or others use of it, whatever docs/python.md tells, and what people meet next, says what goes in."""
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from collections.abc import Callable, Iterator
@@ -70,15 +71,79 @@ def offered() -> Iterator[tuple[str, Callable[..., Any]]]:
                 yield f"{kind.__name__}.{name}", member
 
 
+def room(module: str) -> str:
+    """The room of a module, by its full name; a file beside the rooms is one of its own."""
+    return f"{module}.".split(".")[1]
+
+
+def used_elsewhere() -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+    """(module, name) of all that a file takes from another room, and (room, name) of all attributes that it asks for."""
+    source = Path(shuyuan.__file__).parent
+    files = [file for file in source.rglob("*.py") if "questions" not in file.parts]
+    modules = {".".join(file.relative_to(source.parent).with_suffix("").parts): file for file in files}
+    known = {name.removesuffix(".__init__") for name in modules}
+    taken: set[tuple[str, str]] = set()
+    asked: set[tuple[str, str]] = set()
+    for here, file in modules.items():
+        nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+        whole: dict[str, str] = {}  # modules that the file has under a name of its own
+        for node in nodes:
+            if isinstance(node, ast.ImportFrom) and node.level:
+                there = ".".join([*here.split(".")[: -node.level], *([node.module] if node.module else [])])
+                for each in node.names:
+                    if f"{there}.{each.name}" in known:
+                        whole[each.asname or each.name] = f"{there}.{each.name}"
+                    else:
+                        taken.add((there, each.name) if room(there) != room(here) else ("", ""))
+        for node in nodes:
+            if isinstance(node, ast.Attribute):
+                asked.add((room(here), node.attr))
+                there = whole.get(node.value.id, "") if isinstance(node.value, ast.Name) else ""
+                if there and room(there) != room(here):
+                    taken.add((there, node.attr))
+    return taken - {("", "")}, asked
+
+
+# What these say is still to come.
+LATER = ("shuyuan.privacy.", "shuyuan.models.lora.", "shuyuan.models.packed.")
+
+
+def used() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Functions and classes that a file of another room takes, and methods of these classes that such files call, by their names."""
+    taken, asked = used_elsewhere()
+    for there, name in sorted(taken):
+        thing = getattr(import_module(there), name)
+        home = getattr(thing, "__module__", None) or ""
+        if name.startswith("_") or not home.startswith("shuyuan"):
+            continue
+        if inspect.isclass(thing):
+            yield from methods(thing, asked)
+        elif inspect.isfunction(inspect.unwrap(thing)):
+            yield f"{home}.{name}", thing
+
+
+def methods(kind: type, asked: set[tuple[str, str]]) -> Iterator[tuple[str, Callable[..., Any]]]:
+    for each in kind.__mro__:
+        if not each.__module__.startswith("shuyuan"):
+            continue
+        others = {name for where, name in asked if where != room(each.__module__)}
+        for name, member in vars(each).items():
+            member = member.__func__ if isinstance(member, classmethod | staticmethod) else member
+            if inspect.isfunction(member) and not name.startswith("_") and name in others:
+                yield f"{each.__module__}.{each.__qualname__}.{name}", member
+
+
 OFFERED = dict(offered())
+USED = {name: thing for name, thing in used() if not name.startswith(LATER)}
 
 
-@pytest.mark.parametrize("name", OFFERED)
-def test_what_is_offered_says_of_each_argument_what_it_is(name: str) -> None:
-    thing = inspect.unwrap(OFFERED[name])
-    told = inspect.getdoc(thing) or ""
+@pytest.mark.parametrize("name", OFFERED | USED)
+def test_what_others_use_says_of_each_argument_what_it_is(name: str) -> None:
+    thing = (OFFERED | USED)[name]
+    plain = inspect.unwrap(thing)
+    told = inspect.getdoc(thing) or inspect.getdoc(plain) or ""
     assert told, "no docstring"
-    wanted = set(inspect.signature(thing).parameters) - {"self", "cls"}
+    wanted = set(inspect.signature(plain).parameters) - {"self", "cls"}
     section = re.search(r"^Args:\n((?:    .*\n?|\n(?=    ))*)", told, re.M)
     found = re.findall(r"^    ([\w, ]+):", section[1], re.M) if section else []
     assert wanted == {each.strip() for names in found for each in names.split(",")}
@@ -86,3 +151,8 @@ def test_what_is_offered_says_of_each_argument_what_it_is(name: str) -> None:
 
 def test_there_is_something_to_look_at() -> None:
     assert len(ROOMS) >= 10 and len(OFFERED) > 100
+    assert {
+        "shuyuan.vault.disk.writing",
+        "shuyuan.vault.store.Store.folder",
+        "shuyuan.data.pairs.windows",
+    } <= USED.keys()

@@ -12,7 +12,14 @@ from contextlib import contextmanager
 
 
 class Stage:
-    """One stretch of work with a known or unknown total."""
+    """One stretch of work with a known or unknown total.
+
+    Args:
+        name, total, unit: as of `Progress.stage`.
+
+    Attributes:
+        done: units so far.
+    """
 
     def __init__(self, name: str, total: float | None, unit: str) -> None:
         self.name = name

@@ -41,17 +41,30 @@ class InOrder(ABC, Generic[Got]):
 
     @abstractmethod
     def at(self, numbers: NDArray[np.int64]) -> Got:
-        """Those with these numbers: (inputs, targets)."""
+        """Those with these numbers: (inputs, targets).
+
+        Args:
+            numbers: of things, from 0 up to `count`, in any order; B of them.
+        """
 
     def batch(self, step: int, batch_size: int, seed: int) -> Got:
         """The (inputs, targets) of a step; the same for the same data, step, batch size and seed.
 
         They come in a shuffled order, each once in an epoch; each epoch has its own order.
+
+        Args:
+            step: its number, from 0 on.
+            batch_size: B.
+            seed: start of the order.
         """
         return self.at(at_step(step, batch_size, self.count, seed))
 
     def in_order(self, batch_size: int) -> Iterator[Got]:
-        """The whole split from its beginning, everything once; the last batch may be smaller."""
+        """The whole split from its beginning, everything once; the last batch may be smaller.
+
+        Args:
+            batch_size: B of all batches but the last.
+        """
         for start in range(0, self.count, batch_size):
             yield self.at(np.arange(start, min(start + batch_size, self.count), dtype=np.int64))
 
@@ -96,7 +109,17 @@ class Windows(InOrder[Batch]):
             weakref.finalize(self, self._files.close)
 
     def at(self, numbers: NDArray[np.int64]) -> Batch:
-        """Some windows, by their numbers: (inputs_BT, targets_BT)."""
+        """Some windows, by their numbers: (inputs_BT, targets_BT).
+
+        Args:
+            numbers: B of them, from 0 up to `count`, in any order.
+
+        Returns:
+            Both int64; a target is the token after its input, or `NOTHING` behind the split's end.
+
+        Raises:
+            DataError, VaultError: of a split that is not held in memory, a shard was cut or, in a sealed run, changed.
+        """
         T = self._context
         starts = numbers * T
         rows_BT1 = np.full((len(numbers), T + 1), self._end_id, np.int64)
@@ -138,6 +161,9 @@ class Sliding(Windows):
     What a model that predicts one token of a window learns from. The window before a token near the split's beginning is
     filled up in front with end tokens.
 
+    Args:
+        store, manifest, split, context: as of `Windows`.
+
     Attributes:
         stride: `in_order` passes over all but every so manieth; 1 at first.
     """
@@ -148,13 +174,21 @@ class Sliding(Windows):
         self.stride = 1
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """Windows from the beginning, one for every `stride` tokens; the last batch may be smaller."""
+        """Windows from the beginning, one for every `stride` tokens; the last batch may be smaller.
+
+        Args:
+            batch_size: B of all batches but the last.
+        """
         chosen = np.arange(0, self.count, self.stride, dtype=np.int64)
         for start in range(0, len(chosen), batch_size):
             yield self.at(chosen[start : start + batch_size])
 
     def at(self, numbers: NDArray[np.int64]) -> Batch:
-        """Some windows, by their numbers: (inputs_BT, targets_BT)."""
+        """Some windows, by their numbers: (inputs_BT, targets_B1).
+
+        Args:
+            numbers: of the tokens that are targets, B of them, from 0 up to `count`, in any order.
+        """
         T = self._context
         rows_BT1 = np.full((len(numbers), T + 1), self._end_id, np.int64)
         for row, last in zip(rows_BT1, numbers.tolist(), strict=True):
@@ -168,7 +202,17 @@ class Sliding(Windows):
 
 
 def at_step(step: int, batch_size: int, count: int, seed: int) -> NDArray[np.int64]:
-    """Which of `count` things a step sees: in a shuffled order, each once in an epoch, in each epoch another order."""
+    """Which of `count` things a step sees: in a shuffled order, each once in an epoch, in each epoch another order.
+
+    Args:
+        step: its number, from 0 on.
+        batch_size: how many it sees.
+        count: how many things there are.
+        seed: start of the orders.
+
+    Returns:
+        (batch_size,): numbers of things, from 0 up to `count`. A step may lie in two epochs, and a batch of more than `count` in several.
+    """
     place = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
     epoch, place = np.divmod(place, count)
     things = np.empty_like(place)
@@ -183,6 +227,12 @@ def shuffled(place: NDArray[np.int64], count: int, seed: int, epoch: int) -> NDA
 
     A Feistel network over the next power of four, walked until the result is below `count` (Black and Rogaway, "Ciphers
     with arbitrary finite domains", CT-RSA 2002).
+
+    Args:
+        place: (N,), each from 0 up to `count`.
+        count: length of the order.
+        seed: start of all orders.
+        epoch: number of this one.
     """
     half = np.uint64(max(1, ((count - 1).bit_length() + 1) // 2))
     mask = (np.uint64(1) << half) - np.uint64(1)

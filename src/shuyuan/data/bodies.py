@@ -22,6 +22,10 @@ def output_of(task: Task, recipe: Recipe) -> Output:
     """The first of the task's outputs that the run's model can have a head for; where there is none, the task's first, which is
     refused when the model is made.
 
+    Args:
+        task: of the run.
+        recipe: says what the model starts from.
+
     Raises:
         MachineError: transformers is not installed, and would have to say what the model is.
     """
@@ -33,6 +37,9 @@ def output_of(task: Task, recipe: Recipe) -> Output:
 
 def is_encoder(table: Mapping[str, Any]) -> bool:
     """Whether a config.json of an architecture that transformers computes is of an encoder: it was made to fill gaps.
+
+    Args:
+        table: content of the file.
 
     Raises:
         MachineError: transformers is not installed.

@@ -31,6 +31,11 @@ class Canaries:
     included_M: NDArray[np.bool_]
 
     def save(self, store: Store) -> None:
+        """Writes them among the run's files, for `load_canaries`.
+
+        Args:
+            store: the run's files.
+        """
         store.write_json(
             CANARIES_FILE,
             {"tokens": self.tokens_MT.tolist(), "included": self.included_M.astype(int).tolist()},
@@ -65,7 +70,13 @@ def load_canaries(store: Store) -> Canaries | None:
 
 
 def as_records(canaries: Canaries, end_id: int, vocab_size: int) -> tuple[list[Tokens], NDArray[np.uint64]]:
-    """The included ones as records, each closed by the end token, and an owner of its own for each."""
+    """The included ones as records, each closed by the end token, and an owner of its own for each.
+
+    Args:
+        canaries: all of them.
+        end_id: the end token.
+        vocab_size: decides the tokens' type.
+    """
     chosen = canaries.tokens_MT[canaries.included_M]
     dtype = token_type(vocab_size)
     records: list[Tokens] = [np.append(tokens, end_id).astype(dtype) for tokens in chosen]

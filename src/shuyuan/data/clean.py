@@ -19,6 +19,9 @@ def clean(text: str) -> str:
     """The text in Unicode's NFC, with line feeds as its only line ends and tabs as its only other control characters.
 
     Cleaning twice changes nothing more. The result can always be written as UTF-8.
+
+    Args:
+        text: any, halves of surrogate pairs included.
     """
     if _ODD.search(text):
         text = _ODD.sub(_mended, text)

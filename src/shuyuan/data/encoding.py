@@ -195,6 +195,10 @@ def _too_long(context: int) -> str:
 
 
 def answer_bytes(examples: list[Example]) -> int:
-    """Of what is learned of a record's own text, in UTF-8."""
+    """Of what is learned of a record's own text, in UTF-8.
+
+    Args:
+        examples: the rows of one record with prompts.
+    """
     learned = (piece.text for each in examples for piece in each.pieces if piece.learn)
     return sum(len(text.encode()) for text in learned)

@@ -45,7 +45,14 @@ class Images(InOrder[ImageBatch]):
         self.counts = self._records.counts
 
     def at(self, numbers: NDArray[np.int64]) -> ImageBatch:
-        """Some records, by their numbers: (images_BCHW, targets_B1)."""
+        """Some records, by their numbers: (images_BCHW, targets_B1).
+
+        Args:
+            numbers: B of them, from 0 up to `count`, in any order.
+
+        Returns:
+            Pixels from 0 to 255, uint8, and classes, int64; targets (B, 1, K) where a record may have any number of labels.
+        """
         images_BCHW = stored_images(self._records, numbers.tolist(), self._image)
         return images_BCHW, self._records.targets(numbers)
 

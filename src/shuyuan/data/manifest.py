@@ -29,11 +29,17 @@ class ShardFacts:
 
 @dataclass(frozen=True)
 class Split:
-    """One split: tokens include the end token of each record; text_bytes is UTF-8 after cleaning and masking.
+    """One split of the prepared records.
 
-    Of images, tokens is the number of records, since each has one target, and text_bytes is 0. Of tasks with prompts, text_bytes is
-    that of the answers, rows is the number of rows, learned that of the targets in them, and widths are the rows of up to WIDTHS
-    inputs, of more up to twice as many, and so on; 0 and [] elsewhere.
+    Attributes:
+        records: how many.
+        owners: how many they are about; as many as records where no column names them.
+        tokens: the end token of each record among them; of images, the number of records, since each has one target.
+        text_bytes: in UTF-8, after cleaning and masking; of tasks with prompts, of the answers alone; of images 0.
+        shards: in the order of the records.
+        rows: of tasks with prompts; else 0.
+        learned: targets in these rows; else 0.
+        widths: rows of up to WIDTHS inputs, of more up to twice as many, and so on; else [].
     """
 
     records: int
@@ -48,9 +54,14 @@ class Split:
 
 @dataclass(frozen=True)
 class TokenizerFacts:
-    """The tokenizer of the run: kind (byte, char, bpe), SHA-256 of its tokenizer.json, its end token and its start token.
+    """What the run's tokenizer is.
 
-    Of a task that looks for places in a text also the special tokens before, between and behind a question and the text.
+    Attributes:
+        kind: byte, char or bpe.
+        sha256: of its tokenizer.json.
+        end_id: its end token.
+        start_id: its start token; None where it has none.
+        pair: of a task that looks for places in a text, the special tokens before, between and behind a question and the text.
     """
 
     kind: str
@@ -142,7 +153,14 @@ class Manifest:
 
     @classmethod
     def from_json(cls, table: dict[str, Any]) -> Manifest:
-        """Reads what `to_json` wrote."""
+        """Reads what `to_json` wrote.
+
+        Args:
+            table: content of data/manifest.json.
+
+        Raises:
+            KeyError, TypeError: another version wrote it.
+        """
         table = {key: value for key, value in table.items() if key != "text_bytes"}
         splits = {
             name: Split(**split | {"shards": [ShardFacts(**shard) for shard in split["shards"]]})

@@ -48,11 +48,19 @@ class Window(NamedTuple):
     stop: int
 
     def holds(self, answer: tuple[int, int]) -> bool:
-        """Whether the window has all of an answer."""
+        """Whether the window has all of an answer.
+
+        Args:
+            answer: (first, one after the last) token of the text.
+        """
         return self.start <= answer[0] and answer[1] <= self.stop
 
     def target(self, answer: tuple[int, int] | None) -> tuple[int, int]:
-        """The row's first and last token of the answer; its very first token where the window does not hold it whole."""
+        """The row's first and last token of the answer; its very first token where the window does not hold it whole.
+
+        Args:
+            answer: (first, one after the last) token of the text; None: it is not there.
+        """
         if answer is None or not self.holds(answer):
             return NOWHERE
         shift = self.first - self.start

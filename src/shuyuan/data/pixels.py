@@ -145,6 +145,10 @@ def decoded(content: bytes, skipped: Skipped) -> Pixels | None:
 
     Args:
         content: PNG, JPEG, BMP or WebP; of a moving image, the first.
+        skipped: where it is counted that there is none.
+
+    Returns:
+        (H, W, 1 or 3), uint8.
     """
     from PIL import Image, ImageOps
 

@@ -46,12 +46,27 @@ class PromptRows(InOrder[Batch]):
         self.tokens = manifest.splits[split].learned
 
     def row(self, number: int) -> tuple[Tokens, NDArray[np.uint8]]:
-        """Tokens and roles of a row."""
+        """Tokens and roles of a row.
+
+        Args:
+            number: of the row, from 0 up to `count`.
+
+        Returns:
+            (T,) ids and (T,) uint8, whose bits are those of `prompts`.
+        """
         place = int(self.record_N[number]), int(self._start_N[number]), int(self._stop_N[number])
         return self._records.read(*place), self._records.roles(*place)
 
     def at(self, numbers: NDArray[np.int64]) -> Batch:
-        """Some rows, by their numbers: (inputs_BT, targets_BT)."""
+        """Some rows, by their numbers: (inputs_BT, targets_BT).
+
+        Args:
+            numbers: B of them, from 0 up to `count`, in any order; at least one.
+
+        Returns:
+            Both int64 and as wide as the widest of these rows, rounded up to a multiple of `WIDTHS`; targets that are not learned are
+            `NOTHING`.
+        """
         rows = [self.row(number) for number in numbers.tolist()]
         longest = max(len(ids) for ids, _ in rows) - 1
         return learned_rows(rows, self._end_id, min(-(-longest // WIDTHS) * WIDTHS, self._context))

@@ -127,7 +127,15 @@ def targets_of(ids: NDArray[np.int64], roles: NDArray[np.uint8], nothing: int) -
 
 
 def pieces_of(ids: Sequence[int], roles: Sequence[int]) -> list[tuple[int, list[int]]]:
-    """(role, tokens) of each piece of a row, in order."""
+    """(role, tokens) of each piece of a row, in order.
+
+    Args:
+        ids: tokens of the row.
+        roles: of each token, as `Laid` has them.
+
+    Returns:
+        Of the bits of a role only `LEARNED` and `OWN`.
+    """
     pieces: list[tuple[int, list[int]]] = []
     for token, role in zip(ids, roles, strict=True):
         if role & BEGINS or not pieces:

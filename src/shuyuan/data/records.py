@@ -40,6 +40,9 @@ class Record(NamedTuple):
 def open_records(recipe: Recipe) -> Records:
     """The records that the recipe reads: texts, or images.
 
+    Args:
+        recipe: what to read.
+
     Raises:
         DataError: a source is not there or empty, two of them are the same file, or owners are asked of a single text.
         PrivacyError: the shape of images would be learned from private ones.
@@ -270,7 +273,11 @@ class ImageRecords(Records):
 
 
 def empty(skipped: Skipped) -> DataError:
-    """The error for a source of which nothing could be used."""
+    """The error for a source of which nothing could be used.
+
+    Args:
+        skipped: what was left out, and why.
+    """
     left_out = ", ".join(f"{number:,} {reason}" for reason, number in skipped.items())
     return DataError(
         "data.empty",

@@ -48,7 +48,14 @@ class Rows(InOrder[Batch]):
         self.cut = int((self._records.length_R + (self._marks.start_id is not None) > context).sum())
 
     def at(self, numbers: NDArray[np.int64]) -> Batch:
-        """Some records, by their numbers: (inputs_BT, targets_B1), or targets_B1K where a record may have any number of labels."""
+        """Some records, by their numbers: (inputs_BT, targets_B1), or targets_B1K where a record may have any number of labels.
+
+        Args:
+            numbers: B of them, from 0 up to `count`, in any order.
+
+        Returns:
+            Both int64. Inputs are as wide as the widest of these rows, rounded up to a multiple of `WIDTHS`, and filled up with `FILL`.
+        """
         rows = [stored_row(self._records, record, self._marks, self._context) for record in numbers.tolist()]
         longest = max(map(len, rows), default=1)
         width = min(-(-longest // WIDTHS) * WIDTHS, self._context)

@@ -88,11 +88,22 @@ class SpanRows(InOrder[Batch]):
         self.tokens = 2 * self.count
 
     def asked(self, record: int) -> Asked:
-        """A record's question, text and answer as tokens."""
+        """A record's question, text and answer as tokens.
+
+        Args:
+            record: its number, from 0 up to `records`.
+        """
         return self._pairs.asked(record)
 
     def at(self, numbers: NDArray[np.int64]) -> Batch:
-        """Some rows, by their numbers: (inputs_B2T, targets_B2)."""
+        """Some rows, by their numbers: (inputs_B2T, targets_B2).
+
+        Args:
+            numbers: B of them, from 0 up to `count`, in any order.
+
+        Returns:
+            Both int64. Inputs as in `pairs`; targets are the row's first and last token of the answer, or `NOWHERE`.
+        """
         rows, targets = [], []
         for number in numbers.tolist():
             record = int(self._record_N[number])

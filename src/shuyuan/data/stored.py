@@ -65,7 +65,11 @@ class StoredRecords:
 
     def targets(self, numbers: NDArray[np.int64] | list[int]) -> NDArray[np.int64]:
         """What is learned of some records: the class of each (B, 1); where it may have any number of labels, a one for each that it
-        has and a zero for each other (B, 1, K)."""
+        has and a zero for each other (B, 1, K).
+
+        Args:
+            numbers: of records, B of them.
+        """
         class_B = self.labels_R[numbers]
         found_B = class_B if self._sets_SK is None else self._sets_SK[class_B]
         return found_B[:, None].astype(np.int64)
@@ -79,7 +83,14 @@ class StoredRecords:
         return [shard.roles() for shard in self._shards]
 
     def starts(self, bit: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """(record, start, stop) of each stretch that begins with a token whose role has that bit, over all records."""
+        """(record, start, stop) of each stretch that begins with a token whose role has that bit, over all records.
+
+        Args:
+            bit: one of those in `prompts`: FIRST for rows, BEGINS for pieces.
+
+        Returns:
+            Three times (N,): the number of the record, and places in it; `stop` is where the next stretch begins, or where the shard ends.
+        """
         records, starts, stops, before = [], [], [], 0
         for shard, roles in zip(self._shards, self._roles, strict=True):
             offsets = shard.offsets().astype(np.int64)
@@ -92,12 +103,25 @@ class StoredRecords:
         return np.concatenate(records), np.concatenate(starts), np.concatenate(stops)
 
     def roles(self, record: int, start: int, stop: int) -> NDArray[np.uint8]:
-        """What the tokens of a record from `start` up to `stop` are for, in a task with prompts."""
+        """What the tokens of a record from `start` up to `stop` are for, in a task with prompts.
+
+        Args:
+            record: its number, from 0 up to `count`.
+            start, stop: places in it, in tokens.
+
+        Returns:
+            (stop - start,): bits as in `prompts`.
+        """
         begin, shard = int(self._start_R[record]), int(self._shard_R[record])
         return self._roles[shard][begin + start : begin + stop]
 
     def read(self, record: int, start: int, stop: int) -> Tokens:
-        """Tokens or pixels of a record from `start` up to `stop`."""
+        """Tokens or pixels of a record from `start` up to `stop`.
+
+        Args:
+            record: its number, from 0 up to `count`.
+            start, stop: places in it: tokens, or of an image bytes of pixels.
+        """
         begin, shard = int(self._start_R[record]), int(self._shard_R[record])
         if self._held:
             return self._cache[shard][begin + start : begin + stop]

@@ -41,7 +41,12 @@ def by_length(lengths: Sequence[int], values: Sequence[float], unit: str = "word
 
 def by_label(labels: Sequence[Sequence[str]], values: Sequence[float]) -> list[dict[str, Any]]:
     """The same by the records' labels, the most frequent first, a record in the slice of each that it has; without `from`, `to` and
-    `unit`."""
+    `unit`.
+
+    Args:
+        labels: of each record, all that it has.
+        values: its score.
+    """
     counts = Counter(label for own in labels for label in own)
     return [
         _slice("label", label, [place for place, own in enumerate(labels) if label in own], values)
@@ -53,6 +58,13 @@ def by_owner(owners: Sequence[Hashable], values: Sequence[float]) -> list[dict[s
     """The same by how many of these records a record's owner has, about a third of the records each; no owner is named.
 
     Owners of as many records are in one slice. There is none where all have as many.
+
+    Args:
+        owners: of each record.
+        values: its score.
+
+    Returns:
+        As of `by_length`; `from` and `to` count records of an owner.
     """
     counts = Counter(owners)
     count_N = np.array([counts[owner] for owner in owners])
@@ -76,7 +88,11 @@ def _thirds(sizes: NDArray[np.int64], records: NDArray[np.int64]) -> NDArray[np.
 
 
 def described(each: dict[str, Any]) -> str:
-    """The name of a slice, for people."""
+    """The name of a slice, for people.
+
+    Args:
+        each: as `by_length`, `by_label` or `by_owner` give it.
+    """
     if "from" not in each:
         return f"label {each['slice']}"
     unit = each.get("unit", "words")  # runs of before have words alone

@@ -27,6 +27,10 @@ def load(progress: Progress, language: Language = "en") -> dict[str, dict[str, A
     """What the reader has done: {question id: {"tries": n, "parts": [...], "solved": date or None}}.
 
     A damaged file is set aside under another name, and the reader is told once.
+
+    Args:
+        progress: is told of a damaged file.
+        language: of what it is told. Default "en".
     """
     file = progress_file()
     try:
@@ -45,7 +49,17 @@ def load(progress: Progress, language: Language = "en") -> dict[str, dict[str, A
 def record(
     question: Question, verdict: Verdict, progress: Progress, language: Language = "en"
 ) -> dict[str, Any]:
-    """Notes one try and returns the question's entry; where it cannot be saved, says so once and goes on."""
+    """Notes one try and returns the question's entry; where it cannot be saved, says so once and goes on.
+
+    Args:
+        question: which was tried.
+        verdict: on the try.
+        progress: is told where it cannot be saved.
+        language: of what it is told. Default "en".
+
+    Returns:
+        {"tries": n, "parts": [...], "solved": date or None}, this try among them.
+    """
     entries = load(progress, language)
     entry = entries.setdefault(question.id, _entry({}))
     entry["tries"] += 1

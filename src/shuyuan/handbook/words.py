@@ -143,7 +143,16 @@ WORDS: dict[str, tuple[str, str]] = {
 
 
 def say(language: Language, key: str, **facts: object) -> str:
-    """One of the sentences above with its gaps filled."""
+    """One of the sentences above with its gaps filled.
+
+    Args:
+        language: "en" or "zh".
+        key: of the sentence.
+        facts: what fills its gaps, by name.
+
+    Raises:
+        KeyError: there is no such sentence, or a gap stays open.
+    """
     return WORDS[key][LANGUAGES.index(language)].format(**facts)
 
 

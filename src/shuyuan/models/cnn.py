@@ -32,7 +32,11 @@ class ImageClassifier(Labelled):
         return 0
 
     def features(self, x_BCHW: Tensor) -> Tensor:
-        """What the head reads of each image (B, features)."""
+        """What the head reads of each image (B, features).
+
+        Args:
+            x_BCHW: pixels, floats from -1 to 1.
+        """
         raise NotImplementedError
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
@@ -123,13 +127,24 @@ def relu_and_pool(x_BCHW: Tensor) -> Tensor:
 
     With the channels last in between, since torch's pooling is then vectorised on CPUs: 3.3 instead of 6.3 ns a number, forward
     and backward in bfloat16, copies included.
+
+    Args:
+        x_BCHW: any floats.
+
+    Returns:
+        (B, C, H / 2, W / 2), rounded down.
     """
     x_BCHW = F.relu(x_BCHW.contiguous(memory_format=torch.channels_last))
     return F.max_pool2d(x_BCHW, 2).contiguous()
 
 
 def image_classifier(config: ImageConfig, seed: int = 0) -> ImageClassifier:
-    """The network of that shape, with torch's own initial weights drawn from the seed; the global random state stays."""
+    """The network of that shape, with torch's own initial weights drawn from the seed; the global random state stays.
+
+    Args:
+        config: the shape; with `hidden` the textbook's network, else the residual one.
+        seed: start of the weights. Default 0.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Textbook(config) if config.hidden else Residual(config)

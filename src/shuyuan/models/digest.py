@@ -11,7 +11,11 @@ from torch import Tensor, nn
 
 
 def weights_digest(model: nn.Module) -> str:
-    """SHA-256 in hex over the names, types, shapes and bits of all parameters and buffers."""
+    """SHA-256 in hex over the names, types, shapes and bits of all parameters and buffers.
+
+    Args:
+        model: on any device.
+    """
     return digest_of(chain(model.named_parameters(), model.named_buffers()))
 
 

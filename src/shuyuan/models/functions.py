@@ -24,7 +24,15 @@ LONGEST_PRODUCT = 512
 
 
 def attend_causal(q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor) -> Tensor:
-    """Every token attends to itself and to those before it."""
+    """Every token attends to itself and to those before it.
+
+    Args:
+        q_BHTD: queries; H is a multiple of K, and so many neighbouring heads share a key.
+        k_BKTD, v_BKTD: keys and values.
+
+    Returns:
+        (B, H, T, D), in the type of the queries.
+    """
     if q_BHTD.dtype == torch.bfloat16 and q_BHTD.device.type == "cpu" and q_BHTD.shape[2] <= LONGEST_PRODUCT:
         return _attend_by_products(q_BHTD, k_BKTD, v_BKTD)
     grouped = q_BHTD.shape[1] != k_BKTD.shape[1]
@@ -44,7 +52,13 @@ def _attend_by_products(q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor) -> Tenso
 
 
 def rotary_tables(D: int, context: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of every position and wavelength, each (context, D/2), float32; theta is the base."""
+    """Cosines and sines of every position and wavelength, each (context, D/2), float32; theta is the base.
+
+    Args:
+        D: width of a head, even.
+        context: positions.
+        theta: base of the wavelengths.
+    """
     # On the CPU also while a loader builds the model on the meta device: tables are computed, not loaded.
     pairs = torch.arange(0, D, 2, dtype=torch.float32, device="cpu")
     positions = torch.arange(context, dtype=torch.float32, device="cpu")
@@ -137,11 +151,15 @@ def _at_least_float32(x: Tensor) -> torch.dtype:
 
 
 def cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
-    """The cross entropy of each target (N,), in float32, a few tokens at a time; that of a target of -100 is zero.
+    """The cross entropy of each target (N,), in nats, float32, a few tokens at a time; that of a target of -100 is zero.
 
     No float32 copy of the logits outlives its chunk: backward computes the probabilities again. On a CPU the chunks
     stay in its cache, which makes it 3.5 times faster than one F.cross_entropy (4096 tokens of 4096 bfloat16 logits,
     forward and backward: 21 against 74 ms).
+
+    Args:
+        logits_NV: of any float type; the gradient has the same.
+        targets_N: int64, from 0 up to V, or -100.
     """
     losses_N: Tensor = _CrossEntropy.apply(logits_NV, targets_N)  # type: ignore[no-untyped-call]
     return losses_N

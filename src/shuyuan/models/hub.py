@@ -167,7 +167,15 @@ def load(
 
 
 def scratch(config: TransformerConfig | ImageConfig, seed: int = 0) -> Network:
-    """A model of that shape with weights drawn from the seed."""
+    """A model of that shape with weights drawn from the seed.
+
+    Args:
+        config: the shape; with labels, of a model that tells them.
+        seed: start of the weights. Default 0.
+
+    Raises:
+        ShuyuanError: of an architecture of Hugging Face: this version of transformers does not make it.
+    """
     if isinstance(config, ImageConfig):
         return image_classifier(config, seed)
     if isinstance(config, HubConfig):

@@ -38,11 +38,20 @@ class Labelled(nn.Module):
         return context
 
     def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """The sum of the losses of all rows."""
+        """The sum of the losses of all rows, in nats, a float32 scalar.
+
+        Args:
+            inputs, targets: as of `losses`.
+        """
         return self.losses(inputs, targets).sum()
 
     def losses(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """The loss of each row (B, 1), as of `label_losses`."""
+        """The loss of each row (B, 1), as of `label_losses`.
+
+        Args:
+            inputs: as of `forward`.
+            targets: the class (B, 1), or a one for each label that a row has and a zero for each other (B, 1, K); -100: not learned.
+        """
         return label_losses(self(inputs), targets)
 
     def to_hub(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

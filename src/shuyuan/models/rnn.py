@@ -110,6 +110,9 @@ class RnnModel:
         """The format of matrix products from now on, "fp32" or "bf16"; None: what the model's own layers say.
 
         Weights are float32 always, and a saved model names the format that its layers had in the beginning.
+
+        Args:
+            precision: one of these.
         """
         for layer, own in zip(self._layers, self._policies, strict=True):
             layer.dtype_policy = own if precision is None else keras.DTypePolicy(POLICIES[precision])
@@ -124,16 +127,29 @@ class RnnModel:
         return self._working
 
     def inputs(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
-        """Token ids as the model takes them."""
+        """Token ids as the model takes them.
+
+        Args:
+            tokens_BT: ids of B rows of T tokens; `FILL` of rows with labels becomes the 0 that Keras masks.
+        """
         return (tokens_BT + self.config.offset).astype(np.int32)
 
     def targets(self, targets_BT: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Targets as the model learns them: one for each row (B,) where it predicts once."""
+        """Targets as the model learns them: one for each row (B,) where it predicts once.
+
+        Args:
+            targets_BT: what stands after each token, or the class (B, 1); -100: not learned.
+        """
         targets = targets_BT.astype(np.int32)
         return targets[:, -1] if self.config.head[0] == 1 else targets
 
     def loss(self, tokens_BT: NDArray[np.integer[Any]], targets_BT: NDArray[np.int64]) -> float:
-        """The sum of the cross entropies, in nats, of all targets that are not -100."""
+        """The sum of the cross entropies, in nats, of all targets that are not -100.
+
+        Args:
+            tokens_BT: ids of B rows of T tokens.
+            targets_BT: as of `targets`.
+        """
 
         def summed(tokens: Any, targets: Any) -> Any:
             return tf.reduce_sum(cross_entropy(self.working(tokens, training=False), targets))
@@ -143,7 +159,12 @@ class RnnModel:
         return float(compute(self.inputs(tokens_BT), self.targets(targets_BT)))
 
     def losses(self, tokens_BT: NDArray[np.int64], targets_BT: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The sum of the cross entropies of each row (B,), of a model that predicts at every position."""
+        """The sum of the cross entropies of each row (B,), in nats, float64, of a model that predicts at every position.
+
+        Args:
+            tokens_BT: ids of B rows of T tokens.
+            targets_BT: what stands after each; -100 is not counted.
+        """
 
         def summed(tokens: Any, targets: Any) -> Any:
             return tf.reduce_sum(cross_entropy(self.working(tokens, training=False), targets), 1)
@@ -153,7 +174,11 @@ class RnnModel:
         return found.astype(np.float64)
 
     def probabilities(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-        """The probability of each class (B, K)."""
+        """The probability of each class (B, K), float64, of a model that predicts once.
+
+        Args:
+            tokens_BT: ids of B rows of T tokens.
+        """
 
         def softmax(tokens: Any) -> Any:
             return tf.nn.softmax(tf.cast(self.working(tokens, training=False), tf.float64))
@@ -162,7 +187,11 @@ class RnnModel:
         return found
 
     def likeliest(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-        """The likeliest token after each (B, T), of a model that predicts at every position."""
+        """The likeliest token after each (B, T), of a model that predicts at every position.
+
+        Args:
+            tokens_BT: ids of B rows of T tokens.
+        """
 
         def best(tokens: Any) -> Any:
             return tf.argmax(self.working(tokens, training=False), -1)
@@ -171,7 +200,11 @@ class RnnModel:
         return found
 
     def next_logits(self, tokens_BT: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
-        """The logits of the token after the last (B, V)."""
+        """The logits of the token after the last (B, V).
+
+        Args:
+            tokens_BT: ids of B rows of T tokens.
+        """
 
         def last(tokens: Any) -> Any:
             found = self.working(tokens, training=False)
@@ -189,7 +222,12 @@ class RnnModel:
 
 
 def cross_entropy(logits: Any, targets: Any) -> Any:
-    """The cross entropy of each target, in nats, float32; zero where it is -100."""
+    """The cross entropy of each target, in nats, float32; zero where it is -100.
+
+    Args:
+        logits: (..., V), float32.
+        targets: (...), int32, from 0 up to V, or -100.
+    """
     there = targets >= 0
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.where(there, targets, 0), logits)
     return tf.where(there, losses, 0.0)

@@ -193,6 +193,11 @@ class RnnConfig:
     def from_json(cls, table: Mapping[str, Any], stack: tuple[Layer, ...], *, where: str) -> RnnConfig:
         """Reads config.json, beside the layers that the `.keras` file tells.
 
+        Args:
+            table: content of config.json.
+            stack: the layers.
+            where: the file, for errors.
+
         Raises:
             ShuyuanError: a value is missing or makes no sense.
         """

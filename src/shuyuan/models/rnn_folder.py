@@ -47,7 +47,15 @@ def rnn_config(model: Model, vocab_size: int, end_id: int = 0, labels: Sequence[
 
 
 def starting_model(model: Model, vocab_size: int, end_id: int, labels: Sequence[str], seed: int) -> RnnModel:
-    """The model before step 1: drawn from the seed, or the one that `model.from` names. Arguments as of `rnn_config`."""
+    """The model before step 1: drawn from the seed, or the one that `model.from` names.
+
+    Args:
+        model, vocab_size, end_id, labels: as of `rnn_config`.
+        seed: start of the weights, and of what dropout draws.
+
+    Raises:
+        ShuyuanError: as of `rnn_config`.
+    """
     from .rnn import RnnModel, build, from_bytes, seed_dropout
 
     if model.from_ is None:

@@ -101,7 +101,11 @@ class Transformer(nn.Module):
         return self.cross_entropy(logits_NV, targets_N).sum()
 
     def losses(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        """The cross entropy, in nats, of each target: float32 (B, T), zero where the target is -100."""
+        """The cross entropy, in nats, of each target: float32 (B, T), zero where the target is -100.
+
+        Args:
+            tokens_BT, targets_BT: as of `loss`.
+        """
         # Not by `self(…)`: a sharded model would gather its outer weights once more, on the ranks alone that come here.
         logits_NV = self.lm_head(self.model(tokens_BT)).flatten(0, 1)
         return self.cross_entropy(logits_NV, targets_BT.flatten()).view(targets_BT.shape)

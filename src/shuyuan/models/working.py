@@ -50,7 +50,11 @@ def _usual(layer: Any, last: bool) -> Any:
 
 
 def is_computed(layer: Any) -> bool:
-    """Whether `recurrent` computes what a layer does: the plain cells, without what is rarely used."""
+    """Whether `recurrent` computes what a layer does: the plain cells, without what is rarely used.
+
+    Args:
+        layer: any of Keras.
+    """
     if type(layer) not in KINDS or layer.stateful or layer.return_state or layer.cell.recurrent_dropout:
         return False
     cell = layer.cell
@@ -60,7 +64,11 @@ def is_computed(layer: Any) -> bool:
 
 
 def is_computed_twice(layer: Any) -> bool:
-    """Whether a layer is one of Keras' Bidirectional around two such layers."""
+    """Whether a layer is one of Keras' Bidirectional around two such layers.
+
+    Args:
+        layer: any of Keras.
+    """
     if type(layer) is not keras.layers.Bidirectional or layer.merge_mode not in ALL_MERGES:
         return False
     return is_computed(layer.forward_layer) and is_computed(layer.backward_layer)
@@ -128,7 +136,13 @@ def recur(
 
 
 def advance(layer: Any, x_BI: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The states of a recurrent layer one position further, float32 (B, W); the first is the output."""
+    """The states of a recurrent layer one position further, float32 (B, W); the first is the output.
+
+    Args:
+        layer: one for which `is_computed`.
+        x_BI: its input at this position.
+        states: after the position before, float32 (B, W).
+    """
     cell, product = layer.cell, layer.compute_dtype
     z_BG = tf.matmul(tf.cast(x_BI, product), tf.cast(cell.kernel.value, product))
     bias, of_state = _biases(cell)
@@ -154,7 +168,16 @@ def _biases(cell: Any) -> tuple[Tensor | None, Tensor | None]:
 
 
 def merged(layer: Any, ahead: Tensor, back: Tensor) -> Tensor:
-    """What a Bidirectional layer makes of the outputs of its two layers."""
+    """What a Bidirectional layer makes of the outputs of its two layers.
+
+    Args:
+        layer: one for which `is_computed_twice`.
+        ahead, back: what its two layers gave, (B, T, W) where it returns sequences, else (B, W); `back` is in the order in which it
+            was computed, the last position first.
+
+    Returns:
+        As wide as both together where it concatenates, else as one.
+    """
     if layer.return_sequences:
         back = tf.reverse(back, [1])
     if layer.merge_mode == "concat":
@@ -165,7 +188,12 @@ def merged(layer: Any, ahead: Tensor, back: Tensor) -> Tensor:
 
 
 class Instead(_Layer):  # type: ignore[misc]
-    """Stands in a model for another layer, whose weights, shapes and masks it has."""
+    """Stands in a model for another layer, whose weights, shapes and masks it has.
+
+    Args:
+        layer: of Keras, built.
+        dtype: in which this one computes. Default: as the layer does.
+    """
 
     def __init__(self, layer: Any, dtype: Any = None) -> None:
         super().__init__(name=layer.name, dtype=dtype or layer.dtype_policy, autocast=False)
@@ -209,6 +237,9 @@ class Logits(Instead):
 def dense_of(layer: Any) -> Any | None:
     """The Dense layer that a model's last layer is; None where it is a softmax alone, behind the logits.
 
+    Args:
+        layer: the last one of a model.
+
     Raises:
         ShuyuanError: it gives neither logits nor probabilities.
     """
@@ -228,7 +259,16 @@ def dense_of(layer: Any) -> Any | None:
 
 
 def logits(dense: Any, x: Tensor, look: Callable[[Tensor], None] = lambda _: None) -> Tensor:
-    """The output of a Dense layer before its activation, in float32."""
+    """The output of a Dense layer before its activation, in float32.
+
+    Args:
+        dense: a Dense layer.
+        x: (..., I), of any float type.
+        look: is shown them in the format in which they were multiplied.
+
+    Returns:
+        (..., K).
+    """
     product = dense.compute_dtype
     z = product_of(tf.cast(x, product), tf.cast(dense.kernel.value, product))
     if dense.bias is not None:
@@ -242,6 +282,13 @@ def product_of(x: Tensor, kernel: Tensor) -> Tensor:
 
     As one product of two matrices: the gradient of TensorFlow's product of a stack of matrices with one matrix writes outside of
     its memory on processors for stacks of some shapes (2.21, four dimensions of which one is 1).
+
+    Args:
+        x: (..., I).
+        kernel: (I, G), of the same type.
+
+    Returns:
+        (..., G).
     """
     flat = tf.matmul(tf.reshape(x, (-1, kernel.shape[0])), kernel)
     out = tf.reshape(flat, tf.concat((tf.shape(x)[:-1], (kernel.shape[1],)), 0))

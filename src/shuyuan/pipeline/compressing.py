@@ -70,6 +70,10 @@ def compress_model(
 
     Returns:
         The names of all that the run has now, the original first.
+
+    Raises:
+        RunError: the run is not trained.
+        ShuyuanError: a variant does not fit the model, or the file of records cannot be used.
     """
     asked = [*compress.wanted(job.recipe.compress), *more]
     there = variants_in(job.store.names())

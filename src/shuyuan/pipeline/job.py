@@ -18,7 +18,15 @@ PLAN_FILE = "plan.json"
 
 @dataclass
 class Job:
-    """A run that is open for work: its folder, its files, its recipe as resolved so far."""
+    """A run that is open for work: its folder, its files, its recipe as resolved so far.
+
+    Attributes:
+        run: its folder.
+        store: its files.
+        recipe: as resolved so far.
+        progress: hears about stages.
+        stop: set by whoever wants the work to end early.
+    """
 
     run: Run
     store: vault.Store

@@ -79,6 +79,12 @@ def begin(
         key: where the vault's key is, instead of where the recipe says.
         progress: hears about stages.
         stop: set by whoever wants the work to end early.
+
+    Raises:
+        RunError: another process holds the run, the folder is something else, or the recipe is another than the run's.
+        RecipeError: a change makes no sense.
+        VaultError: the key does not open the run.
+        MachineError: memory was exhausted inside, in place of torch's or the system's own error.
     """
     progress, stop = progress or Progress(), stop or Stop()
     run, recipe = locate(target, out, changes)

@@ -9,8 +9,9 @@ from typing import ClassVar
 class Budget:
     """A training budget: an amount of seconds, steps, tokens or epochs.
 
-    Raises:
-        ValueError: when the text is not a positive amount of a known unit.
+    Args:
+        unit: "seconds", "steps", "tokens" or "epochs".
+        amount: of these.
     """
 
     UNITS: ClassVar = {

@@ -300,7 +300,14 @@ class Recipe(Section):
         return tomli_w.dumps(self.model_dump(by_alias=True, exclude_none=True))
 
     def replace(self, **changes: Any) -> Recipe:
-        """A copy with dotted keys changed: `recipe.replace(**{"train.steps": 300})`."""
+        """A copy with dotted keys changed: `recipe.replace(**{"train.steps": 300})`.
+
+        Args:
+            changes: dotted key to value, as TOML has it.
+
+        Raises:
+            RecipeError: as of `check`.
+        """
         table = self.model_dump(by_alias=True, exclude_none=True)
         for key, value in changes.items():
             put(table, key, value)

@@ -107,7 +107,14 @@ def noise_rows(facts: Facts) -> dict[str, Any] | None:
 
 
 def size_lines(size: Any) -> list[str]:
-    """What the rules of McKenna et al. say of the size of a private language model."""
+    """What the rules of McKenna et al. say of the size of a private language model.
+
+    Args:
+        size: `noise.size` of the plan, as it was read from a file.
+
+    Returns:
+        One line; none where the plan does not say it.
+    """
     if not isinstance(size, Mapping) or not all(
         wording.is_number(size.get(key)) for key in ("best_at_most", "tokens_a_parameter")
     ):

@@ -227,7 +227,12 @@ def _rate(variant: dict[str, Any]) -> str:
 
 
 def answer_lines(scores: Mapping[str, float], split: str = "validation") -> list[tuple[str, str]]:
-    """(measure, its value with its interval and those of the baselines) of each score of answers on a split."""
+    """(measure, its value with its interval and those of the baselines) of each score of answers on a split.
+
+    Args:
+        scores: names such as "validation.f1" to values, as scores.json has them.
+        split: "train", "validation" or "test". Default "validation".
+    """
     metrics = [key.partition(".")[2].removesuffix("_low") for key in scores if key.endswith("_low")]
     lines = []
     for metric in metrics:

@@ -50,7 +50,15 @@ class Found:
         return {name: value for name, value in told.items() if name != "answer" or value is not None}
 
     def part(self, start: int, end: int) -> Found:
-        """A stretch of it, by characters of its text."""
+        """A stretch of it, by characters of its text.
+
+        Args:
+            start: of the stretch's first character.
+            end: of the one behind its last.
+
+        Returns:
+            Its citation counts characters, and lines of a file, from the beginning of the document.
+        """
         line = self.line + self.text.count("\n", 0, start) if self.is_file else self.line
         return replace(
             self, line=line, start=self.start + start, end=self.start + end, text=self.text[start:end]

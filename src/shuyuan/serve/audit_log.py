@@ -191,7 +191,11 @@ class AuditLog:
 
 
 def is_state(path: Path) -> bool:
-    """Whether a folder is the state of a server."""
+    """Whether a folder is the state of a server.
+
+    Args:
+        path: any.
+    """
     return (path / FOLDER).is_dir() or (path / "server.sqlite3").is_file()
 
 

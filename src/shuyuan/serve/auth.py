@@ -119,6 +119,9 @@ class Keys:
     def revoke(self, name: str) -> None:
         """Makes a key useless at once.
 
+        Args:
+            name: of the key. One that is revoked already keeps its date.
+
         Raises:
             ServeError: there is none of that name.
         """
@@ -136,6 +139,9 @@ class Keys:
     def check(self, text: str) -> Key:
         """Whose key this is.
 
+        Args:
+            text: the whole key, as it was sent.
+
         Raises:
             ServeError: nobody's, or no longer. What is wrong with it is not said, since a stranger asks.
         """
@@ -147,12 +153,23 @@ class Keys:
         return _key(row)
 
     def find(self, identity: str) -> Key | None:
-        """The key of that id, if it is good."""
+        """The key of that id, if it is good.
+
+        Args:
+            identity: `Key.id`, which is no secret.
+
+        Returns:
+            None where there is none, or it is revoked or expired.
+        """
         row = self._row("id", identity)
         return None if row is None or not self._valid(_key(row)) else _key(row)
 
     def holds(self, key: Key) -> bool:
-        """Whether a key that was checked before is still good."""
+        """Whether a key that was checked before is still good.
+
+        Args:
+            key: as `check` gave it.
+        """
         return self.find(key.id) is not None
 
     def _valid(self, key: Key) -> bool:

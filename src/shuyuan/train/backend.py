@@ -40,7 +40,12 @@ class OneByOne(Mapping[str, NDArray[Any]]):
 
 
 def shape_alone(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """An array of the same type that takes no memory, whatever its shape."""
+    """An array of the same type that takes no memory, whatever its shape.
+
+    Args:
+        array: whose type is wanted.
+        shape: of the result, which cannot be written to.
+    """
     return np.broadcast_to(np.zeros((), array.dtype), shape)
 
 
@@ -60,7 +65,11 @@ class Batch:
 
 
 def learned(targets: Any) -> Any:
-    """Which targets of each row (B, T) are learned, in whatever framework: all labels of a record are one target."""
+    """Which targets of each row (B, T) are learned, in whatever framework: all labels of a record are one target.
+
+    Args:
+        targets: (B, T), or of any number of labels (B, 1, K).
+    """
     return (targets if targets.ndim == 2 else targets[..., 0]) >= 0
 
 
@@ -102,12 +111,20 @@ class Steps(Protocol):
         ...
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step, whatever step it is."""
+        """The batch of a step, whatever step it is.
+
+        Args:
+            step: its number, from 1 on.
+        """
         ...
 
     def made(self, figures: Figures) -> None:
         """Does all that follows a step: the log, validation, checkpoints. It may load another state, and another step is then
-        next than the one after it; and it raises when training shall end early."""
+        next than the one after it; and it raises when training shall end early.
+
+        Args:
+            figures: of the step that was `next`.
+        """
         ...
 
 
@@ -118,15 +135,28 @@ class Backend(Protocol):
     device: str
 
     def train(self, steps: Steps) -> None:
-        """Makes one step after another, until none is left."""
+        """Makes one step after another, until none is left.
+
+        Args:
+            steps: says what comes next, and hears of each.
+        """
         ...
 
     def step(self, batch: Batch, learning_rate: float) -> Figures:
-        """Makes one step outside of a run, as one inside is made."""
+        """Makes one step outside of a run, as one inside is made.
+
+        Args:
+            batch: of the step.
+            learning_rate: of the optimizer.
+        """
         ...
 
     def evaluate(self, batches: Sequence[Batch]) -> float:
-        """Mean loss over the targets of all batches, in nats; the state stays as it is."""
+        """Mean loss over the targets of all batches, in nats; the state stays as it is.
+
+        Args:
+            batches: at least one target is learned in them.
+        """
         ...
 
     def state(self) -> Arrays:
@@ -138,11 +168,15 @@ class Backend(Protocol):
         ...
 
     def load(self, arrays: Arrays) -> None:
-        """Goes on from a state of this layout."""
+        """Goes on from a state of this layout.
+
+        Args:
+            arrays: as `state` gave them.
+        """
         ...
 
     def peak_bytes(self) -> int:
-        """The most memory used so far."""
+        """The most memory used so far, in bytes."""
         ...
 
     def close(self) -> None:
@@ -154,12 +188,21 @@ class StepByStep:
     """A backend whose steps are called one by one."""
 
     def train(self, steps: Steps) -> None:
-        """Makes one step after another, until none is left."""
+        """Makes one step after another, until none is left.
+
+        Args:
+            steps: says what comes next, and hears of each.
+        """
         while (step := steps.next) is not None:
             steps.made(self.step(steps.batch(step), steps.rate))
 
     def step(self, batch: Batch, learning_rate: float) -> Figures:
-        """Computes one step."""
+        """Computes one step.
+
+        Args:
+            batch: of the step.
+            learning_rate: of the optimizer.
+        """
         raise NotImplementedError
 
     def close(self) -> None:

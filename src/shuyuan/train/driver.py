@@ -71,6 +71,10 @@ class State:
     def read(cls, table: dict[str, Any], step: int) -> State:
         """The state that a checkpoint of a step holds.
 
+        Args:
+            table: as the checkpoint holds it.
+            step: the checkpoint's.
+
         Raises:
             TrainError: it is none, or that of another step.
         """
@@ -98,12 +102,21 @@ _LIKE: dict[type, tuple[type, ...]] = {
 
 
 def validation_steps(steps: int, evaluations: int) -> set[int]:
-    """The steps after which the validation loss is measured; always the last one."""
+    """The steps after which the validation loss is measured; always the last one.
+
+    Args:
+        steps: of the run.
+        evaluations: how often it is measured, evenly apart, at least once.
+    """
     return {max(1, round(steps * number / evaluations)) for number in range(1, evaluations + 1)} | {steps}
 
 
 def safe_steps_apart(steps: int) -> int:
-    """Steps between two safe points, at which a checkpoint is always written."""
+    """Steps between two safe points, at which a checkpoint is always written.
+
+    Args:
+        steps: of the run.
+    """
     return min(math.ceil(steps * SAFE_SHARE), SAFE_STEPS)
 
 

@@ -18,7 +18,11 @@ ARRAY, LARGEST_IN_HEAP, NEVER = 1 << 20, 32 << 20, 2**31 - 1
 
 
 def peak_memory(device: str = "cpu") -> int:
-    """Bytes at the highest point since `forget_peak`, or since the process began: of the GPU, or of resident memory."""
+    """Bytes at the highest point since `forget_peak`, or since the process began: of the GPU, or of resident memory.
+
+    Args:
+        device: "cpu" or "cuda". Default "cpu".
+    """
     if device == "cuda":
         import torch
 

@@ -21,7 +21,15 @@ DRAWN = 50  # steps that are drawn, to see how wide a part may be
 
 
 def config_of(recipe: Recipe, manifest: Manifest) -> TransformerConfig | ImageConfig | RnnConfig:
-    """The shape of the model that the run trains, with the head that its task needs."""
+    """The shape of the model that the run trains, with the head that its task needs.
+
+    Args:
+        recipe: says the model.
+        manifest: says vocabulary, labels and shape of images.
+
+    Raises:
+        ShuyuanError: the model to start from cannot be opened, or does not fit the task.
+    """
     if manifest.image is not None:
         return image_config_for(recipe.model, manifest.image, manifest.labels)
     spans = manifest.output == "spans"
@@ -31,6 +39,10 @@ def config_of(recipe: Recipe, manifest: Manifest) -> TransformerConfig | ImageCo
 
 def predicts_last(recipe: Recipe, manifest: Manifest) -> bool:
     """Whether the model predicts one token of a window, the one after it.
+
+    Args:
+        recipe: says the model.
+        manifest: of the prepared data.
 
     Raises:
         TrainError: it does, and the task learns whole answers.
@@ -49,7 +61,12 @@ def predicts_last(recipe: Recipe, manifest: Manifest) -> bool:
 
 
 def row_width(recipe: Recipe, manifest: Manifest) -> int:
-    """Tokens of the widest rows that training computes."""
+    """Tokens of the widest rows that training computes.
+
+    Args:
+        recipe: says the context, which every row is as wide as where widths are unknown or private.
+        manifest: of the prepared data.
+    """
     widths = manifest.splits["train"].widths
     if not widths or recipe.privacy is not None:
         return recipe.model.context
@@ -72,14 +89,27 @@ class Part:
 
 
 def typical_parts(recipe: Recipe, manifest: Manifest) -> list[Part]:
-    """The parts of a step whose rows are as wide as those of the training split; of text."""
+    """The parts of a step whose rows are as wide as those of the training split; of text.
+
+    Args:
+        recipe: with batch and micro batch filled in.
+        manifest: of the prepared data.
+    """
     batch_size = recipe.train.batch_size
     assert batch_size != "auto"  # filled in
     return _parts(recipe, manifest, evenly(batch_size))
 
 
 def drawn_parts(recipe: Recipe, manifest: Manifest) -> set[Part]:
-    """The parts of many steps whose rows are drawn from those of the training split: some have more wide rows than a typical step."""
+    """The parts of many steps whose rows are drawn from those of the training split: some have more wide rows than a typical step.
+
+    Args:
+        recipe: with batch and micro batch filled in; as many steps are drawn as it has, at most `DRAWN`.
+        manifest: of the prepared data; where widths are private, or all the same, nothing is drawn.
+
+    Returns:
+        Each part once; the same ones each time.
+    """
     batch_size, steps = recipe.train.batch_size, recipe.train.steps
     assert batch_size != "auto"  # filled in
     typical = set(typical_parts(recipe, manifest))
@@ -115,7 +145,13 @@ def rows_at(
     recipe: Recipe, manifest: Manifest, place_B: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """(width, targets) of rows, the widest first. Where it is unknown or private how wide they are, all are as wide as can be;
-    of records with labels the mean is known, and lengths are spread about it as those of texts often are."""
+    of records with labels the mean is known, and lengths are spread about it as those of texts often are.
+
+    Args:
+        recipe: says the context, and whether widths are private.
+        manifest: of the prepared data.
+        place_B: between 0, the widest row, and 1, the narrowest.
+    """
     train, widest = manifest.splits["train"], row_width(recipe, manifest)
     count = len(place_B)
     if manifest.labels and train.tokens and recipe.privacy is None:

@@ -37,7 +37,11 @@ class Precision:
         return torch.autocast(self.device, dtype=self.dtype, enabled=self.dtype is not torch.float32)
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Adds the gradient of `loss` (times the loss scale, in fp16)."""
+        """Adds the gradient of `loss` (times the loss scale, in fp16).
+
+        Args:
+            loss: a scalar.
+        """
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def unscale(self, optimizers: list[Optimizer]) -> None:
@@ -69,7 +73,11 @@ class Precision:
         }
 
     def load(self, state: dict[str, torch.Tensor]) -> None:
-        """Goes on with a checkpoint's loss scale."""
+        """Goes on with a checkpoint's loss scale.
+
+        Args:
+            state: as `state` gave it; looked at in fp16 alone.
+        """
         if self.scaler.is_enabled():
             whole = self.scaler.state_dict()
             whole |= {"scale": state["scale"].item(), "_growth_tracker": int(state["growth"].item())}

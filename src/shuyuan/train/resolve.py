@@ -77,8 +77,15 @@ FEW_STEPS = 50  # a run of fewer learns little, and says so
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds that the parts of training take: one step, one evaluation of the validation part, one checkpoint; once, to start; and,
-    within a step, the update."""
+    """What the parts of training take, in seconds.
+
+    Attributes:
+        step: one step.
+        evaluation: once over the validation part.
+        checkpoint: one.
+        start: once, beyond all steps: what a framework builds at the first one.
+        update: of a step, what changing the weights takes.
+    """
 
     step: float
     evaluation: float
@@ -121,7 +128,20 @@ def resolve(recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: Pr
 def fill_in(
     recipe: Recipe, manifest: Manifest, hardware: Hardware, progress: Progress | None = None
 ) -> Recipe:
-    """Batch size, micro batch, precision and learning rate: a pure function of the arguments, which never measures."""
+    """Batch size, micro batch, precision and learning rate: a pure function of the arguments, which never measures.
+
+    Args:
+        recipe: as asked; what is filled in already stays.
+        manifest: of the prepared data.
+        hardware: where training will run.
+        progress: is told what is not as asked. Default: nobody is.
+
+    Returns:
+        The recipe, in which of [train] only `steps` may be open.
+
+    Raises:
+        ShuyuanError: as of `config_of`.
+    """
     precision = choose_precision(recipe.train.precision, hardware, progress)
     if recipe.privacy is not None and precision == "fp16":
         precision = "fp32"
@@ -196,7 +216,12 @@ def mechanism_of(recipe: Recipe, manifest: Manifest, interval: float = INTERVAL)
 
 
 def units_of(recipe: Recipe, manifest: Manifest) -> int:
-    """How many units the training split has."""
+    """How many units the training split has.
+
+    Args:
+        recipe: with a [privacy] table, which says what a unit is.
+        manifest: of the prepared data.
+    """
     assert recipe.privacy is not None
     split = manifest.splits["train"]
     return split.owners if recipe.privacy.unit == "owner" else split.records
@@ -206,6 +231,11 @@ def choose_batch(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> int:
     """Sequences a step: about BATCH_TOKENS tokens, and never more than the training split has windows.
 
     In private training, units a step on average: more of them, since the noise is the same for many as for few.
+
+    Args:
+        recipe: says family, context and privacy.
+        manifest: of the prepared data.
+        hardware: where training will run.
     """
     if manifest.image is not None:
         return _choose_images(recipe, manifest, hardware)
@@ -244,14 +274,28 @@ def _choose_images(recipe: Recipe, manifest: Manifest, hardware: Hardware) -> in
 def choose_optimizer(
     recipe: Recipe, config: TransformerConfig | ImageConfig | RnnConfig
 ) -> Literal["muon", "adamw", "sgd"]:
-    """The optimizer that learned most in the same time; docs/lab-notes.md."""
+    """The optimizer that learned most in the same time; docs/lab-notes.md.
+
+    Args:
+        recipe: says whether LoRA and privacy are on.
+        config: the model's shape.
+    """
     if isinstance(config, ImageConfig | NgramConfig) and recipe.privacy is not None:
         return "sgd"  # AdamW would make what is noise alone as large as what was learned
     return "adamw" if recipe.train.lora or isinstance(config, HubConfig | RnnConfig | NgramConfig) else "muon"
 
 
 def choose_learning_rate(recipe: Recipe, optimizer: str, width: int) -> float:
-    """The peak learning rate; from nothing, tuned at widths 128 and 256; of networks for images, for all sizes."""
+    """The peak learning rate; from nothing, tuned at widths 128 and 256; of networks for images, for all sizes.
+
+    Args:
+        recipe: says family, LoRA, privacy, and whether the model learned before.
+        optimizer: "muon", "adamw" or "sgd".
+        width: of the model.
+
+    Returns:
+        In two digits, but for images.
+    """
     if recipe.images:
         rates = IMAGE_RATES if recipe.privacy is None else PRIVATE_IMAGE_RATES
         return rates[optimizer] * (1 if recipe.model.from_ is None else IMAGE_TUNING_SHARE)
@@ -289,13 +333,25 @@ def lora_rate(rank: int, width: int, *, private: bool) -> float:
 def choose_micro_batch(
     recipe: Recipe, manifest: Manifest, hardware: Hardware, batch_size: int, precision: str
 ) -> int:
-    """The largest divisor of the batch that can be computed at once."""
+    """The largest divisor of the batch that can be computed at once.
+
+    Args:
+        recipe, manifest, hardware, precision: as of `most_at_once`.
+        batch_size: rows a step, or units on average.
+    """
     most = most_at_once(recipe, manifest, hardware, precision)
     return max((size for size in divisors(batch_size) if size <= most), default=1)
 
 
 def most_at_once(recipe: Recipe, manifest: Manifest, hardware: Hardware, precision: str) -> int:
-    """How many sequences or images have activations that, beside weights and optimizer, fill half of the memory; at least one."""
+    """How many sequences or images have activations that, beside weights and optimizer, fill half of the memory; at least one.
+
+    Args:
+        recipe: says model and privacy.
+        manifest: of the prepared data.
+        hardware: where training will run.
+        precision: of matrix products, as resolved.
+    """
     config = config_of(recipe, manifest)
     if isinstance(config, RnnConfig) and recipe.privacy is None:
         return MOST_STEPS  # Keras computes a batch at once
@@ -308,7 +364,11 @@ def most_at_once(recipe: Recipe, manifest: Manifest, hardware: Hardware, precisi
 
 
 def divisors(number: int) -> list[int]:
-    """All whole numbers that divide it, the smallest first."""
+    """All whole numbers that divide it, the smallest first.
+
+    Args:
+        number: at least 1.
+    """
     small = [size for size in range(1, math.isqrt(number) + 1) if number % size == 0]
     return sorted({*small, *(number // size for size in small)})
 
@@ -316,7 +376,13 @@ def divisors(number: int) -> list[int]:
 def sequence_bytes(
     config: TransformerConfig | ImageConfig | RnnConfig, precision: str, checkpointing: bool = False
 ) -> int:
-    """Bytes that one more sequence or image takes while a step is computed, within about a quarter."""
+    """Bytes that one more sequence or image takes while a step is computed, within about a quarter.
+
+    Args:
+        config: the model's shape.
+        precision: of matrix products, as resolved.
+        checkpointing: whether each block is computed again in the backward pass. Default: it is not.
+    """
     number = 4 if precision == "fp32" else 2
     if isinstance(config, ImageConfig):
         return config.kept_bytes(number)
@@ -332,7 +398,17 @@ def sequence_bytes(
 
 
 def steps_of(budget: Budget, recipe: Recipe, manifest: Manifest) -> int:
-    """How many steps an amount of steps, tokens or epochs is, rounded up."""
+    """How many steps an amount of steps, tokens or epochs is, rounded up.
+
+    Args:
+        budget: of any unit but seconds. An epoch passes once over the tokens of the training split; of records with labels or prompts over
+            their rows; privately, over as many units on average as there are.
+        recipe: with the batch size filled in.
+        manifest: of the prepared data.
+
+    Returns:
+        At least 1.
+    """
     batch_size = recipe.train.batch_size
     assert isinstance(batch_size, int)  # filled in
     amount = budget.amount
@@ -413,7 +489,14 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def made_up(recipe: Recipe, manifest: Manifest, size: int, random: np.random.Generator) -> Batch:
-    """A batch of random tokens or pixels, each row of a unit of its own."""
+    """A batch of random tokens or pixels, each row of a unit of its own.
+
+    Args:
+        recipe: says the context.
+        manifest: says vocabulary, labels and shape of images.
+        size: rows.
+        random: draws them.
+    """
     shape = (size, 1, len(manifest.labels)) if manifest.multi_label else (size, 1)
     labels = random.integers(0, 2 if manifest.multi_label else max(1, len(manifest.labels)), shape)
     if manifest.image is not None:
@@ -453,7 +536,15 @@ def _time(
 
 
 def validation_windows(recipe: Recipe, manifest: Manifest) -> int:
-    """Windows of the validation split that are measured during training: a bounded part of it."""
+    """Windows of the validation split that are measured during training: a bounded part of it.
+
+    Args:
+        recipe: says the context.
+        manifest: of the prepared data.
+
+    Returns:
+        Rows or images where a record is one; 0 without a validation split.
+    """
     if "validation" not in manifest.splits:
         return 0
     if manifest.image is not None:
@@ -469,12 +560,25 @@ def validation_windows(recipe: Recipe, manifest: Manifest) -> int:
 
 
 def stage_seconds(steps: int, train: Train, costs: Costs) -> float:
-    """Seconds that training takes with all its evaluations and checkpoints."""
+    """Seconds that training takes with all its evaluations and checkpoints.
+
+    Args:
+        steps: that are made.
+        train: the recipe's [train]: how often it evaluates and saves.
+        costs: in seconds.
+    """
     return sum(stage_items(steps, train, costs).values())
 
 
 def stage_items(steps: int, train: Train, costs: Costs) -> dict[str, float]:
-    """These seconds by part."""
+    """These seconds by part.
+
+    Args:
+        steps, train, costs: as of `stage_seconds`.
+
+    Returns:
+        {start, steps, evaluations, checkpoints}.
+    """
     stepping = steps * costs.step
     saves = 2 + steps / safe_steps_apart(steps)
     interval = Budget.parse(train.checkpoint_every)
@@ -489,7 +593,15 @@ def stage_items(steps: int, train: Train, costs: Costs) -> dict[str, float]:
 
 def enough_steps(recipe: Recipe, manifest: Manifest) -> int:
     """The most steps that a time budget becomes: a pure function of how many records there are. Images, which are changed at every
-    step, and private records, which noise keeps from being learned by heart, are never enough."""
+    step, and private records, which noise keeps from being learned by heart, are never enough.
+
+    Args:
+        recipe: with the batch size filled in.
+        manifest: of the prepared data.
+
+    Returns:
+        `MOST_STEPS` where there is no such number.
+    """
     family = recipe.model.family
     if recipe.images or (recipe.privacy is not None and family != "ngrams"):
         return MOST_STEPS
@@ -500,12 +612,24 @@ def enough_steps(recipe: Recipe, manifest: Manifest) -> int:
 
 
 def enough_said(steps: int, budget: str) -> str:
-    """What people are told where a time budget ends early."""
+    """What people are told where a time budget ends early.
+
+    Args:
+        steps: that are enough.
+        budget: as it stands in the recipe.
+    """
     return f"{steps:,} steps are enough for these records, and take less than {budget}; a budget in epochs or steps is done to its end."
 
 
 def steps_within(seconds: float, train: Train, costs: Costs, most: int = MOST_STEPS) -> int:
-    """The most steps that, with their evaluations and checkpoints, fit into a time; at least one, and at most `most`."""
+    """The most steps that, with their evaluations and checkpoints, fit into a time; at least one, and at most `most`.
+
+    Args:
+        seconds: that there are.
+        train: the recipe's [train]: how often it evaluates and saves.
+        costs: in seconds.
+        most: steps.
+    """
     low, high = 1, min(most, max(1, int(seconds / costs.step)))
     while low < high:
         middle = (low + high + 1) // 2

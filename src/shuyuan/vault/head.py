@@ -30,12 +30,20 @@ class Head:
     digest: bytes
 
     def after(self, line: bytes) -> Head:
-        """The head when one more line has been added."""
+        """The head when one more line has been added.
+
+        Args:
+            line: as it is on disk.
+        """
         return Head(self.count + 1, hashlib.sha256(self.digest + line).digest())
 
 
 def first_head(header: bytes) -> Head:
-    """The head of an index that has only its header."""
+    """The head of an index that has only its header.
+
+    Args:
+        header: bytes that the index begins with.
+    """
     return Head(0, hashlib.sha256(header).digest())
 
 
@@ -52,7 +60,11 @@ class Signer:
         self.public_key = self._private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
 
     def render(self, head: Head) -> bytes:
-        """The head file. Ed25519 is deterministic, so exactly one content is right."""
+        """The head file. Ed25519 is deterministic, so exactly one content is right.
+
+        Args:
+            head: what to sign.
+        """
         message = b"shuyuan/1/head\0" + _SIGNED.pack(self._key.run, self._key.epoch, head.count, head.digest)
         table = {
             "count": head.count,
@@ -63,14 +75,26 @@ class Signer:
         return (json.dumps(table, indent=2) + "\n").encode()
 
     def write(self, path: Path, head: Head) -> None:
-        """Signs a head and puts it in its place."""
+        """Signs a head and puts it in its place.
+
+        Args:
+            path: of the head file.
+            head: what to sign.
+
+        Raises:
+            MachineError: the disk refuses; the old head stays.
+        """
         disk.replace_file(path, self.render(head))
 
     def read(self, path: Path) -> Head | None:
         """What a head file says; None if there is none.
 
+        Args:
+            path: of the head file.
+
         Raises:
             VaultError: it is not, byte for byte, what this data key signs.
+            MachineError: it may not be read.
         """
         try:
             with path.open("rb") as file:

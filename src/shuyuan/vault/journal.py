@@ -62,7 +62,14 @@ class SealedLog:
         self.ragged = False
 
     def create(self, *first: bytes) -> None:
-        """Makes the file, with its first lines."""
+        """Makes the file, with its first lines.
+
+        Args:
+            first: content of these lines; none is allowed.
+
+        Raises:
+            MachineError: the disk refuses, or the file is there already.
+        """
         lines = [self._seal(content) for content in first]
         with disk.writing(self.path):
             handle = disk.create(self.path)
@@ -86,7 +93,14 @@ class SealedLog:
         return [content for content, _ in self.lines(noted)]
 
     def lines(self, noted: Mark = START) -> Iterator[tuple[bytes, bytes]]:
-        """As `read`, one at a time: (content, line as it is on disk)."""
+        """As `read`, one at a time: (content, line as it is on disk).
+
+        Args:
+            noted: what the index says of the log; that far, at least, it must go.
+
+        Raises:
+            VaultError: a line does not open, or lines that were noted are gone. The latter is said behind the last line.
+        """
         self.mark, self._end = START, HEADER_BYTES
         right = noted.count == 0
         with self.path.open("rb") as file:
@@ -122,6 +136,13 @@ class SealedLog:
         """Adds a line, after `read` or `create`; it is on disk when this returns. Returns it as it is on disk.
 
         After an exception, of whatever kind, the log must be read again.
+
+        Args:
+            content: any bytes; with nonce and tag, 28 bytes more, at most `LINE_LIMIT`.
+
+        Raises:
+            MachineError: the disk refuses.
+            ValueError: the line is longer than `LINE_LIMIT`.
         """
         self.trim()
         line = self._seal(content)

@@ -65,13 +65,18 @@ class Header:
     segment_bytes: int = SEGMENT_BYTES
 
     def pack(self) -> bytes:
+        """Its bytes as they are on disk, `HEADER_BYTES` of them."""
         return _HEADER.pack(
             MAGIC, FORMAT, self.role, self.segment_bytes, self.run, self.epoch, self.generation, self.salt
         )
 
     @classmethod
     def unpack(cls, data: bytes) -> Header | None:
-        """The header that `data` begins with; None if it is none of ours."""
+        """The header that `data` begins with; None if it is none of ours.
+
+        Args:
+            data: the beginning of a file; what follows the header is not looked at.
+        """
         if len(data) < HEADER_BYTES:
             return None
         magic, version, role, segment_bytes, run, epoch, generation, salt = _HEADER.unpack_from(data)
@@ -100,11 +105,24 @@ class DataKey:
     secret: bytes = field(repr=False)
 
     def derive(self, salt: bytes, info: bytes) -> bytes:
-        """32 bytes for one purpose, by HKDF-SHA256 (RFC 5869)."""
+        """32 bytes for one purpose, by HKDF-SHA256 (RFC 5869).
+
+        Args:
+            salt: for content the file's own, 32 random bytes; fixed for what must come out the same each time.
+            info: what the bytes are for.
+
+        Returns:
+            The same for the same key, salt and info.
+        """
         return HKDF(hashes.SHA256(), 32, salt, info).derive(self.secret)
 
     def content_key(self, header: bytes, name: str) -> AESGCM:
-        """The key of one sealed file or journal: bound to its header and its logical name."""
+        """The key of one sealed file or journal: bound to its header and its logical name.
+
+        Args:
+            header: as packed; its last 32 bytes are the salt.
+            name: logical name of the file.
+        """
         return AESGCM(self.derive(header[-32:], b"shuyuan/1/seal\0" + header + name.encode()))
 
 

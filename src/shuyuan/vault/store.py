@@ -44,13 +44,21 @@ class Reader(Protocol):
         """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends the reading."""
+        ...
 
 
 class Writer(Protocol):
     """A file that is being written, start to end."""
 
-    def write(self, data: bytes | memoryview, /) -> object: ...
+    def write(self, data: bytes | memoryview, /) -> object:
+        """Adds content behind what is written.
+
+        Args:
+            data: bytes.
+        """
+        ...
 
 
 class Journal(Protocol):

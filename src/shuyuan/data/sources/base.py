@@ -118,7 +118,14 @@ class Source(ABC):
 
     @abstractmethod
     def rows(self, skipped: Skipped) -> Iterator[Row]:
-        """Every row, in the same order each time; what is left out is counted in `skipped` by reason."""
+        """Every row, in the same order each time; what is left out is counted in `skipped` by reason.
+
+        Args:
+            skipped: reason to number of records, or of files.
+
+        Raises:
+            DataError: a file cannot be read, or is not what its format says.
+        """
 
     @property
     @abstractmethod

@@ -66,6 +66,10 @@ def cannot_open(path: Path, error: OSError) -> DataError:
 def open_bytes(path: Path, meter: Meter | None = None) -> Iterator[BinaryIO]:
     """Opens a file for reading, decompressed.
 
+    Args:
+        path: the file, which may be compressed: .gz or .zst.
+        meter: counts the bytes that are read from disk. Default: nobody counts.
+
     Raises:
         DataError: it cannot be opened, its compression is damaged, or (raised inside) it is not UTF-8.
         MachineError: .zst without the extra `zstd`.
@@ -157,6 +161,8 @@ def open_text(path: Path, meter: Meter | None = None, *, newline: str | None = N
     """Opens a file of UTF-8 text; a byte order mark is passed over.
 
     Args:
+        path: the file, which may be compressed: .gz or .zst.
+        meter: counts the bytes that are read from disk. Default: nobody counts.
         newline: None turns every line end into a line feed, "" leaves them as they are.
 
     Raises:

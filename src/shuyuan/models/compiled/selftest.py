@@ -24,6 +24,9 @@ WITHIN = {"int8": 1e-2, "int4": 1e-2, "bfloat16": 8e-3, "float32": 1e-6}
 def check(library: ctypes.CDLL) -> None:
     """Tries every kind of product once.
 
+    Args:
+        library: as `build` compiled it. Once it was found right it is not tried again in this process.
+
     Raises:
         NotCompiledError: one of them is wrong.
     """
