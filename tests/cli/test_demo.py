@@ -11,7 +11,6 @@ from rich.cells import cell_len
 from shuyuan import recipe as recipes
 from shuyuan.cli.closing import words_of
 from shuyuan.cli.run import DEMO
-from shuyuan.cli.screen import visible
 from tests.runs import shuyuan, text_of
 
 SMALL = [
@@ -61,10 +60,6 @@ def test_the_demo_tells_the_whole_story(tmp_path: Path, monkeypatch: pytest.Monk
     before = key.read_bytes()
     assert shuyuan("run", *changes).status == 0
     assert key.read_bytes() == before
-
-
-def test_what_a_model_writes_steers_no_terminal() -> None:
-    assert visible("a\x1b[31mb\u202ec\n") == "a\\x1b[31mb\\x202ec\n"
 
 
 def test_what_is_to_be_tried_next_can_be_typed() -> None:

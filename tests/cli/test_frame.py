@@ -15,6 +15,7 @@ from rich.console import Console
 from shuyuan import pipeline, report
 from shuyuan.cli import audit, info, verify
 from shuyuan.cli.frame import frame
+from shuyuan.cli.inputs import one_line
 from shuyuan.errors import Interrupted, ShuyuanError
 
 REFUSED = ShuyuanError("a.refusal", "It is refused.", mend="Mend it.")
@@ -41,6 +42,28 @@ def test_an_error_is_an_exit_status_and_one_json_object(
     assert caught.value.exit_code == status
     assert json.loads(said.out)["error"]["code"] == code
     assert "words of a record" not in said.out + said.err
+
+
+def test_an_error_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    error = ShuyuanError("a.refusal", "No \x1b[2Jcolumn.", where="a\x1b]0;b\x07.csv", mend="Mend\u202e it.")
+    with pytest.raises(typer.Exit), frame() as answer:
+        answer.screen.show("Read \x9b31m.")
+        raise error
+    said = capsys.readouterr().err
+    assert "⟨U+001B⟩[2Jcolumn" in said and "a⟨U+001B⟩]0;b⟨U+0007⟩.csv" in said
+    assert not any(char in said for char in "\x1b\x07\u202e\x9b")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("Ça va\u00a0?\r\n　是\t的", "Ça va\u00a0?\\n　是\t的"),
+        ("C:\\new", "C:\\\\new"),
+        ("a\x1bb\u2028c", "a⟨U+001B⟩b⟨U+2028⟩c"),
+    ],
+)
+def test_an_answer_among_many_is_one_line(text: str, line: str) -> None:
+    assert one_line(text) == line
 
 
 def test_a_first_signal_waits_for_a_safe_point_and_a_second_breaks_off_at_once() -> None:

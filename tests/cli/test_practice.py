@@ -118,7 +118,7 @@ def test_grade_code_and_show_what_it_printed(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("print('[bold]here[/bold] \\x1b[31m')\n" + SOLUTION.read_text(encoding="utf-8"))
     text = practice("grade", "training-efficiency", file).stdout
-    assert "[bold]here[/bold] \\x1b[31m" in text
+    assert "[bold]here[/bold] ⟨U+001B⟩[31m" in text
     assert "Everything is as asked." in text and "Solved: How is training made efficient?" in text
     assert as_json("list")["questions"][2]["solved"]  # type: ignore[index]
 

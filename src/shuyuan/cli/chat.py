@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..visible import visible
 from .frame import AsJson, Debug, Folder, Key, Temperature, TopP, Variant, frame
 from .inputs import Column, File, given, write
-from .screen import visible
 
 if TYPE_CHECKING:
     from ..loaded import LoadedRun

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ..visible import visible
 from .frame import AsJson, Debug, Folder, Key, Variant, frame
 from .inputs import Column, File, column_of, one_line, two_inputs
-from .screen import visible
 
 
 def classify(

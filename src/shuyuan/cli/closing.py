@@ -17,7 +17,8 @@ from rich.text import Text
 from ..report.sections import answer_lines
 from ..sizes import size
 from ..tasks import task_named
-from .screen import duration, promise, visible
+from ..visible import visible
+from .screen import duration, promise
 from .wrapped import laid_out
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..visible import visible
 from .frame import Answer, AsJson, Debug, Folder, Key, Temperature, TopP, Variant, frame
 from .inputs import Column, File, column_of, two_inputs, write
-from .screen import visible
 
 if TYPE_CHECKING:
     from ..loaded import LoadedRun

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..visible import visible
 from .frame import Answer
-from .screen import visible
 
 if TYPE_CHECKING:
     from ..retrieval import Answer as Told

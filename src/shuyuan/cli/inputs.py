@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..errors import DataError
-from .screen import visible
+from ..visible import visible
 
 File = Annotated[
     Path | None,
@@ -82,7 +82,7 @@ def column_of(file: Path, column: str) -> list[str]:
 
 def one_line(text: str) -> str:
     """A text on a line of its own: its line ends are written as \\n."""
-    return visible(text.replace("\\", "\\\\").replace("\n", "\\n"))
+    return visible(text).replace("\\", "\\\\").replace("\n", "\\n")
 
 
 def write(answers: Iterable[str], many: bool) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ..errors import ShuyuanError
+from ..visible import visible
 from .frame import Answer, AsJson, Debug, frame
 
 if TYPE_CHECKING:
@@ -267,7 +268,6 @@ def _show_verdict(
     from rich.text import Text
 
     from ..handbook.words import say
-    from .screen import visible
     from .wrapped import folded
 
     out = answer.screen.out

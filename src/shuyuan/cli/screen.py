@@ -16,6 +16,7 @@ from rich.text import Text
 from ..errors import ShuyuanError
 from ..progress import Progress, Stage, Stop
 from ..sizes import size
+from ..visible import visible
 
 
 def quantity(value: float, unit: str) -> str:
@@ -32,11 +33,6 @@ def duration(seconds: float | None) -> str:
     minutes, rest = divmod(round(max(seconds, 0)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def visible(text: str) -> str:
-    """Model output with its control characters made visible: what a model writes is not to steer a terminal."""
-    return "".join(c if c in "\n\t" or (c.isprintable()) else f"\\x{ord(c):02x}" for c in text)
 
 
 WIDE = 96  # columns of a terminal that has room for bars; a narrower one shows figures in their place
@@ -148,14 +144,14 @@ class Screen(Progress):
         stage.end()
 
     def show(self, text: str) -> None:
-        self.console.print(text, markup=False, style="dim" if self.console.is_terminal else None)
+        self.console.print(visible(text), markup=False, style="dim" if self.console.is_terminal else None)
 
     def error(self, error: ShuyuanError) -> None:
         """One error in words: what, where, how to mend it, and its code."""
-        self.console.print(Text("error: ", style="bold red") + Text(error.what))
+        self.console.print(Text("error: ", style="bold red") + Text(visible(error.what)))
         if error.where:
-            self.console.print(Text(f"  where: {error.where}"))
-        self.console.print(Text(f"  mend:  {error.mend}"))
+            self.console.print(Text(visible(f"  where: {error.where}")))
+        self.console.print(Text(visible(f"  mend:  {error.mend}")))
         self.console.print(Text(f"  code:  {error.code}", style="dim"))
 
     def close(self) -> None:

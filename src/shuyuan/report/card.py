@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..tasks import task_named
 from ..tasks.base import Output
+from ..visible import visible
 from . import guarantee, sources, wording
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _what(recipe: Recipe) -> str:
         lora = f", with LoRA of rank {recipe.train.lora.rank}" if recipe.train.lora else ""
         return (
             f"A model for {recipe.task}, trained further{steps}{lora} with Shuyuan, with {context}. "
-            f"It started from {wording.visible(_origin(recipe.model.from_))}."
+            f"It started from {visible(_origin(recipe.model.from_))}."
         )
     if recipe.model.family == "ngrams":
         return (
@@ -108,7 +109,7 @@ def _what(recipe: Recipe) -> str:
 def _what_of_images(recipe: Recipe, steps: str) -> str:
     start = "trained from scratch"
     if recipe.model.from_ is not None:
-        start = f"trained further from {wording.visible(_origin(recipe.model.from_))}"
+        start = f"trained further from {visible(_origin(recipe.model.from_))}"
     augmented = f" Images were augmented: {', '.join(recipe.train.augment)}." if recipe.train.augment else ""
     return f"A {recipe.model.size} {recipe.model.family} that tells images apart, {start}{steps} with Shuyuan.{augmented}"
 
@@ -116,7 +117,7 @@ def _what_of_images(recipe: Recipe, steps: str) -> str:
 def _taught(recipe: Recipe) -> str:
     if recipe.train.distill is None:
         return ""
-    teacher = wording.visible(_origin(recipe.train.distill.from_))
+    teacher = visible(_origin(recipe.train.distill.from_))
     return f"It learned from {teacher} too, and what that has memorised may have passed to it. "
 
 
@@ -126,7 +127,7 @@ def _origin(place: str) -> str:
 
 
 def _data(recipe: Recipe, manifest: Manifest | None) -> str:
-    lines = [f"Source: {wording.visible(sources.kind(recipe))}."]
+    lines = [f"Source: {visible(sources.kind(recipe))}."]
     split = manifest.splits.get("train") if manifest else None
     if split is not None and recipe.vault is None and recipe.privacy is None:
         lines.append(

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ..evaluate.slices import described
+from ..visible import visible
 from . import wording
 from .facts import Facts
 from .label_plots import calibration_plot, confusion_plot
@@ -53,7 +54,7 @@ def label_splits(facts: Facts, styles: Styles) -> list[LabelSplit]:
 
 def _split(name: str, table: Mapping[str, Any], styles: Styles) -> LabelSplit:
     classes, matrix = table["classes"], table["confusion"]
-    labels = [wording.visible(str(each["label"])) for each in classes]
+    labels = [visible(str(each["label"])) for each in classes]
     pictures = [
         confusion_plot(matrix, labels, name, styles),
         calibration_plot(table["calibration"], name, styles),

@@ -18,6 +18,7 @@ from markupsafe import Markup
 from ..recipe import Recipe
 from ..runs import Run
 from ..vault import Store
+from ..visible import visible
 from . import forecast, guarantee, plots, sections, wording
 from .answers import answer_splits
 from .facts import REPORT_FILE, Facts, gather, variants
@@ -91,7 +92,7 @@ def _template() -> jinja2.Template:
 
 def _harmless(value: Any) -> Any:
     """Passes what this library marked up (its own pictures and style sheet); of all else, makes what acts visible."""
-    return value if isinstance(value, Markup) else wording.visible(str(value))
+    return value if isinstance(value, Markup) else visible(str(value))
 
 
 def _values(facts: Facts) -> dict[str, Any]:

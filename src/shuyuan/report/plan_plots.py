@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..visible import visible
 from .plots import bare_figure
 from .svg import PALETTE, Styles, to_svg
-from .wording import UNKNOWN, duration, is_number, size, visible
+from .wording import UNKNOWN, duration, is_number, size
 
 WIDTH, BAR, TOP = 340, 24, 20  # in CSS pixels: of the picture, a bar with its gap, and both edges
 MOST_BARS, LONGEST_LABEL = 9, 22

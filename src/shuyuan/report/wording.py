@@ -1,37 +1,14 @@
-"""How figures and strange text are written for people: units, rounding, and characters made visible."""
+"""How figures are written for people: units and rounding."""
 
 from __future__ import annotations
 
 import math
-import unicodedata
 from typing import Any, TypeGuard
 
 from .. import sizes
 
 UNKNOWN = "–"
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
-_JOINERS = "\u200c\u200d"  # needed inside emoji and in several scripts; they move nothing
-_KEPT = "\n\t" + _JOINERS
-_HIDDEN_KINDS = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
-
-
-def visible(text: str) -> str:
-    """Text in which nothing acts: control, bidirectional, private, unassigned and broken characters show as ⟨U+202E⟩.
-
-    Line breaks and tabs stay. What comes out can always be encoded as UTF-8.
-
-    Example:
-        >>> visible("a\\x1b[31mb")
-        'a⟨U+001B⟩[31mb'
-    """
-    text = text.replace("\r\n", "\n")
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(char if char in _KEPT or not _acts(char) else f"⟨U+{ord(char):04X}⟩" for char in text)
-
-
-def _acts(char: str) -> bool:
-    return unicodedata.category(char) in _HIDDEN_KINDS
 
 
 def is_number(value: Any) -> TypeGuard[float]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..visible import visible
 from .base import TASKS, Example, Label, Piece, Setting, Task, text_field
 from .confusion import outcome
 from .multi_label import decisions
@@ -155,7 +156,7 @@ def _label(value: Any, column: str, where: str) -> str:
         return str(value).lower()
     if isinstance(value, int | float) and abs(value) < LARGEST:
         return str(int(value) if value == int(value) else value)
-    if isinstance(value, str) and len(value) <= LABEL_CHARS and value.isprintable():
+    if isinstance(value, str) and len(value) <= LABEL_CHARS and _is_one_line(value):
         return value
     raise DataError(
         "data.not-a-label",
@@ -163,6 +164,11 @@ def _label(value: Any, column: str, where: str) -> str:
         where=where,
         mend="Name another column as `data.label`, or write the label as a short text, a number, true or false.",
     )
+
+
+def _is_one_line(text: str) -> bool:
+    """Whether nothing in it breaks a line, or acts in another way; spaces of all scripts are fine."""
+    return visible(text) == text and not {"\n", "\t"} & set(text)
 
 
 def _kind(value: Any) -> str:
