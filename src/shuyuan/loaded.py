@@ -240,7 +240,8 @@ class LoadedRun:
         Args:
             texts: in the other of the run's two languages.
             to: the language wanted, such as "zh".
-            beams, length_penalty: as of `inference.beam_search`; one beam takes the likeliest token always.
+            beams: texts that are followed at once, at least 1; one beam takes the likeliest token always.
+            length_penalty: 0 prefers short texts, as probability does; 1 compares the mean over tokens; above 1 longer ones.
             max_tokens: of a sentence's translation.
 
         Raises:

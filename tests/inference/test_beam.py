@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from shuyuan.errors import ShuyuanError
-from shuyuan.inference.beam import beam_search
+from shuyuan.inference.beam import searching, to_the_end
 from shuyuan.models import Transformer, open_slots
 from tests.models.tiny import TINY, lively
 
@@ -23,9 +23,8 @@ PROMPT = [4, 1, 2]
 def search(
     model: Transformer, most: int, beams: int, penalty: float, prompt: list[int] = PROMPT
 ) -> list[int]:
-    return beam_search(
-        model, prompt, beams=beams, length_penalty=penalty, max_tokens=most, ends=(END,), entries=ENTRIES
-    )
+    settings = {"beams": beams, "length_penalty": penalty, "max_tokens": most}
+    return to_the_end(searching(model, prompt, ends=(END,), entries=ENTRIES, **settings))
 
 
 @torch.no_grad()

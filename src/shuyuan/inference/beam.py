@@ -44,17 +44,6 @@ class Beam:
         return float(self.score / (len(self.tokens) + ended) ** penalty)
 
 
-def beam_search(model: AnyNetwork | CompiledModel, prompt: Sequence[int], **settings: Any) -> list[int]:
-    """The tokens of the best continuation that was found, without its end token; arguments as of `searching`.
-
-    Args:
-        model: a network that continues text.
-        prompt: token ids.
-        settings: beams, length_penalty, max_tokens, ends and entries, as of `searching`.
-    """
-    return to_the_end(searching(model, prompt, **settings))
-
-
 def to_the_end(search: Generator[None, None, Found]) -> Found:
     """What a search finds.
 
@@ -79,7 +68,7 @@ def searching(
     ends: Collection[int],
     entries: int,
 ) -> Generator[None, None, list[int]]:
-    """The same, token by token, for who has other things to do meanwhile.
+    """Beam search, token by token, for who has other things to do meanwhile.
 
     Args:
         model: a network that continues text.
@@ -89,6 +78,9 @@ def searching(
         max_tokens: of a continuation. One that has not ended by then counts only if none has.
         ends: tokens that end one.
         entries: of the tokenizer; the model's vocabulary may be larger.
+
+    Returns:
+        The tokens of the best continuation that was found, without its end token.
 
     Raises:
         ShuyuanError: a setting makes no sense, or the model's output is not a number.

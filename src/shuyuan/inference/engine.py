@@ -142,16 +142,6 @@ class Engine:
         """Whether a text is on its way."""
         return bool(self._active or self._waiting)
 
-    @property
-    def waiting(self) -> int:
-        """Texts that have no slot yet."""
-        return len(self._waiting)
-
-    @property
-    def free_slots(self) -> int:
-        """Texts that could begin at once."""
-        return self._most - len(self._active)
-
     def reserve(self) -> None:
         """Sets aside the memory of all slots at their full length, so that nothing is asked for later."""
         self._open(self._most, self._model.context)

@@ -112,12 +112,12 @@ class Predictor:
         return laid.ids
 
     def best(self, prompt: Prompt, *, max_tokens: int, beams: int, length_penalty: float = 1.0) -> str:
-        """The best answer that beam search finds; settings as of `beam_search`.
+        """The best answer that beam search finds; settings as of `beam.searching`.
 
         Args:
             prompt: pieces of text, as a task lays them out.
             max_tokens: of the answer.
-            beams, length_penalty: as of `beam_search`. Default of the penalty: 1, the mean over tokens.
+            beams, length_penalty: as of `beam.searching`. Default of the penalty: 1, the mean over tokens.
 
         Raises:
             ShuyuanError: what may not be shortened of the prompt is longer than the model sees.
@@ -127,11 +127,11 @@ class Predictor:
         return self.task.parse(self.decode(to_the_end(search)))
 
     def searching(self, ids: Sequence[int], **settings: Any) -> Generator[None, None, list[int]]:
-        """The tokens that beam search puts behind those of a prompt, one more at each step; settings as of `beam_search`.
+        """The tokens that beam search puts behind those of a prompt, one more at each step; settings as of `beam.searching`.
 
         Args:
             ids: token ids of a prompt.
-            settings: beams, length_penalty and max_tokens, as of `beam_search`.
+            settings: beams, length_penalty and max_tokens, as of `beam.searching`.
         """
         ends = {self._tokenizer.end_id, self.end_id}
         return searching(self._model, ids, ends=ends, entries=self._tokenizer.vocab_size, **settings)
@@ -150,7 +150,7 @@ class Predictor:
         Args:
             askings: one an input, as tasks have them: what they are to be told is which prompts fit.
             max_tokens: of an answer.
-            beams, length_penalty: as of `beam_search`; one beam is no search.
+            beams, length_penalty: as of `beam.searching`; one beam is no search.
             sampling: temperature, top_k, top_p and seed, as of `answers`, without a search.
         """
 
