@@ -46,6 +46,11 @@ def _workers_pay(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "BATCH_CHARS", 700)
 
 
+def started(crew: Workers) -> list[int]:
+    """The ids of its processes."""
+    return [each._process.pid for each in crew._processes]
+
+
 def texts(count: int = 60) -> list[str]:
     choose = random.Random(0)
     told = [
@@ -111,7 +116,7 @@ def test_the_same_bytes_for_any_number(
     assert json.loads(alone["manifest"])["masked"]["email"] >= 60
     for count in (2, 5):
         assert written(tmp_path / str(count), recipe, count) == alone
-        assert len(crews[count].process_ids) == count
+        assert len(started(crews[count])) == count
 
 
 ANYTHING = st.text(max_size=60).map(clean) | st.lists(st.sampled_from(WORDS), max_size=30).map(" ".join)
@@ -186,7 +191,7 @@ def test_an_error_of_the_source_names_file_and_line(tmp_path: Path) -> None:
 def test_a_worker_that_was_killed_is_named(tmp_path: Path) -> None:
     with Workers(1 + 1) as two:
         list(two.map(Sketching(), [(0, ["one two three"])]))
-        for process in two.process_ids:
+        for process in started(two):
             os.kill(process, signal.SIGKILL)
         with pytest.raises(MachineError, match="has ended"):
             list(two.map(Sketching(), [(0, ["one two three"])]))
@@ -198,9 +203,9 @@ def test_small_sources_start_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         batches = [(number, ["x" * 30]) for number in range(3)]
         list(two.map(TextEncoding(byte_tokenizer(), Masker([], {})), batches * 9))  # would not pay
         list(two.map(Sketching(), batches))
-        assert two.process_ids == []
+        assert started(two) == []
         list(two.map(Sketching(), batches))
-        assert len(two.process_ids) == 2
+        assert len(started(two)) == 2
 
 
 # ---- nothing is left behind, and nothing told ----------------------------------------------------------------------
@@ -213,7 +218,7 @@ workers.ALONE_CHARS = 0
 with workers.Workers(2) as two:
     for number, _ in two.map(Sketching(), ((n, [f"{n} words of a text"] * 50) for n in itertools.count())):
         if number == 3:
-            print(*two.process_ids, flush=True)
+            print(*(each._process.pid for each in two._processes), flush=True)
 """
 
 
@@ -256,7 +261,7 @@ def test_workers_of_a_sealed_run_know_no_key_and_write_nothing(
     real = Workers.__exit__
 
     def looking(self: Workers, *arguments: Any) -> None:
-        for process in self.process_ids:
+        for process in started(self):
             for part in ("environ", "cmdline"):
                 seen.append(Path(f"/proc/{process}/{part}").read_bytes())
             opened = [str(handle.readlink()) for handle in Path(f"/proc/{process}/fd").iterdir()]

@@ -72,11 +72,6 @@ class Workers:
         if self._threads is not None:
             self._threads.shutdown(wait=True, cancel_futures=True)
 
-    @property
-    def process_ids(self) -> list[int]:
-        """Of the workers that were started."""
-        return [process.id for process in self._processes]
-
     def map(
         self, work: Work[Answer], batches: Iterable[tuple[Tag, list[str]]]
     ) -> Iterator[tuple[Tag, Answer]]:
@@ -145,7 +140,6 @@ class _Process:
         )
         self._to, self._from = cast("BinaryIO", self._process.stdin), cast("BinaryIO", self._process.stdout)
         self._work: Work[Any] | None = None
-        self.id = self._process.pid
 
     def ask(self, work: Work[Answer], contents: list[str]) -> Answer:
         """What the worker makes of some contents."""
