@@ -40,11 +40,38 @@ def audit(
             gradient has in what training changed. Else by the fall of each canary's loss.
 
     Returns:
-        {epsilon_lower, confidence, ceiling, epsilon_upper, canaries, guesses, correct, scored_by, extraction}
+        {epsilon_lower, confidence, ceiling, epsilon_upper, delta, canaries, guesses, correct, scored_by, extraction}
 
     Raises:
         RunError: there is no trained model, no canary was planted, or the family has no white-box audit.
     """
+    canaries = _planted(recipe, store, white_box)
+    before, after = framework_of(recipe).starting_model(recipe, manifest), load_network(store)
+    rows = _rows(canaries, manifest.marks.end_id)
+    network = computed(after, "fp32")
+    if white_box:
+        from .white_box import shares
+
+        planted = int(canaries.included_M.sum())
+        scores = shares(before, after, rows, store, manifest, recipe.model.context, planted, progress)  # type: ignore[arg-type]
+    else:
+        scores = _losses(computed(before, "fp32"), *rows, progress, "before training")
+        scores -= _losses(network, *rows, progress, "after it")
+    mechanism = mechanism_in(recipe)
+    delta = mechanism.delta if mechanism else accountant.default_delta(manifest.splits["train"].owners)
+    found = asdict(verdict_on(scores, canaries.included_M, delta))
+    result = found | {
+        "epsilon_upper": mechanism.epsilon(mechanism.steps) if mechanism else None,
+        "delta": delta,
+        "scored_by": "share in the update" if white_box else "fall of the loss",
+        "extraction": _extraction(network, canaries, manifest.marks.end_id, progress),
+    }
+    store.write_json(AUDIT_FILE, result)
+    return result
+
+
+def _planted(recipe: Recipe, store: Store, white_box: bool) -> Canaries:
+    """The canaries of a run that can be audited."""
     canaries = load_canaries(store)
     if canaries is None:
         raise RunError(
@@ -69,28 +96,7 @@ def audit(
             where=str(store.path),
             mend="Leave --white-box out; the audit then goes by the fall of each canary's loss.",
         )
-    before, after = framework_of(recipe).starting_model(recipe, manifest), load_network(store)
-    rows = _rows(canaries, manifest.marks.end_id)
-    network = computed(after, "fp32")
-    if white_box:
-        from .white_box import shares
-
-        planted = int(canaries.included_M.sum())
-        scores = shares(before, after, rows, store, manifest, recipe.model.context, planted, progress)  # type: ignore[arg-type]
-    else:
-        scores = _losses(computed(before, "fp32"), *rows, progress, "before training")
-        scores -= _losses(network, *rows, progress, "after it")
-    mechanism = mechanism_in(recipe)
-    delta = mechanism.delta if mechanism else accountant.default_delta(manifest.splits["train"].owners)
-    found = asdict(verdict_on(scores, canaries.included_M, delta))
-    result = found | {
-        "epsilon_upper": mechanism.epsilon(mechanism.steps) if mechanism else None,
-        "delta": delta,
-        "scored_by": "share in the update" if white_box else "fall of the loss",
-        "extraction": _extraction(network, canaries, manifest.marks.end_id, progress),
-    }
-    store.write_json(AUDIT_FILE, result)
-    return result
+    return canaries
 
 
 def _rows(canaries: Canaries, end_id: int) -> tuple[Ids, Ids]:
