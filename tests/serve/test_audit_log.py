@@ -140,6 +140,32 @@ def test_an_older_head_is_found(tmp_path: Path) -> None:
     assert not verify(tmp_path)["ok"]
 
 
+@pytest.mark.parametrize("rotate", [audit_log.ROTATE_BYTES, 300])
+def test_a_server_at_work_is_no_finding(rotate: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written between looking at the signed head and reading the lines."""
+    monkeypatch.setattr(audit_log, "ROTATE_BYTES", rotate)
+    written(tmp_path, 2)
+    log, real = AuditLog(tmp_path), audit_log._opened
+
+    def writing_meanwhile(*arguments: Any) -> Any:
+        for number in range(4):
+            log.add({"event": "request", "n": number})
+            asyncio.run(log.settled())
+        return real(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(audit_log, "_opened", writing_meanwhile)
+        assert verify(tmp_path)["problems"] == []
+        numbers = [entry["n"] for entry in entries_of(tmp_path) if entry["event"] == "request"]
+    assert numbers[:6] == [0, 1, *range(4)]
+    head = tmp_path / "audit" / "audit.head"
+    old = head.read_bytes()
+    log.close()
+    written(tmp_path, 3)
+    head.write_bytes(old)
+    assert not verify(tmp_path)["ok"]
+
+
 def test_an_older_folder_is_found_by_a_noted_head(tmp_path: Path) -> None:
     written(tmp_path / "s", 2)
     shutil.copytree(tmp_path / "s", tmp_path / "old")
@@ -173,6 +199,27 @@ def test_a_crash_at_any_moment_leaves_it_whole(tmp_path: Path, monkeypatch: pyte
         head.write_bytes(old)
         written(tmp_path, 0)
         assert verify(tmp_path)["ok"], len(left)
+
+
+def test_the_command_shows_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_log, "RECENT", 2)
+    log = AuditLog(written(tmp_path, 5))
+    log.add({"event": "key.revoke", "who": "root", "key": "li\x1b[2J\nx"})
+    asyncio.run(log.settled())
+    outcome = shuyuan("users", "log", "--state", tmp_path, "--json")  # while the server is at work
+    assert outcome.json == {"entries": list(entries_of(tmp_path))}
+    assert len(outcome.json["entries"]) == 7
+    log.close()
+    lines = shuyuan("users", "log", "--state", tmp_path).stdout.splitlines()
+    assert len(lines) == 7 and "request" in lines[1] and lines[1].endswith("n=0")
+    assert lines[-1].endswith("key=li⟨U+001B⟩[2J\\nx") and "root" in lines[-1]
+    cut_last_line(tmp_path / "audit" / "audit-00001.log")
+    broken = shuyuan("users", "log", "--state", tmp_path, "--json")
+    assert (broken.status, broken.json["error"]["code"]) == (1, "serve.audit-broken")
+    assert (
+        shuyuan("users", "log", "--state", tmp_path / "none", "--json").json["error"]["code"]
+        == "serve.no-audit-log"
+    )
 
 
 def test_another_key(tmp_path: Path) -> None:

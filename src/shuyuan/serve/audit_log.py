@@ -230,19 +230,30 @@ def verify(state: Path, key: str | None = None, expect: str | None = None) -> di
 
 
 def entries_of(state: Path, key: str | None = None) -> Iterator[dict[str, Any]]:
-    """Every entry, the oldest first.
+    """Every entry, the oldest first, read while they are asked for.
+
+    Args:
+        state: the server's folder.
+        key: where the log's key is, if not in that folder.
 
     Raises:
-        VaultError: the log is not as it was written.
+        ServeError: there is no log.
+        VaultError: it is not as it was written, or there is no key; of an end that is gone this is said behind the last entry.
     """
+    if not _numbers(state / FOLDER):
+        raise ServeError(
+            "serve.no-audit-log",
+            "There is no audit log here.",
+            where=str(state),
+            mend="Name the folder that the server was started with: --state FOLDER.",
+        )
     for _, entries in _replayed(state / FOLDER, _secret(state, key, create=False)):
         yield from entries
 
 
 def _replayed(folder: Path, secret: bytes) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """(head, entries) of every line, which are held against the signed head at the end."""
-    numbers = _numbers(folder)
-    signed = _signed(folder, secret, numbers)
+    """(head, entries) of every line, which are held against the signed head at the end. A server may be at work meanwhile."""
+    numbers, signed = _listed(folder, secret)
     before, number, head, path = "", 0, None, folder
     for expected, number in enumerate(numbers, 1):
         path = folder / _file_name(expected)
@@ -256,8 +267,34 @@ def _replayed(folder: Path, secret: bytes) -> Iterator[tuple[str, list[dict[str,
             head = head.after(line)
             yield head.digest.hex(), entries
         before = head.digest.hex()
-    if head is not None:
+    if head is not None and not _signed_since(folder, secret, number, head, signed):
         _hold_against(path, number, head, signed)
+
+
+def _listed(folder: Path, secret: bytes) -> tuple[list[int], tuple[int, Head] | None]:
+    """The numbers of the files, and what the signed head says; looked at again where a server changed one of them in between."""
+    path = folder / HEAD_FILE
+    while True:
+        numbers, content = _numbers(folder), path.read_bytes() if path.exists() else None
+        try:
+            return numbers, _signed(folder, secret, numbers)
+        except VaultError:
+            if (_numbers(folder), path.read_bytes() if path.exists() else None) == (numbers, content):
+                raise
+
+
+def _signed_since(
+    folder: Path, secret: bytes, number: int, head: Head, before: tuple[int, Head] | None
+) -> bool:
+    """Whether a server has signed what was read, or more, since the signed head was looked at `before`."""
+    _, now = _listed(folder, secret)
+    if now is None or now == before:
+        return False
+    if before is not None and (before[0], before[1].count) > (number, head.count):
+        return False  # what was signed before was not there to be read
+    if now[0] == number and now[1].count == head.count:
+        return now[1] == head
+    return now[0] > number or (now[0] == number and now[1].count >= head.count - 1)
 
 
 def _signed(folder: Path, secret: bytes, numbers: list[int]) -> tuple[int, Head] | None:
