@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from shuyuan import pipeline, report
-from shuyuan.cli import audit, info, verify
+from shuyuan.cli import audit, classify, info, verify
 from shuyuan.cli.frame import frame
 from shuyuan.cli.inputs import one_line
 from shuyuan.errors import Interrupted, ShuyuanError
@@ -64,6 +64,17 @@ def test_an_error_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None
 )
 def test_an_answer_among_many_is_one_line(text: str, line: str) -> None:
     assert one_line(text) == line
+
+
+@pytest.mark.parametrize(
+    ("stdin", "texts"),
+    [("", []), ("one\ntwo", ["one", "two"]), ("a\u2028b\x0cc\n\nd\n", ["a\u2028b\x0cc", "", "d"])],
+)
+def test_texts_on_stdin_are_lines_and_nothing_else(
+    stdin: str, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+    assert classify._given(None, None, "text") == texts
 
 
 def test_a_first_signal_waits_for_a_safe_point_and_a_second_breaks_off_at_once() -> None:

@@ -79,4 +79,7 @@ def _given(records: list[str] | None, file: Path | None, column: str) -> list[st
         raise two_inputs()
     if file is not None:
         return column_of(file, column)
-    return sys.stdin.read().splitlines() if not records or records == ["-"] else records
+    if records and records != ["-"]:
+        return records
+    text = sys.stdin.read()
+    return text.removesuffix("\n").split("\n") if text else []
