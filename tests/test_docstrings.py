@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,14 @@ def used() -> Iterator[tuple[str, Callable[..., Any]]]:
             yield f"{home}.{name}", thing
 
 
+def classes() -> Iterator[tuple[str, type]]:
+    """Classes that a file of another room takes, by their names."""
+    for there, name in sorted(used_elsewhere()[0]):
+        thing = getattr(import_module(there), name)
+        if inspect.isclass(thing) and thing.__module__.startswith("shuyuan"):
+            yield f"{thing.__module__}.{name}", thing
+
+
 def methods(kind: type, asked: set[tuple[str, str]]) -> Iterator[tuple[str, Callable[..., Any]]]:
     for each in kind.__mro__:
         if not each.__module__.startswith("shuyuan"):
@@ -135,6 +144,7 @@ def methods(kind: type, asked: set[tuple[str, str]]) -> Iterator[tuple[str, Call
 
 OFFERED = dict(offered())
 USED = {name: thing for name, thing in used() if not name.startswith(LATER)}
+CLASSES = {name: kind for name, kind in classes() if not name.startswith(LATER)}
 
 
 @pytest.mark.parametrize("name", OFFERED | USED)
@@ -144,9 +154,27 @@ def test_what_others_use_says_of_each_argument_what_it_is(name: str) -> None:
     told = inspect.getdoc(thing) or inspect.getdoc(plain) or ""
     assert told, "no docstring"
     wanted = set(inspect.signature(plain).parameters) - {"self", "cls"}
-    section = re.search(r"^Args:\n((?:    .*\n?|\n(?=    ))*)", told, re.M)
-    found = re.findall(r"^    ([\w, ]+):", section[1], re.M) if section else []
-    assert wanted == {each.strip() for names in found for each in names.split(",")}
+    assert wanted == named("Args", told)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_class_that_others_use_says_what_it_holds_or_is_made_of(name: str) -> None:
+    kind = CLASSES[name]
+    told = inspect.getdoc(kind) or ""
+    assert told, "no docstring"
+    if issubclass(kind, tuple) or is_dataclass(kind):
+        held = kind._fields if issubclass(kind, tuple) else {each.name for each in fields(kind)}  # type: ignore[attr-defined]
+        own = {each for each in held if each in vars(kind)["__annotations__"] and not each.startswith("_")}
+        assert own <= named("Attributes", told) | named("Args", told)
+    elif "__init__" in vars(kind) and not getattr(kind, "_is_protocol", False):
+        assert set(inspect.signature(kind.__init__).parameters) - {"self"} == named("Args", told)
+
+
+def named(section: str, told: str) -> set[str]:
+    """The names that a section of a docstring explains."""
+    found = re.search(rf"^{section}:\n((?:    .*\n?|\n(?=    ))*)", told, re.M)
+    lines = re.findall(r"^    ([\w, ]+):", found[1], re.M) if found else []
+    return {each.strip() for names in lines for each in names.split(",")}
 
 
 def test_there_is_something_to_look_at() -> None:

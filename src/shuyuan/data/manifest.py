@@ -19,7 +19,14 @@ Pair = Sequence[Sequence[int]]
 
 @dataclass(frozen=True)
 class ShardFacts:
-    """One shard: its name in the run, its records and tokens (of images: records), and the SHA-256 of its content."""
+    """One shard.
+
+    Attributes:
+        name: in the run.
+        records: how many.
+        tokens: of images, the number of records.
+        sha256: of its content, in hex.
+    """
 
     name: str
     records: int

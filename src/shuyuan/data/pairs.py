@@ -26,7 +26,12 @@ NOWHERE = (0, 0)  # the target where the answer is not in the window: the row's 
 
 
 class Asked(NamedTuple):
-    """A question and a text as tokens, and the answer's (first, one after the last) of the text; None: it is not there."""
+    """A question and a text as tokens, and where in it the answer stands.
+
+    Attributes:
+        question, text: token ids.
+        answer: (first, one after the last) of the text; None: it is not there.
+    """
 
     question: list[int]
     text: list[int]

@@ -208,7 +208,11 @@ def no_entry() -> ServeError:
 
 
 def moment(seconds: float | None) -> str | None:
-    """A time in ISO 8601, UTC."""
+    """A time in ISO 8601, UTC.
+
+    Args:
+        seconds: since 1970; None stays None.
+    """
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 

@@ -24,7 +24,12 @@ _SIGNED = struct.Struct(">16sIQ32s")  # run, epoch, count, digest
 
 @dataclass(frozen=True)
 class Head:
-    """How many records an index has, and the digest that commits to all of them."""
+    """What commits to all of an index.
+
+    Attributes:
+        count: records that it has.
+        digest: SHA-256 over all of them, 32 bytes.
+    """
 
     count: int
     digest: bytes

@@ -18,7 +18,12 @@ from typing import Any, Protocol, Self
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong that `verify` found: the file (a path inside the run folder) and what is wrong with it."""
+    """One thing wrong that `verify` found.
+
+    Attributes:
+        file: a path inside the run folder.
+        what: is wrong with it.
+    """
 
     file: str
     what: str
@@ -92,6 +97,9 @@ class Folder(Protocol):
 
 class Store(ABC):
     """Reads and writes the files of one run. Use as a context manager, or call `close`.
+
+    Args:
+        path: the run folder.
 
     Attributes:
         path: the run folder.

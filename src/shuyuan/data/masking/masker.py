@@ -20,7 +20,13 @@ from .numbers import NUMBER_KINDS, find_ibans, find_numbers
 
 
 class Span(NamedTuple):
-    """Personal data in a text: characters `start` to `end`, and its kind, which is also its tag."""
+    """Personal data in a text.
+
+    Attributes:
+        start: its first character.
+        end: the one after its last.
+        kind: which is also its tag.
+    """
 
     start: int
     end: int

@@ -18,7 +18,12 @@ RECORD_LIMIT = 128_000_000
 
 
 class Row(NamedTuple):
-    """One row of a source: column name to value, and where it stands ("file:line"), for errors."""
+    """One row of a source.
+
+    Attributes:
+        values: column name to value.
+        where: where it stands ("file:line"), for errors.
+    """
 
     values: Mapping[str, Any]
     where: str
@@ -26,7 +31,13 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Fact:
-    """What tells cheaply whether a source changed: the file's path, its bytes, and when it was last written."""
+    """What tells cheaply whether a source changed.
+
+    Attributes:
+        path: of the file.
+        size: in bytes.
+        modified_ns: when it was last written, in nanoseconds since 1970.
+    """
 
     path: str
     size: int
@@ -44,7 +55,12 @@ def fact_of(path: Path) -> Fact:
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """The one shape of all images of a run: height and width in pixels, and 1 channel (grey) or 3 (colour)."""
+    """The one shape of all images of a run.
+
+    Attributes:
+        height, width: in pixels.
+        channels: 1 (grey) or 3 (colour).
+    """
 
     height: int
     width: int
