@@ -178,6 +178,15 @@ def out_of_memory(error: BaseException) -> MachineError | None:
 _EXHAUSTED = ("can't allocate memory", "out of memory")  # as PyTorch says it, for want of a type
 
 
+def first_line(error: BaseException) -> str:
+    """What a library says of an error in one line, 300 characters at most; the error's kind where it says nothing.
+
+    Args:
+        error: of a library that quotes no record.
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
 def missing_extra(feature: str, extra: str) -> MachineError:
     """The error for an optional library that is not installed; names the one command that installs it.
 

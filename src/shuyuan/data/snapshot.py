@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from ..errors import DataError, missing_extra
+from ..errors import DataError, first_line, missing_extra
 
 PREFIX = "hf:"
 FILES = ["*.json", "*.safetensors", "*.jinja"]
@@ -73,10 +73,9 @@ def _fetched(place: str, weights: bool) -> Path:
     try:
         return Path(fetch())
     except Exception as error:  # the library raises dozens of kinds, from offline to no such repository
-        reason = (str(error).strip().splitlines() or ["no reason given"])[0][:300]
         raise DataError(
             "data.hub-failed",
-            f"The model cannot be fetched from the hub ({type(error).__name__}: {reason}).",
+            f"The model cannot be fetched from the hub ({type(error).__name__}: {first_line(error)}).",
             where=place,
             mend="Check its name and the network; HF_ENDPOINT names a mirror, HF_TOKEN an account. A local folder needs neither.",
         ) from None

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as HubTokenizer
 
-from ..errors import DataError
+from ..errors import DataError, first_line
 from ..vault import open_model_folder
 from .snapshot import local_folder
 
@@ -190,7 +190,7 @@ class Tokenizer:
         except Exception as error:  # the library raises plain Exception for whatever is wrong with the file
             raise DataError(
                 "data.bad-tokenizer",
-                f"This is not a tokenizer.json ({str(error).splitlines()[0][:200]}).",
+                f"This is not a tokenizer.json ({first_line(error)}).",
                 where=where,
                 mend="Save it with the library `tokenizers` or `transformers`: tokenizer.save_pretrained(FOLDER)",
             ) from None

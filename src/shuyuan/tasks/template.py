@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, first_line
 
 # What chats are written with where the model to start from brings no template: a line that says who speaks, the message,
 # the end token.
@@ -92,7 +92,7 @@ def _rendered(template: Template, messages: list[dict[str, str]], reply: bool) -
             messages=messages, tools=None, documents=None, add_generation_prompt=reply, **tokens
         )
     except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-        raise _bad((str(error).splitlines() or [type(error).__name__])[0][:200]) from None
+        raise _bad(first_line(error)) from None
     return rendered
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ...errors import DataError, missing_extra
+from ...errors import DataError, first_line, missing_extra
 from .base import Fact, Row, Skipped, Source, Wanted, WantedImages
 from .image_table import embedded
 
@@ -54,11 +54,7 @@ class Hub(Source):
         except Exception as error:  # datasets raises dozens of kinds, from offline to no such split
             raise DataError(
                 "data.hub-failed",
-                f"The data set cannot be read from the hub ({type(error).__name__}: {_first_line(error)}).",
+                f"The data set cannot be read from the hub ({type(error).__name__}: {first_line(error)}).",
                 where=self._spec,
                 mend="Check its name and split and the network; HF_ENDPOINT names a mirror, HF_TOKEN an account.",
             ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no reason given"])[0][:300]

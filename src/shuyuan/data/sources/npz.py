@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from ...errors import DataError
+from ...errors import DataError, first_line
 from .base import Fact, ImageFacts, Row, Skipped, Source, WantedImages, fact_of
 from .shapes import check_pixels
 
@@ -78,7 +78,7 @@ class NpzFile(Source):
         except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(
                 "data.damaged",
-                f"This is not a whole .npz file ({(str(error).splitlines() or ['it ends early'])[0][:200]}).",
+                f"This is not a whole .npz file ({first_line(error)}).",
                 where=str(self._path),
                 mend="Restore it from a copy, or write it again with numpy.savez.",
             ) from None

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError, missing_extra
+from ...errors import DataError, first_line, missing_extra
 from .base import RECORD_LIMIT, Row, Skipped, Wanted
 from .opening import Meter, check_start, open_bytes, open_text
 from .texts import too_long
@@ -212,7 +212,7 @@ def parquet_rows(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped) -> 
         except pyarrow.ArrowException as error:
             raise DataError(
                 "data.damaged",
-                f"This is not a whole Parquet file ({str(error).splitlines()[0]}).",
+                f"This is not a whole Parquet file ({first_line(error)}).",
                 where=str(path),
                 mend="Restore it from a copy, or write it again.",
             ) from None
