@@ -97,7 +97,16 @@ class Sketches:
 
 
 def sketched(texts: Texts) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """The low byte of each slot of the texts' sketches (R, SLOTS), and which texts have words."""
+    """The low byte of each slot of the texts' sketches (R, SLOTS), and which texts have words.
+
+    Args:
+        texts: R of them.
+
+    Returns:
+        uint8 (R, SLOTS), and bool (R,).
+
+    Reference: MinHash, Broder, "On the resemblance and containment of documents", 1997.
+    """
     if not texts:
         return np.zeros((0, SLOTS), np.uint8), np.zeros(0, bool)
     shingles, ends = shingles_of(texts)
@@ -114,7 +123,13 @@ def forget_tables() -> None:
 def exact_repeats(
     digests_R: Words, order: NDArray[np.int64], among_R: Words | None = None
 ) -> NDArray[np.bool_]:
-    """Which records have the digest, and the number in `among_R`, of one that comes before them in `order`."""
+    """Which records have the digest, and the number in `among_R`, of one that comes before them in `order`.
+
+    Args:
+        digests_R: of the R records.
+        order: numbers of the records, those that are kept first.
+        among_R: number of each record's group, such as its owner; None: all records are one group.
+    """
     found_R = np.zeros(len(digests_R), bool)
     keys_R = digests_R if among_R is None else _mixed(digests_R + among_R)
     _, first = np.unique(keys_R[order], return_index=True)
@@ -132,6 +147,12 @@ def shingles_of(texts: Texts) -> tuple[Words, NDArray[np.int64]]:
     A word is a run of letters and digits in any case, or one Chinese character, kana or Hangul syllable. Each word begins
     a triple; the last two are filled up with nothing, so that a text of one word has a triple too. The hashes are the same
     in every process and on every machine.
+
+    Args:
+        texts: R of them; of each the first `SKETCHED_CHARS` characters count.
+
+    Returns:
+        uint64 (N,), and int64 (R + 1,): those of text r stand from its number up to the next one's.
     """
     lowered = [text[:SKETCHED_CHARS].lower() for text in texts]
     codes = np.frombuffer("\n".join(lowered).encode("utf-32-le"), np.uint32)

@@ -20,6 +20,10 @@ _MEND_WINDOW = "Add records, hold out another share, cut text into smaller recor
 def check_enough(recipe: Recipe, survey: Survey) -> None:
     """Looks before the long work: a split needs a window of tokens, or for a task with labels a record, and training two labels.
 
+    Args:
+        recipe: says what is asked.
+        survey: what the first pass saw.
+
     Raises:
         DataError: there is too little.
     """
@@ -46,6 +50,11 @@ def check_enough(recipe: Recipe, survey: Survey) -> None:
 
 def check_written(recipe: Recipe, survey: Survey, splits: dict[str, Split]) -> None:
     """Looks again when tokens are counted.
+
+    Args:
+        recipe: says what is asked.
+        survey: what the first pass saw.
+        splits: as written, by name.
 
     Raises:
         DataError: a split does not fill one window, or none of its answers fit into one.

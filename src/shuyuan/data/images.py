@@ -58,7 +58,16 @@ class Images(InOrder[ImageBatch]):
 
 
 def stored_images(records: StoredRecords, numbers: list[int], image: ImageFacts) -> NDArray[np.uint8]:
-    """The images (B, C, H, W) of some records."""
+    """The images (B, C, H, W) of some records.
+
+    Args:
+        records: of a split of images.
+        numbers: B of them.
+        image: the run's shape.
+
+    Returns:
+        uint8, from 0 to 255.
+    """
     images_BCHW = np.empty((len(numbers), *image.shape), np.uint8)
     for place, number in zip(images_BCHW, numbers, strict=True):
         place.reshape(-1)[:] = records.read(number, 0, image.bytes)

@@ -90,7 +90,12 @@ def places(question: int, text: int, around: Pair, context: int) -> list[tuple[i
 
 
 def longest_question(around: Pair, context: int) -> int:
-    """Tokens of a question that are read: half of what there is room for."""
+    """Tokens of a question that are read: half of what there is room for.
+
+    Args:
+        around: the special tokens of a row.
+        context: tokens of a row at most.
+    """
     return (context - sum(map(len, around))) // 2
 
 
@@ -155,6 +160,10 @@ def paired(examples: Sequence[Example], tokenizer: Tokenizer) -> list[Asked | st
 
     An answer is looked for where the record says that it is; if it is not (the file is wrong, or cleaning moved it), at the
     nearest place where it is.
+
+    Args:
+        examples: of a task whose answers stand in a text.
+        tokenizer: of the run.
 
     Raises:
         DataError: a record has no text to look in.

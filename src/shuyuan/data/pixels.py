@@ -53,7 +53,12 @@ class Fitter:
 
 def fitted(pixels_HWC: Pixels, image: ImageFacts) -> Pixels:
     """An image in another shape (C, H, W): averaged over areas where it shrinks, bilinear where it grows; colour to grey by
-    its luminance (ITU-R 601), grey to colour as three equal channels."""
+    its luminance (ITU-R 601), grey to colour as three equal channels.
+
+    Args:
+        pixels_HWC: of 1 channel or 3.
+        image: the shape that is wanted.
+    """
     if shape_of(pixels_HWC) != image:
         from PIL import Image
 
@@ -102,6 +107,15 @@ def shape_of(pixels_HWC: Pixels) -> ImageFacts:
 
 def image_field(row: Mapping[str, Any], column: str, where: str, skipped: Skipped) -> Pixels | None:
     """The image in a column; None after counting in `skipped` why there is none.
+
+    Args:
+        row: column name to value.
+        column: the one that is wanted.
+        where: file and line, for errors.
+        skipped: where it is counted that there is none.
+
+    Returns:
+        (H, W, 1 or 3), uint8.
 
     Raises:
         DataError: there is no such column, or it holds something that is no image.

@@ -73,7 +73,13 @@ class PromptRows(InOrder[Batch]):
 
 
 def learned_rows(rows: list[tuple[Tokens, NDArray[np.uint8]]], end_id: int, width: int) -> Batch:
-    """Inputs and targets (N, width) of rows given as tokens and roles, filled up with end tokens that nothing is learned from."""
+    """Inputs and targets (N, width) of rows given as tokens and roles, filled up with end tokens that nothing is learned from.
+
+    Args:
+        rows: (T,) ids and roles of each of N rows; at most `width` + 1 tokens.
+        end_id: the end token.
+        width: of the result.
+    """
     inputs = np.full((len(rows), width), end_id, np.int64)
     targets = np.full((len(rows), width), NOTHING, np.int64)
     for place, (ids, roles) in enumerate(rows):

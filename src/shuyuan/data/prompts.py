@@ -122,7 +122,16 @@ def last_of(pieces: Sequence[Piece], tokenizer: Tokenizer) -> int:
 
 
 def targets_of(ids: NDArray[np.int64], roles: NDArray[np.uint8], nothing: int) -> NDArray[np.int64]:
-    """For each token of a row but its last the next one, where it is learned; else `nothing`."""
+    """For each token of a row but its last the next one, where it is learned; else `nothing`.
+
+    Args:
+        ids: (T,) tokens of the row.
+        roles: (T,) bits, as above.
+        nothing: the target that is not learned.
+
+    Returns:
+        (T - 1,).
+    """
     return np.where(roles[1:] & LEARNED, ids[1:], nothing)
 
 

@@ -75,7 +75,14 @@ def row_of(tokens: Sequence[int], marks: Tokenizer | TokenizerFacts, context: in
 
 
 def stored_row(records: StoredRecords, record: int, marks: TokenizerFacts, context: int) -> list[int]:
-    """The row of a record of a shard."""
+    """The row of a record of a shard.
+
+    Args:
+        records: of a split.
+        record: its number.
+        marks: knows the tokens that open and close a row.
+        context: the most tokens of a row.
+    """
     stop = min(int(records.length_R[record]) - 1, context)  # without the end token that closes a record
     return row_of(records.read(record, 0, stop).tolist(), marks, context)
 

@@ -58,6 +58,8 @@ def write_shard(
     """Writes one shard, whole or not at all.
 
     Args:
+        store: the run's files.
+        name: of the shard in the run.
         tokens: ids of all records, each closed by the end token.
         offsets: where each record begins in `tokens`, and the end of the last.
         owners: the owner's hash of each record.
@@ -83,6 +85,8 @@ def write_image_shard(
     """Writes one shard of images, whole or not at all.
 
     Args:
+        store: the run's files.
+        name: of the shard in the run.
         pixels: of all images, one after another.
         owners: the owner's hash of each.
         labels: the class of each.
@@ -135,7 +139,16 @@ class Shard:
         self.records: int = tensors["owners"]["shape"][0]
 
     def read(self, start: int, stop: int) -> Tokens:
-        """Token ids or pixels from `start` up to `stop`, without a copy of anything else."""
+        """Token ids or pixels from `start` up to `stop`, without a copy of anything else.
+
+        Args:
+            start, stop: counted over all records: tokens, or bytes of pixels.
+
+        Raises:
+            IndexError: they lie outside of the shard.
+            DataError: it was cut since it was opened.
+            VaultError: of a sealed run, these bytes were changed.
+        """
         if not 0 <= start <= stop <= self.tokens:
             raise IndexError(f"{start}:{stop} of {self.tokens} tokens")
         width = np.dtype(self._dtype).itemsize

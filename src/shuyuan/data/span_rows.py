@@ -115,7 +115,16 @@ class SpanRows(InOrder[Batch]):
 
 
 def all_windows(pairs: StoredPairs, records: Sequence[int], context: int) -> Batch:
-    """Every window of some records, as long as the context whatever they hold."""
+    """Every window of some records, as long as the context whatever they hold.
+
+    Args:
+        pairs: of a split.
+        records: numbers of those that are wanted.
+        context: T.
+
+    Returns:
+        (N, 2, T), as in `pairs`, and (N, 2): the row's first and last token of the answer.
+    """
     rows, targets = [], []
     for record in records:
         cut, learned = pairs.windows(record)

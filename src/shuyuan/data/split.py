@@ -32,6 +32,13 @@ def by_owner(numbers_R: NDArray[np.uint64], validation: float, test: float) -> N
     """The split of each record from the number that its owner drew.
 
     Raising `test` from 0 moves owners from train to test and leaves validation as it is.
+
+    Args:
+        numbers_R: evenly spread over 64 bits; records of one owner have the same.
+        validation, test: shares of the owners, from 0 to 1.
+
+    Returns:
+        (R,): TRAIN, VALIDATION or TEST.
     """
     share_R = numbers_R.astype(np.float64) / 2.0**64
     split_R = np.full(len(numbers_R), TRAIN, np.uint8)
@@ -46,6 +53,13 @@ def by_place(
     """The split of each block of one text: the first blocks train, the next validate, the last test.
 
     Each border lies at the block border nearest to the share that was asked, counted in `lengths_R`.
+
+    Args:
+        lengths_R: of the blocks, in order, in bytes.
+        validation, test: shares of the text, from 0 to 1.
+
+    Returns:
+        (R,): TRAIN, VALIDATION or TEST.
     """
     middle_R = np.cumsum(lengths_R) - lengths_R / 2
     total = float(lengths_R.sum())

@@ -12,7 +12,12 @@ _LENGTH = 8  # bytes that say how long the JSON is
 
 
 def send(stream: BinaryIO, table: dict[str, Any]) -> None:
-    """Writes one message: a table whose values are arrays, or what JSON can say."""
+    """Writes one message: a table whose values are arrays, or what JSON can say.
+
+    Args:
+        stream: to the other process.
+        table: its keys are texts.
+    """
     arrays = {key: value for key, value in table.items() if isinstance(value, np.ndarray)}
     plain = {key: value for key, value in table.items() if key not in arrays}
     shapes = {key: (array.dtype.str, array.shape) for key, array in arrays.items()}
@@ -25,6 +30,9 @@ def send(stream: BinaryIO, table: dict[str, Any]) -> None:
 
 def receive(stream: BinaryIO) -> dict[str, Any]:
     """Reads what `send` wrote.
+
+    Args:
+        stream: from the other process.
 
     Raises:
         EOFError: nobody writes any more.

@@ -22,8 +22,18 @@ TARGETS = 16_384  # places or records that are looked at
 def guesses(
     recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork
 ) -> NDArray[np.integer[Any]] | None:
-    """What a model thinks likeliest on validation, at most `TARGETS` times; None of one that tells neither tokens at every place
-    nor labels, or where nothing is held out."""
+    """What a model thinks likeliest on validation.
+
+    Args:
+        recipe: resolved.
+        store: the run's files.
+        manifest: what was prepared.
+        model: the run's, or a variant of it.
+
+    Returns:
+        (N,) ids of tokens, or numbers of classes, N at most `TARGETS`; (N, K) ones and zeros where a record may have any number of labels.
+        None of a model that tells neither tokens at every place nor labels, or where nothing is held out.
+    """
     if "validation" not in manifest.splits or not manifest.splits["validation"].tokens:
         return None
     records = open_split(store, manifest, "validation", recipe.model.context)

@@ -31,6 +31,13 @@ def score_labels(
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Scores of the held-out splits, and what stands behind them.
 
+    Args:
+        recipe: resolved.
+        store: the run's files.
+        manifest: what was prepared, for a task with labels.
+        model: the run's, or a variant of it.
+        progress: shows a stage for each split.
+
     Returns:
         ({"SPLIT.METRIC": value}, {split: details of every label, scores by slices, and the worst errors}).
     """
@@ -87,7 +94,17 @@ def _majority(training: Rows | Images, right: NDArray[np.integer[Any]]) -> dict[
 def label_samples(
     recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork
 ) -> list[dict[str, Any]]:
-    """A few held-out records: the text, or that it is an image, what the model says of it, and its label."""
+    """A few held-out records: the text, or that it is an image, what the model says of it, and its label.
+
+    Args:
+        recipe: resolved.
+        store: the run's files.
+        manifest: what was prepared, for a task with labels.
+        model: the run's, or a variant of it.
+
+    Returns:
+        [{prompt, text}], of `SAMPLES` records at most; of training where none are held out.
+    """
     split = "validation" if "validation" in manifest.splits else "train"
     records = _records(recipe, store, manifest, split)
     inputs, targets_B1 = records.batch(0, min(SAMPLES, records.count), recipe.seed)

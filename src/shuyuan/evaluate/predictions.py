@@ -28,12 +28,27 @@ SHOWN, SHOWN_CHARS = 5, 600  # of the worst answers, and characters of each text
 
 
 def stored_cases(rows: PromptRows, tokenizer: Tokenizer, numbers: Sequence[int]) -> list[Case]:
-    """Some rows of a split as cases."""
+    """Some rows of a split as cases.
+
+    Args:
+        rows: of a split.
+        tokenizer: of the run.
+        numbers: of the rows that are wanted, from 0 up to `rows.count`.
+    """
     return [_stored(*rows.row(number), tokenizer) for number in numbers]
 
 
 def drawn(count: int, most: int, seed: int) -> list[int]:
-    """Which of so many things are looked at: all, or as many as are wanted, drawn from all over."""
+    """Which of so many things are looked at: all, or as many as are wanted, drawn from all over.
+
+    Args:
+        count: how many things there are.
+        most: how many are wanted at most.
+        seed: start of the draw; the same one draws the same.
+
+    Returns:
+        Numbers from 0 up to `count`, each once; in order where all are taken.
+    """
     chosen: list[int] = (at_step(0, most, count, seed) if most < count else np.arange(count)).tolist()
     return chosen
 
@@ -125,7 +140,11 @@ def by_split(
 
 
 def sample_of(told: dict[str, Any]) -> dict[str, Any]:
-    """An answer as a sample of what the model writes."""
+    """An answer as a sample of what the model writes.
+
+    Args:
+        told: {prompt, answer, right, …}, as it stands in answers.json.
+    """
     return {"prompt": told["prompt"], "text": f" \u2192 {told['answer']}", "answer": told["right"]}
 
 

@@ -23,7 +23,15 @@ REMEMBERED = 20_000  # training rows that a baseline looks at
 def score_answers(
     recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork | CompiledModel, progress: Progress
 ) -> tuple[dict[str, float], dict[str, Any], list[dict[str, Any]]]:
-    """The model's answers to prompts of each held-out split, as of `by_split`."""
+    """The model's answers to prompts of each held-out split, as of `by_split`.
+
+    Args:
+        recipe: resolved.
+        store: the run's files.
+        manifest: what was prepared, for a task with prompts.
+        model: the run's, or a variant of it.
+        progress: shows a stage for each split.
+    """
     predictor = opened(recipe, store, model, progress)
     training = cases_of(recipe, store, manifest, "train", REMEMBERED)
 
@@ -40,14 +48,30 @@ def score_answers(
 
 
 def prompts_to_answer(parameters: int, split: Split) -> int:
-    """How many prompts of a split are answered: a pure function of the model's size and the length of the split's answers."""
+    """How many prompts of a split are answered: a pure function of the model's size and the length of the split's answers.
+
+    Args:
+        parameters: of the model.
+        split: of which the prompts are.
+
+    Returns:
+        So many that their answers take about `OPERATIONS`, but `LEAST_ANSWERED` at least and `ANSWERED` at most.
+    """
     tokens = max(1.0, split.learned / max(1, split.rows))
     affordable = int(OPERATIONS / (2 * parameters * tokens))
     return max(LEAST_ANSWERED, min(ANSWERED, affordable))
 
 
 def cases_of(recipe: Recipe, store: Store, manifest: Manifest, split: str, most: int) -> list[Case]:
-    """Prompts of a split, at most so many."""
+    """Prompts of a split, at most so many.
+
+    Args:
+        recipe: resolved.
+        store: the run's files.
+        manifest: what was prepared, for a task with prompts.
+        split: "train", "validation" or "test".
+        most: prompts; of more, some are drawn.
+    """
     rows = _rows(recipe, store, manifest, split)
     return stored_cases(rows, load_tokenizer(store), drawn(rows.count, most, recipe.seed))
 

@@ -26,7 +26,15 @@ AT_ONCE = 32
 def score_spans(
     recipe: Recipe, store: Store, manifest: Manifest, model: AnyNetwork, progress: Progress
 ) -> tuple[dict[str, float], dict[str, Any], list[dict[str, Any]]]:
-    """The loss on each held-out split, and the model's answers to its questions; as of `by_split`."""
+    """The loss on each held-out split, and the model's answers to its questions; as of `by_split`.
+
+    Args:
+        recipe: resolved.
+        store: the run's files.
+        manifest: what was prepared, of questions and texts.
+        model: the run's, or a variant of it.
+        progress: shows a stage for each split.
+    """
     at_once = recipe.train.micro_batch
     assert isinstance(at_once, int)  # resolved; what training had room for, this has too
     precision = choose_precision(recipe.train.precision, detect())

@@ -140,5 +140,11 @@ class ManyLabels(Telling):
 def telling(
     probabilities_NK: NDArray[np.floating[Any]], right: NDArray[np.integer[Any]], labels: Sequence[str]
 ) -> Telling:
-    """Probabilities beside what is right, whichever it is."""
+    """Probabilities beside what is right, whichever it is.
+
+    Args:
+        probabilities_NK: of each of K labels for each of N records.
+        right: the class of each record (N,), or (N, K) ones and zeros where a record may have any number of labels.
+        labels: names of the K labels.
+    """
     return (ManyLabels if right.ndim == 2 else OneLabel)(probabilities_NK, right, labels)

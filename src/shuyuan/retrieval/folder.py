@@ -84,7 +84,13 @@ class Contents:
 
 
 def write(store: Store, contents: Contents, texts: bytes) -> None:
-    """Writes an index; it appears whole, in the place of the one before."""
+    """Writes an index; it appears whole, in the place of the one before.
+
+    Args:
+        store: where.
+        contents: what was counted.
+        texts: of all passages, UTF-8, one behind another.
+    """
     scoring, places = contents.scoring, contents.passages
     arrays: dict[str, NDArray[Any]] = {
         "weights": scoring.weights_P, "holders": scoring.holders_P, "starts": scoring.starts_V1,
@@ -110,6 +116,9 @@ def write(store: Store, contents: Contents, texts: bytes) -> None:
 def read_manifest(store: Store) -> dict[str, Any]:
     """What an index says about itself.
 
+    Args:
+        store: where the index is.
+
     Raises:
         DataError: it was made by another version, or is damaged.
         RunError: it is not finished.
@@ -134,6 +143,9 @@ def read_manifest(store: Store) -> dict[str, Any]:
 
 def read(store: Store) -> Contents:
     """An index as it was written.
+
+    Args:
+        store: where the index is.
 
     Raises:
         DataError: it was made by another version, or one of its files is damaged.
@@ -171,7 +183,15 @@ def read(store: Store) -> Contents:
 
 
 def matching_of(store: Store, manifest: dict[str, Any]) -> Matching:
-    """What the manifest of an index of pairs says about confidence."""
+    """What the manifest of an index of pairs says about confidence.
+
+    Args:
+        store: where the index is.
+        manifest: as `read_manifest` gives it.
+
+    Raises:
+        DataError: it says nothing of it.
+    """
     try:
         return Matching(**manifest["matching"])
     except (KeyError, TypeError):
@@ -179,7 +199,14 @@ def matching_of(store: Store, manifest: dict[str, Any]) -> Matching:
 
 
 def problems(store: Store) -> list[Problem]:
-    """What is damaged in an open index; a sealed one has seals."""
+    """What is damaged in an open index; a sealed one has seals.
+
+    Args:
+        store: where the index is.
+
+    Raises:
+        RunError: it is not finished.
+    """
     try:
         manifest = read_manifest(store)
     except DataError as error:

@@ -36,12 +36,24 @@ def passages(text: str, columns: int = COLUMNS) -> list[Place]:
 
 
 def sentences(text: str) -> list[Place]:
-    """Where the sentences of a text are, without the white space around them."""
+    """Where the sentences of a text are, without the white space around them.
+
+    Returns:
+        (start, end) of each, in characters.
+    """
     return list(_trimmed(text, _sentences(text, 0, len(text))))
 
 
 def width(text: str, start: int, end: int) -> int:
-    """Columns that a stretch of text takes on a terminal."""
+    """Columns that a stretch of text takes on a terminal.
+
+    Args:
+        text: any.
+        start, end: in characters.
+
+    Returns:
+        Two for each wide character, such as a Chinese one, and one for each other.
+    """
     return end - start + sum(1 for _ in _WIDE.finditer(text, start, end))
 
 

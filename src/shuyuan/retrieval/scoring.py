@@ -124,7 +124,15 @@ def learn(texts: Sequence[list[str]] | Iterable[list[str]], stage: Stage) -> Sco
 
 
 def best(scores_N: NDArray[np.float32], count: int) -> list[int]:
-    """The passages with the highest scores above zero, the best first; of equal ones the earlier."""
+    """The passages with the highest scores above zero, the best first; of equal ones the earlier.
+
+    Args:
+        scores_N: of every passage.
+        count: how many are wanted at most.
+
+    Returns:
+        Numbers of passages.
+    """
     fitting = np.flatnonzero(scores_N > 0)
     if len(fitting) > count:
         lowest = np.partition(scores_N[fitting], -count)[-count]

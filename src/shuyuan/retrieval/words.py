@@ -29,7 +29,11 @@ class Unit(NamedTuple):
 
 
 def terms(text: str) -> list[str]:
-    """What is counted in a text, in order; of Chinese each character and each pair of neighbours."""
+    """What is counted in a text, in order; of Chinese each character and each pair of neighbours.
+
+    Args:
+        text: of a passage, or a question.
+    """
     found: list[str] = []
     for run in _RUN.findall(text):
         if _STARTS_CHINESE.match(run):
@@ -42,7 +46,14 @@ def terms(text: str) -> list[str]:
 
 
 def units(text: str) -> Iterator[Unit]:
-    """The words and Chinese characters of a text with their places."""
+    """The words and Chinese characters of a text with their places.
+
+    Args:
+        text: any.
+
+    Yields:
+        (start, end, word) in order; places in characters.
+    """
     for run in _RUN.finditer(text):
         if not _STARTS_CHINESE.match(run[0]):
             yield Unit(run.start(), run.end(), _word(run[0]))

@@ -302,7 +302,14 @@ def _link(chain: str, body: bytes) -> str:
 
 
 def entry_to_json(entry: dict[str, Any]) -> bytes:
-    """One line of JSON, readable in every script; halves of surrogate pairs, which UTF-8 lacks, are escaped."""
+    """One line of JSON, readable in every script; halves of surrogate pairs, which UTF-8 lacks, are escaped.
+
+    Args:
+        entry: what JSON can hold.
+
+    Raises:
+        ValueError: it has a field "chain", which belongs to the log.
+    """
     if "chain" in entry:
         raise ValueError('the field "chain" belongs to the log')
     try:

@@ -52,7 +52,10 @@ def new_key() -> str:
 
 
 def render_key(bits: bytes) -> str:
-    """The key string of 32 bytes."""
+    """The key string of 32 bytes.
+
+    Reference: base32 of RFC 4648, with a check at the end that finds a mistyped letter.
+    """
     text = base64.b32encode(bits + _check(bits)).decode()
     return PREFIX + "-".join(text[at : at + 4] for at in range(0, len(text), 4))
 

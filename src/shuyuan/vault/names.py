@@ -20,6 +20,9 @@ _STRANGE = re.compile(r"[\x00-\x1f\x7f\\:\ud800-\udfff]")
 def check_name(name: str) -> str:
     """The name itself, if a file of the run may have it.
 
+    Args:
+        name: logical, with / between folders.
+
     Raises:
         VaultError: the name leaves the run folder, or belongs to the vault or the lock.
     """
@@ -77,7 +80,12 @@ def has_sealed_name(file: Path) -> bool:
 
 
 def is_ours(file: Path, run: bytes) -> bool:
-    """Whether a file's name was made by `sealed_path` for this run. Nobody's own file has such a name by accident."""
+    """Whether a file's name was made by `sealed_path` for this run. Nobody's own file has such a name by accident.
+
+    Args:
+        file: any.
+        run: run id, 16 bytes.
+    """
     name = file.name
     return has_sealed_name(file) and name[32:] == _mark(run, bytes.fromhex(name[:32]))
 

@@ -122,6 +122,10 @@ def open_model_folder(path: Path) -> Iterator[tuple[Store, str]]:
 def unlock(run: Run, key: str) -> Unlocked:
     """Opens the vault of a run, and nothing else yet.
 
+    Args:
+        run: a sealed one.
+        key: where its key is: env:NAME, file:PATH, prompt or command:….
+
     Raises:
         VaultError: as for `open_store`.
     """
@@ -171,7 +175,13 @@ def verify_run(run: Run, key: str | None, expect: str | None = None) -> tuple[li
 
 
 def seal_vault(key: DataKey, secrets: list[tuple[str, Secret]], cost: Argon2 | None = None) -> VaultFile:
-    """A vault file for a data key, with these keys."""
+    """A vault file for a data key, with these keys.
+
+    Args:
+        key: the data key that is wrapped.
+        secrets: name and secret of each key that shall open it.
+        cost: of deriving from a passphrase. Default: that of new vaults.
+    """
     file = VaultFile(key.run, key.epoch, Signer(key).public_key)
     for name, secret in secrets:
         file = file.with_key(key, name, secret, cost)

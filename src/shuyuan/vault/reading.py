@@ -120,7 +120,11 @@ class HeldReader:
 
 
 def digest_of(path: Path) -> str | None:
-    """Hex of the SHA-256 of a file in the clear; None if there is none."""
+    """Hex of the SHA-256 of a file in the clear; None if there is none.
+
+    Raises:
+        MachineError: this user may not read it.
+    """
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except PermissionError as error:

@@ -167,7 +167,11 @@ class VaultFile:
 
 
 def check_key_name(name: str) -> str:
-    """The name itself, if a key may have it."""
+    """The name itself, if a key may have it.
+
+    Raises:
+        VaultError: it may not.
+    """
     if not _KEY_NAME.fullmatch(name):
         raise VaultError(
             "vault.bad-key-name",
@@ -180,8 +184,12 @@ def check_key_name(name: str) -> str:
 def read_vault_file(run: Path) -> VaultFile:
     """Reads vault.json of a run folder. Nothing is derived: absurd parameters are refused before they cost anything.
 
+    Args:
+        run: the run's folder.
+
     Raises:
         VaultError: it cannot be read, is no vault file, or asks for an absurd derivation.
+        MachineError: this user may not read it.
     """
     path = run / VAULT_FILE
     try:

@@ -28,7 +28,11 @@ _TOKEN_CHARS = 16  # a user name alone is a credential when it is as long as a t
 
 
 def find_emails(text: str) -> Iterator[tuple[int, int]]:
-    """Email addresses."""
+    """Email addresses.
+
+    Yields:
+        (start, end) of each, in characters.
+    """
     if "@" not in text:
         return
     for found in _EMAIL.finditer(text):
@@ -37,7 +41,11 @@ def find_emails(text: str) -> Iterator[tuple[int, int]]:
 
 
 def find_url_credentials(text: str) -> Iterator[tuple[int, int]]:
-    """`user:password` before the host of a URL, and the values of parameters such as `access_token`."""
+    """`user:password` before the host of a URL, and the values of parameters such as `access_token`.
+
+    Yields:
+        (start, end) of each, in characters.
+    """
     if "://" not in text:
         return
     for found in _USER_INFO.finditer(text):
@@ -48,7 +56,11 @@ def find_url_credentials(text: str) -> Iterator[tuple[int, int]]:
 
 
 def find_ips(text: str) -> Iterator[tuple[int, int]]:
-    """IPv6 and IPv4 addresses (the latter may be part of the former); not version numbers, times, or slices of a program."""
+    """IPv6 and IPv4 addresses (the latter may be part of the former); not version numbers, times, or slices of a program.
+
+    Yields:
+        (start, end) of each, in characters.
+    """
     for found in _IPV6.finditer(text):
         start, end = found.span()
         while end > start and text[end - 1] == ":" and text[end - 2 : end] != "::":

@@ -75,6 +75,7 @@ def find_phones(run: str, text: str, start: int, end: int) -> Iterator[tuple[int
     Args:
         run: the run, `text[start:end]`.
         text: what it stands in, for the words beside it.
+        start, end: of the run in the text, in characters.
 
     Yields:
         (start, end) within the run; the end may lie behind it, after an extension.

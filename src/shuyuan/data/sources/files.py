@@ -112,6 +112,9 @@ class Files(Source):
 def matches(path: Path) -> list[Path]:
     """The files that a path or glob names.
 
+    Args:
+        path: with `*`, `?`, `[…]` and `**`, or without.
+
     Raises:
         DataError: there are none.
     """

@@ -19,6 +19,10 @@ from .opening import inner_suffix
 def open_images(paths: list[Path], wanted: WantedImages) -> Source:
     """The source that paths and globs name.
 
+    Args:
+        paths: of files, folders, or globs.
+        wanted: what the recipe wants of them.
+
     Raises:
         DataError: nothing is there, or it holds no images with labels.
     """

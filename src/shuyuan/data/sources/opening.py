@@ -178,7 +178,14 @@ def open_text(path: Path, meter: Meter | None = None, *, newline: str | None = N
 
 
 def check_start(path: Path) -> None:
-    """Refuses a file whose first bytes are of another encoding, or of no text at all."""
+    """Refuses a file whose first bytes are of another encoding, or of no text at all.
+
+    Args:
+        path: the file, which may be compressed.
+
+    Raises:
+        DataError: it is such a file, or cannot be opened.
+    """
     with open_bytes(path) as stream:
         start = stream.read(_SNIFFED)
     for mark, name in _OTHER_MARKS.items():
@@ -199,7 +206,14 @@ def check_start(path: Path) -> None:
 
 
 def check_text(path: Path) -> None:
-    """Reads the whole file to see that it is UTF-8 text; raises DataError where it is not."""
+    """Reads the whole file to see that it is UTF-8 text.
+
+    Args:
+        path: the file, which may be compressed.
+
+    Raises:
+        DataError: it is not, cannot be opened, or is damaged.
+    """
     check_start(path)
     decoder = codecs.getincrementaldecoder("utf-8")()
     with open_bytes(path) as stream:

@@ -12,6 +12,10 @@ PIXELS_LIMIT = (
 def check_pixels(height: int, width: int, where: str) -> None:
     """Refuses arrays of images that are larger than any that is decoded, or have no pixel.
 
+    Args:
+        height, width: in pixels.
+        where: the file, for errors.
+
     Raises:
         DataError: they are.
     """

@@ -24,7 +24,17 @@ csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
 
 
 def json_lines(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped) -> Iterator[Row]:
-    """One JSON object a line; blank lines are passed over."""
+    """One JSON object a line; blank lines are passed over.
+
+    Args:
+        path: the file.
+        wanted: is not looked at: a line is read whole.
+        meter: counts the bytes that are read.
+        skipped: stays as it is; what cannot be read is an error.
+
+    Raises:
+        DataError: with file and line: it is no JSON, no object, or over `RECORD_LIMIT` bytes.
+    """
     check_start(path)
     with open_bytes(path, meter) as stream:
         number = 0
@@ -44,7 +54,15 @@ def json_lines(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped) -> It
 
 
 def json_list(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped) -> Iterator[Row]:
-    """A list of objects, or an object in which exactly one value is such a list."""
+    """A list of objects, or an object in which exactly one value is such a list.
+
+    Args:
+        path: the file.
+        wanted, meter, skipped: as of `json_lines`.
+
+    Raises:
+        DataError: it is no such list, or over `_JSON_LIMIT` characters.
+    """
     with open_text(path, meter) as stream:
         text = stream.read(_JSON_LIMIT + 1)
     if len(text) > _JSON_LIMIT:
@@ -190,7 +208,18 @@ def _header(first: list[str], wanted: Wanted) -> list[str]:
 
 
 def parquet_rows(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped) -> Iterator[Row]:
-    """Rows of a Parquet file; only the wanted columns are read, a batch at a time."""
+    """Rows of a Parquet file; only the wanted columns are read, a batch at a time.
+
+    Args:
+        path: the file.
+        wanted: the columns, and how many rows are read at once.
+        meter: counts the bytes that are read.
+        skipped: stays as it is.
+
+    Raises:
+        DataError: it is no whole Parquet file.
+        MachineError: the extra `parquet` is not installed.
+    """
     try:
         import pyarrow
         import pyarrow.parquet
