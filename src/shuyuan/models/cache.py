@@ -233,5 +233,9 @@ class Slots:
 
 
 def open_slots(model: Transformer | HubModel, count: int, capacity: int) -> Slots | HubSlots:
-    """Slots of a model that continues text, which torch computes; arguments as of `networks.open_slots`."""
+    """Slots of a model that continues text, which torch computes.
+
+    Args:
+        model, count, capacity: as of `networks.open_slots`.
+    """
     return HubSlots(model, count) if isinstance(model, HubModel) else Slots(model, count, capacity)

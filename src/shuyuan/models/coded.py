@@ -186,7 +186,14 @@ def keep_codes(
 
 
 def beside(modules: Iterable[nn.Module]) -> nn.Module | None:
-    """One matrix of the rows of several that read the same; None where it would not be the same."""
+    """One matrix of the rows of several that read the same; None where it would not be the same.
+
+    Args:
+        modules: `Int8` or `Int4`, all of one kind and of as many columns.
+
+    Returns:
+        None also where one of them has rows that fill no whole block.
+    """
     several: list[Any] = list(modules)
     kinds = {type(module) for module in several}
     if len(kinds) > 1 or not kinds & {Int8, Int4} or any(module.out_features % BLOCK for module in several):

@@ -242,7 +242,15 @@ def tells_each(table: Mapping[str, Any]) -> bool:
 
 
 def label_names(table: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    """The names of a classifier's classes in order, from `id2label`."""
+    """The names of a classifier's classes in order, from `id2label`.
+
+    Args:
+        table: content of config.json.
+        where: the file, for errors.
+
+    Raises:
+        ShuyuanError: it does not name them all, or more than `MOST_LABELS`.
+    """
     names = table.get("id2label")
     sound = isinstance(names, dict) and 0 < len(names) <= MOST_LABELS
     found = [names.get(str(number)) for number in range(len(names))] if sound and names else []
@@ -281,7 +289,19 @@ def _rope_theta(table: Mapping[str, Any], where: str) -> float:
 
 
 def end_id_in(table: Mapping[str, Any], vocab_size: int, where: str) -> int | None:
-    """The end token of a `config.json`; the first where there are several."""
+    """The end token of a `config.json`; the first where there are several.
+
+    Args:
+        table: content of config.json.
+        vocab_size: ids lie below it.
+        where: the file, for errors.
+
+    Returns:
+        None where it names none.
+
+    Raises:
+        ShuyuanError: it is no token of the vocabulary.
+    """
     end = table.get("eos_token_id")
     end = end[0] if isinstance(end, list) and end else end
     if end is None:
@@ -294,7 +314,18 @@ def end_id_in(table: Mapping[str, Any], vocab_size: int, where: str) -> int | No
 def whole_number(
     table: Mapping[str, Any], key: str, where: str, *, default: int | None = None, most: int = LARGEST
 ) -> int:
-    """A size in a `config.json`, refused where it is missing without a default, or absurd."""
+    """A size in a `config.json`, refused where it is missing without a default, or absurd.
+
+    Args:
+        table: content of config.json.
+        key: of the size.
+        where: the file, for errors.
+        default: where the key is missing. Default: there must be one.
+        most: the largest that is no absurdity.
+
+    Raises:
+        ShuyuanError: it is refused.
+    """
     value = default if table.get(key) is None else table[key]
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
         raise bad_config(key, value, f"it must be a whole number from 1 to {most}", where)
@@ -302,7 +333,16 @@ def whole_number(
 
 
 def whole_numbers(table: Mapping[str, Any], where: str, **most: int) -> dict[str, int]:
-    """Sizes in a `config.json` by their keys, each at most so large."""
+    """Sizes in a `config.json` by their keys, each at most so large.
+
+    Args:
+        table: content of config.json.
+        where: the file, for errors.
+        most: key to the largest size that is no absurdity.
+
+    Raises:
+        ShuyuanError: one is missing, or absurd.
+    """
     return {key: whole_number(table, key, where, most=limit) for key, limit in most.items()}
 
 
@@ -314,7 +354,14 @@ def _number(table: Mapping[str, Any], key: str, where: str, *, default: float) -
 
 
 def bad_config(key: str, value: object, why: str, where: str) -> ShuyuanError:
-    """The error of a config.json whose value cannot be; `why` goes on from the colon, `where` names the file."""
+    """The error of a config.json whose value cannot be.
+
+    Args:
+        key: that it stands at.
+        value: what stands there.
+        why: goes on from the colon.
+        where: the file.
+    """
     return ShuyuanError(
         "models.bad-config",
         f"`{key}` = {str(value)[:80]} is refused: {why}.",

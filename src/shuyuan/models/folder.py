@@ -202,6 +202,10 @@ def _stored_shapes(store: Store, name: str) -> dict[str, tuple[int, ...]]:
 def weight_files(store: Store, name: str) -> list[str]:
     """The names of a folder's safetensors files: one, or those that an index lists.
 
+    Args:
+        store: where the folder is.
+        name: the folder's name in it; "" is the store itself.
+
     Raises:
         ShuyuanError: there is none; where there are pickles instead, it says that they are never opened.
     """
@@ -230,7 +234,16 @@ def weight_files(store: Store, name: str) -> list[str]:
 
 
 def read_json(store: Store, name: str, file: str) -> dict[str, Any]:
-    """One of the folder's JSON files, checked to be a table of a reasonable size."""
+    """One of the folder's JSON files, checked to be a table of a reasonable size.
+
+    Args:
+        store: where the folder is.
+        name: the folder's name in it; "" is the store itself.
+        file: its name in the folder.
+
+    Raises:
+        ShuyuanError: it is missing, no table, names a key twice, or has over `LARGEST_JSON_BYTES`.
+    """
     where = str(PurePosixPath(store.path.as_posix(), name, file))
     full = f"{name}/{file}".removeprefix("/")
     if full not in store.names(full):

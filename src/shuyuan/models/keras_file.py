@@ -67,6 +67,10 @@ def read_table(content: bytes, where: str) -> dict[str, Any]:
 def check_table(table: Any, where: str) -> dict[str, Any]:
     """The same table, once all layers in it are Keras' own.
 
+    Args:
+        table: the content of a `.keras` file's config.json.
+        where: the file, for errors.
+
     Raises:
         ShuyuanError: it describes no model, or names something else than known layers; that is named.
     """
@@ -111,7 +115,11 @@ def _is_known(entry: Mapping[str, Any]) -> bool:
 
 
 def layers_of(table: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The entries of all layers, in order, those of models inside the model too."""
+    """The entries of all layers, in order, those of models inside the model too.
+
+    Args:
+        table: as `check_table` gave it.
+    """
     for layer in table.get("config", {}).get("layers", []):
         if layer.get("class_name") in MODELS:
             yield from layers_of(layer)
@@ -122,8 +130,12 @@ def layers_of(table: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 def stack_of(table: Mapping[str, Any], where: str) -> tuple[Layer, ...]:
     """The layers with weights.
 
+    Args:
+        table: as `check_table` gave it.
+        where: the file, for errors.
+
     Raises:
-        ShuyuanError: the file does not say how large a layer is.
+        ShuyuanError: no layer has weights, or the file does not say how large a layer is.
     """
     try:
         stack, sequence = [], True

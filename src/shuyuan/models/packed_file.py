@@ -76,7 +76,17 @@ def kinds(table: Mapping[str, Any], where: str) -> dict[str, Kind] | None:
 
 
 def read_packed(store: Store, name: str, kinds: Mapping[str, Kind]) -> Iterator[tuple[str, Floats]]:
-    """All weights, as float32; arguments and errors as of `read_stored`."""
+    """All weights, as float32.
+
+    Args:
+        store, name, kinds: as of `read_stored`.
+
+    Yields:
+        (name, weight), one at a time.
+
+    Raises:
+        ShuyuanError: as of `read_stored`.
+    """
     where = _file_in(store, name)[1]
     with closing(
         read_stored(store, name, kinds)
@@ -86,7 +96,17 @@ def read_packed(store: Store, name: str, kinds: Mapping[str, Kind]) -> Iterator[
 
 
 def read_dense(store: Store, name: str, kinds: Mapping[str, Kind]) -> Iterator[tuple[str, Arrays]]:
-    """All weights as `packed.dense` has them; arguments and errors as of `read_stored`."""
+    """All weights as `packed.dense` has them.
+
+    Args:
+        store, name, kinds: as of `read_stored`.
+
+    Yields:
+        (name, arrays), one at a time.
+
+    Raises:
+        ShuyuanError: as of `read_stored`.
+    """
     where = _file_in(store, name)[1]
     with closing(read_stored(store, name, kinds)) as stored:
         for weight, arrays in stored:

@@ -37,6 +37,10 @@ def build(config: RnnConfig, seed: int = 0) -> Any:
     Predicting the last token with one layer of the simple cell, it is the textbook's network: Embedding, SimpleRNN, Dense
     with a softmax. Its output are probabilities; training takes the logits in front of the softmax, which no rounding to 0
     or 1 can turn into an infinite loss.
+
+    Args:
+        config: the shape.
+        seed: start of the weights. Default 0.
     """
     initial = keras.initializers
     embedding, *_, head = config.stack
@@ -82,7 +86,12 @@ def seed_dropout(plain: Any, seed: int) -> None:
 
 
 def seed_of(seed: int, *place: object) -> int:
-    """A seed of 31 bits, as Keras takes them, for one of several uses of the run's seed."""
+    """A seed of 31 bits, as Keras takes them, for one of several uses of the run's seed.
+
+    Args:
+        seed: the run's.
+        place: what it is for; another one gives another seed.
+    """
     digest = hashlib.blake2b(repr((seed, *place)).encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big") >> 1
 
@@ -259,6 +268,10 @@ def to_bytes(plain: Any) -> bytes:
 def from_bytes(content: bytes, where: str) -> Any:
     """The model in a `.keras` file; nothing of the file is executed, and no path that it names is opened.
 
+    Args:
+        content: of the file.
+        where: the file, for errors.
+
     Raises:
         ShuyuanError: it is no such file, is damaged, or names something else than known layers of Keras.
     """
@@ -280,7 +293,11 @@ def from_bytes(content: bytes, where: str) -> Any:
 
 
 def named_weights(plain: Any) -> dict[str, NDArray[np.float32]]:
-    """All weights by place and name, outputs first, as compression wants them: Keras has them last."""
+    """All weights by place and name, outputs first, as compression wants them: Keras has them last.
+
+    Returns:
+        "NUMBER.NAME" to float32; of a kernel the outputs are the first dimension.
+    """
     return {
         name: np.ascontiguousarray(_outputs_first(name, variable.numpy()))
         for name, variable in _variables(plain).items()

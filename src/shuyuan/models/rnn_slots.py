@@ -28,7 +28,12 @@ POSITIONWISE = (
 
 
 def open_rnn_slots(model: RnnModel, count: int) -> RnnSlots | RereadSlots:
-    """Slots of a recurrent model that continues text; slower ones where a layer needs more than the position before."""
+    """Slots of a recurrent model that continues text; slower ones where a layer needs more than the position before.
+
+    Args:
+        model: a recurrent one that continues text; from now on it computes in the format of its own layers.
+        count: sequences at once.
+    """
     model.compute_in(None)
     return RnnSlots(model, count) if _is_chain(model.plain) else RereadSlots(model, count)
 

@@ -39,9 +39,16 @@ def read_weights(store: Store, name: str, config: TransformerConfig | ImageConfi
 def read_codes(
     store: Store, name: str, config: TransformerConfig
 ) -> Iterator[tuple[str, Kind | None, Arrays]]:
-    """All parameters as they are stored: name, how it is stored where it has fewer bytes, and what, as `packed.dense` has it.
+    """All parameters as they are stored.
 
-    Arguments and errors as of `read_weights`.
+    Args:
+        store, name, config: as of `read_weights`.
+
+    Yields:
+        (name, how it is stored where it has fewer bytes, and what, as `packed.dense` has it), one at a time.
+
+    Raises:
+        ShuyuanError: as of `read_weights`.
     """
     packed = _packed(store, name, config)
     if packed:

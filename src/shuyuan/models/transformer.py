@@ -121,6 +121,10 @@ def init_weights(model: nn.Module, seed: int) -> None:
 
     Matrices are normal with deviation 0.02. Those that write into the stream start at zero, so that every block
     starts as the identity (https://arxiv.org/abs/1901.09321). Norms start at one.
+
+    Args:
+        model: a transformer, on any device.
+        seed: start of the weights; the same on every device.
     """
     generator = torch.Generator().manual_seed(seed)
     for name, weight in model.named_parameters():

@@ -85,6 +85,11 @@ class Shaped(Protocol):
 def check_shapes(places: Mapping[str, Shaped], expected: Shapes, where: str) -> None:
     """Compares what a model's files hold with what its configuration says.
 
+    Args:
+        places: what the files hold, by name.
+        expected: the shape of each tensor, by name.
+        where: the folder, for errors.
+
     Raises:
         ShuyuanError: a tensor is missing, is one too many, or has another shape; it is named.
     """
@@ -102,6 +107,11 @@ def check_shapes(places: Mapping[str, Shaped], expected: Shapes, where: str) -> 
 def read_array(reader: Reader, place: Place, where: str) -> NDArray[np.float32]:
     """One tensor of floats, as float32.
 
+    Args:
+        reader: the open file.
+        place: of the tensor in it.
+        where: the file, for errors.
+
     Raises:
         ShuyuanError: the file has become shorter since its header was read.
     """
@@ -115,6 +125,11 @@ def read_array(reader: Reader, place: Place, where: str) -> NDArray[np.float32]:
 
 def read_bytes(reader: Reader, place: Place, where: str) -> bytearray:
     """The bytes of one tensor.
+
+    Args:
+        reader: the open file.
+        place: of the tensor in it; it is read piece by piece.
+        where: the file, for errors.
 
     Raises:
         ShuyuanError: the file has become shorter since its header was read.

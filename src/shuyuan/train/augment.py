@@ -18,7 +18,13 @@ DEGREES = 15.0  # the most that it is turned
 
 
 def moved(inputs: NDArray[Any], recipe: Recipe, random: np.random.Generator) -> NDArray[Any]:
-    """A batch's inputs as they are learned from: images as `train.augment` says, all else as it is."""
+    """A batch's inputs as they are learned from: images as `train.augment` says, all else as it is.
+
+    Args:
+        inputs: of a batch; uint8 (B, C, H, W) of images.
+        recipe: of the run.
+        random: draws what each image becomes.
+    """
     return augmented(inputs, recipe.train.augment, random) if recipe.images else inputs
 
 

@@ -276,7 +276,16 @@ def _batch_size(recipe: Recipe) -> int:
 
 
 def validation_batches(recipe: Recipe, store: Store, manifest: Manifest) -> Iterator[Batch]:
-    """A bounded part of the validation split, the same at every evaluation: windows drawn from all over it."""
+    """A bounded part of the validation split, the same at every evaluation: windows drawn from all over it.
+
+    Args:
+        recipe: resolved.
+        store: the run's files.
+        manifest: what was prepared.
+
+    Yields:
+        Of at most `micro_batch` rows each; nothing without a validation split.
+    """
     wanted = validation_windows(recipe, manifest)
     if not wanted:
         return

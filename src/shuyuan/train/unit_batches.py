@@ -21,7 +21,15 @@ SHAPES = 4  # different heights of a physical batch
 
 
 def physical(batch: Batch, micro_batch: int) -> Iterator[Batch]:
-    """The rows of a batch in parts of at most `micro_batch`; a unit with more rows is a part of its own, and never cut."""
+    """The rows of a batch in parts of at most `micro_batch`; a unit with more rows is a part of its own, and never cut.
+
+    Args:
+        batch: of private training, its rows in the order of their units; there may be none.
+        micro_batch: rows.
+
+    Yields:
+        Batches whose units are numbered from 0, filled up with empty rows to one of few heights.
+    """
     assert batch.unit_B is not None
     _, sizes = np.unique(batch.unit_B, return_counts=True)
     first = last = 0
@@ -64,6 +72,13 @@ def private_batches(
     store: Store, manifest: Manifest, recipe: Recipe, mechanism: Mechanism, secret: bytes
 ) -> Callable[[int], Batch]:
     """The batch of each step, a pure function of secret and step.
+
+    Args:
+        store: the run's files.
+        manifest: what was prepared.
+        recipe: resolved, with a [privacy] table.
+        mechanism: what each step does.
+        secret: 32 bytes, which say the units of each step.
 
     Raises:
         PrivacyError: the number of units is not the one that the mechanism was computed for.

@@ -46,7 +46,17 @@ def check(library: ctypes.CDLL) -> None:
 def multiply(
     library: ctypes.CDLL, arrays: Arrays, matrix: Matrix, x_C: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """The product of a matrix and numbers, (R,)."""
+    """The product of a matrix and numbers, (R,).
+
+    Args:
+        library: as compiled.
+        arrays: keep what `matrix` points to.
+        matrix: (R, C), whose columns may be filled up.
+        x_C: numbers, as many as it had columns before.
+
+    Returns:
+        float32.
+    """
     filled = np.pad(x_C, (0, matrix.columns - len(x_C)))
     found_R = np.empty(matrix.rows, np.float32)
     library.shuyuan_multiply(

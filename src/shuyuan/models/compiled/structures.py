@@ -145,7 +145,15 @@ class Arrays:
 
 
 def in_blocks(array_RP: NDArray[Any], width: int) -> NDArray[Any]:
-    """Of each ROWS rows the first `width` numbers of each, then the next: what a step reads in one go."""
+    """Of each ROWS rows the first `width` numbers of each, then the next: what a step reads in one go.
+
+    Args:
+        array_RP: R a multiple of ROWS, P of `width`.
+        width: numbers of a row that are read at once.
+
+    Returns:
+        (R / ROWS, P / width, ROWS, width).
+    """
     R, P = array_RP.shape
     return array_RP.reshape(R // ROWS, ROWS, P // width, width).swapaxes(1, 2)
 
@@ -161,7 +169,11 @@ def filled_rows(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def to_bfloat16(array: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """The bits of the nearest bfloat16, ties to even; what is not a number stays none."""
+    """The bits of the nearest bfloat16, ties to even; what is not a number stays none.
+
+    Args:
+        array: of any shape.
+    """
     bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
     rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     rounded[np.isnan(array)] = 0x7FC0
