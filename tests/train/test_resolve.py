@@ -21,14 +21,13 @@ from shuyuan.models import TransformerConfig
 from shuyuan.progress import Progress
 from shuyuan.recipe import MOST_STEPS, Recipe, Train, from_table
 from shuyuan.train import resolve as resolved
+from shuyuan.train.rates import choose_learning_rate, lora_rate
 from shuyuan.train.resolve import (
     Costs,
     calibrate,
-    choose_learning_rate,
     divisors,
     enough_steps,
     fill_in,
-    lora_rate,
     sequence_bytes,
     stage_seconds,
     steps_within,
