@@ -66,7 +66,15 @@ class Answer:
     def begin(
         self, target: Path, verb: str, out: Path | None, changes: list[str] | None, key: str | None
     ) -> AbstractContextManager[Job]:
-        """Opens the run for work that this screen watches and that signals can stop."""
+        """Opens the run for work that this screen watches and that signals can stop.
+
+        Args:
+            target: a run's folder, or a recipe's file or name.
+            verb: said to others who find the run locked.
+            out: the folder of a new run.
+            changes: of `--set`.
+            key: where the vault's key is.
+        """
         from .. import pipeline
 
         return pipeline.begin(
@@ -74,7 +82,13 @@ class Answer:
         )
 
     def give(self, result: dict[str, Any], show: Callable[[], None], *, status: int = 0) -> None:
-        """Sets the answer: the JSON object, how to show it to people, and the exit status."""
+        """Sets the answer: the JSON object, how to show it to people, and the exit status.
+
+        Args:
+            result: what JSON can hold.
+            show: prints it for people; called where no JSON is wanted.
+            status: 0 done, 1 a refusal or failure.
+        """
         self._result, self._show, self._status = result, show, status
 
     def finish(self) -> None:
@@ -89,7 +103,15 @@ class Answer:
 
 @contextmanager
 def frame(as_json: bool = False, debug: bool = False) -> Iterator[Answer]:
-    """Runs a verb's work: signals are obeyed, errors become words and an exit status."""
+    """Runs a verb's work: signals are obeyed, errors become words and an exit status.
+
+    Args:
+        as_json: whether the answer, or the error, is printed as one JSON object.
+        debug: whether an error's traceback is shown.
+
+    Raises:
+        typer.Exit: with the exit status where it is not 0: 1 refused or failed, 130 interrupted.
+    """
     screen = Screen()
     answer = Answer(screen, as_json)
     try:

@@ -60,6 +60,10 @@ def two_inputs() -> DataError:
 def column_of(file: Path, column: str) -> list[str]:
     """The texts in a column of a file, one for each of its rows; of plain text, its lines.
 
+    Args:
+        file: a table, or plain text, whose lines are its rows.
+        column: of a table.
+
     Raises:
         DataError: with file and line, where there is none.
     """
@@ -86,7 +90,12 @@ def one_line(text: str) -> str:
 
 
 def write(answers: Iterable[str], many: bool) -> None:
-    """Prints answers: many of them a line each."""
+    """Prints answers: many of them a line each, one as it is; on a terminal, what acts in it is made visible.
+
+    Args:
+        answers: texts.
+        many: whether there may be several.
+    """
     for text in answers:
         shown = one_line(text) if many else visible(text) if sys.stdout.isatty() else text
         sys.stdout.write(shown + "\n")

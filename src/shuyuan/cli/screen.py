@@ -147,7 +147,11 @@ class Screen(Progress):
         self.console.print(visible(text), markup=False, style="dim" if self.console.is_terminal else None)
 
     def error(self, error: ShuyuanError) -> None:
-        """One error in words: what, where, how to mend it, and its code."""
+        """One error in words: what, where, how to mend it, and its code.
+
+        Args:
+            error: any of ours.
+        """
         self.console.print(Text("error: ", style="bold red") + Text(visible(error.what)))
         if error.where:
             self.console.print(Text(visible(f"  where: {error.where}")))
@@ -177,7 +181,11 @@ class Screen(Progress):
 
 
 def promise_together(data_set: dict[str, Any]) -> str:
-    """What all runs on a data set come to in one line, from `data_set` of a summary."""
+    """What all runs on a data set come to in one line, from `data_set` of a summary.
+
+    Args:
+        data_set: {id, runs, unit, epsilon, delta, uncovered}.
+    """
     from ..report.wording import upper
 
     runs = f"{data_set['runs']:,} run{'' if data_set['runs'] == 1 else 's'}"
@@ -194,7 +202,12 @@ def promise_together(data_set: dict[str, Any]) -> str:
 
 
 def promise(privacy: dict[str, Any] | None, none: str) -> str:
-    """The guarantee in one line, from `privacy` of a plan or summary; `none` where there is none."""
+    """The guarantee in one line, from `privacy` of a plan or summary; `none` where there is none.
+
+    Args:
+        privacy: {epsilon, delta, units, unit, steps, noise_multiplier, sampling_rate, expected_batch}.
+        none: what to say without privacy.
+    """
     if privacy is None:
         return none
     from ..report.wording import upper

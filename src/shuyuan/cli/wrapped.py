@@ -65,7 +65,12 @@ class WrappedMarkdown(Markdown):
 
 
 def laid_out(text: Text, width: int) -> Text:
-    """A text with its styles and with line breaks, no line wider than `width` cells, but for a word that is."""
+    """A text with its styles and with line breaks, no line wider than `width` cells, but for a word that is.
+
+    Args:
+        text: in the styles of rich.
+        width: in cells; a Chinese character takes two.
+    """
     lines = [
         part for line in text.split("\n", allow_blank=True) for part in line.divide(breaks(line.plain, width))
     ]
@@ -75,13 +80,23 @@ def laid_out(text: Text, width: int) -> Text:
 
 
 def folded(text: str, width: int) -> str:
-    """`text` with line breaks, no line wider than `width` cells."""
+    """`text` with line breaks, no line wider than `width` cells.
+
+    Args:
+        text: any.
+        width: in cells; a Chinese character takes two.
+    """
     offsets = [0, *breaks(text, width), len(text)]
     return "\n".join(text[start:end].rstrip() for start, end in pairwise(offsets))
 
 
 def breaks(text: str, width: int) -> list[int]:
-    """Where to break `text` so that no line is wider than `width` cells: offsets into it."""
+    """Where to break `text` so that no line is wider than `width` cells: offsets into it.
+
+    Args:
+        text: any.
+        width: in cells; a Chinese character takes two.
+    """
     offsets, used, at = [], 0, 0
     for piece in filter(None, _PIECE.findall(text)):  # the pattern also matches nothing, at the end
         if used and used + cell_len(piece.rstrip()) > width:

@@ -162,6 +162,10 @@ class Guarded(APIRoute):
 def caller(request: Request, server: Server) -> Key:
     """Whose key a request comes with.
 
+    Args:
+        request: with one `Authorization: Bearer KEY`, or a session's cookie.
+        server: knows keys and sessions.
+
     Raises:
         ServeError: nobody's.
     """

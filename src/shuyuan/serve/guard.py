@@ -236,6 +236,9 @@ class Held:
 def load_guard(file: Path | None) -> Guard:
     """The guard that a file describes.
 
+    Args:
+        file: TOML; None: a guard that does nothing.
+
     Raises:
         ServeError: it is not as it should be.
     """
@@ -255,7 +258,14 @@ def load_guard(file: Path | None) -> Guard:
 
 
 def told(done: Mapping[str, int]) -> dict[str, str]:
-    """What the guard did, as a header of the response."""
+    """What the guard did, as a header of the response.
+
+    Args:
+        done: what to how often.
+
+    Returns:
+        {"X-Shuyuan-Guard": "email=2, …"}; {} where it did nothing.
+    """
     shown = ", ".join(f"{name}={count}" for name, count in sorted(done.items()) if count)
     return {"X-Shuyuan-Guard": shown} if shown else {}
 

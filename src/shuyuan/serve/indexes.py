@@ -47,7 +47,17 @@ class LoadedIndex:
 
 
 def load(path: Path, key: str | None, progress: Any = None, variant: str = ORIGINAL) -> Any:
-    """What is served from a folder: a run's model, or an index."""
+    """What is served from a folder: a run's model, or an index.
+
+    Args:
+        path: a run's folder, or an index's.
+        key: where the vault's key is, if not where the recipe says.
+        progress: hears about stages. Default: nobody does.
+        variant: of a run's model, such as "int8".
+
+    Raises:
+        ShuyuanError: it is neither, or cannot be opened.
+    """
     if is_index(path):
         return LoadedIndex(path, key)
     run = LoadedRun(path, key, progress, variant)

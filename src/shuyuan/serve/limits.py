@@ -202,7 +202,12 @@ class Line:
 
 
 def too_many(what: str, seconds: float) -> ServeError:
-    """The refusal of a key that has had its share."""
+    """The refusal of a key that has had its share.
+
+    Args:
+        what: is taken, in the plural.
+        seconds: until there is more; told in whole ones, at least 1.
+    """
     wait = max(1, math.ceil(seconds))
     return ServeError(
         "serve.too-many",

@@ -57,7 +57,17 @@ def table_of(error: ShuyuanError) -> dict[str, Any]:
 
 
 def table(status: int, code: str, message: str, param: str | None = None) -> dict[str, Any]:
-    """An error of that status."""
+    """An error of that status.
+
+    Args:
+        status: of HTTP.
+        code: stable, such as "serve.no-model".
+        message: for people.
+        param: which part of the request it is about.
+
+    Returns:
+        {"error": {message, type, param, code}}, as OpenAI's API has it.
+    """
     kind = _KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
     return {"error": {"message": readable(message), "type": kind, "param": param, "code": code}}
 

@@ -64,12 +64,23 @@ class Sessions:
 
 
 def token_of(text: str) -> str:
-    """What a page of ours must send beside the cookie, which pages of others cannot know (CSRF)."""
+    """What a page of ours must send beside the cookie, which pages of others cannot know (CSRF).
+
+    Args:
+        text: of the cookie.
+
+    Returns:
+        Hex.
+    """
     return hashlib.sha256(b"csrf\0" + text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def check_token(text: str, token: str) -> None:
     """Looks whether a request with a cookie comes from a page of ours.
+
+    Args:
+        text: of the cookie.
+        token: as it was sent beside it.
 
     Raises:
         ServeError: it does not.

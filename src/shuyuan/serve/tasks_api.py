@@ -197,7 +197,16 @@ def _sent(
 
 
 async def each_of(here: Visit, inputs: Sequence[T], one: Callable[[T], Awaitable[R]]) -> list[R]:
-    """The results of some inputs, as many at once as the key has places."""
+    """The results of some inputs, as many at once as the key has places.
+
+    Args:
+        here: the request at its model.
+        inputs: any number.
+        one: what an input comes to.
+
+    Returns:
+        In the order of the inputs. Where one fails, the others end too.
+    """
     async with here.places(len(inputs)) as count:
         turn = asyncio.Semaphore(count)
 
@@ -221,8 +230,11 @@ def _list(given: str | list[str] | None) -> list[str]:
 def texts_of(given: str | list[str] | None) -> list[str]:
     """The texts of a request.
 
+    Args:
+        given: one or several.
+
     Raises:
-        ServeError: they are too long together, or one is empty.
+        ServeError: they have more than `CHARACTERS` characters together.
     """
     texts = _list(given)
     if sum(map(len, texts)) > CHARACTERS:

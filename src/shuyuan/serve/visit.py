@@ -244,6 +244,11 @@ def _joined(pieces: Sequence[Any]) -> Any:
 async def visit(server: Server, request: Request, name: str) -> AsyncIterator[Visit]:
     """Lets a request to a model: its model is loaded as long as this lasts, and all is accounted for at the end.
 
+    Args:
+        server: which is asked.
+        request: with its key in `state.key`.
+        name: of the model.
+
     Raises:
         ServeError: there is no such model for the key.
     """
@@ -282,6 +287,10 @@ def continuing(loaded: LoadedRun) -> LoadedRun:
 def check_length(characters: int, context: int) -> None:
     """Refuses what is too long before it is cut into tokens, which takes time.
 
+    Args:
+        characters: of the text.
+        context: tokens that the model sees at once.
+
     Raises:
         RunError: it is.
     """
@@ -299,7 +308,15 @@ def too_long(context: int) -> RunError:
 
 
 def seeds(asked: int | None, count: int) -> list[int]:
-    """A seed for each answer; without one that was asked for, chance decides."""
+    """A seed for each answer; without one that was asked for, chance decides.
+
+    Args:
+        asked: of the request.
+        count: answers.
+
+    Returns:
+        One after another, from 0 to 2**63 - 1.
+    """
     first = secrets.randbits(63) if asked is None else asked
     return [(first + number) % 2**63 for number in range(count)]
 

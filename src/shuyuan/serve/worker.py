@@ -269,7 +269,12 @@ class Worker:
 async def whole(
     pieces: AsyncGenerator[tuple[int, Text, Any], None], count: int
 ) -> tuple[list[str], list[Text]]:
-    """The texts that pieces make up, and their requests."""
+    """The texts that pieces make up, and their requests.
+
+    Args:
+        pieces: as of `Worker.texts`; it is used up, and closed.
+        count: prompts.
+    """
     written = [""] * count
     texts: dict[int, Text] = {}
     async with aclosing(pieces):
