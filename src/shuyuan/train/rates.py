@@ -52,23 +52,22 @@ def choose_learning_rate(recipe: Recipe, optimizer: str, width: int) -> float:
     Returns:
         In two digits, but for images.
     """
+    tuned = recipe.model.from_ is not None
     if recipe.images:
         rates = IMAGE_RATES if recipe.privacy is None else PRIVATE_IMAGE_RATES
-        return rates[optimizer] * (1 if recipe.model.from_ is None else IMAGE_TUNING_SHARE)
+        return rates[optimizer] * (IMAGE_TUNING_SHARE if tuned else 1)
     if recipe.model.family == "ngrams":
-        at_64, power = NGRAM_RATES[optimizer]
-        return float(
-            f"{at_64 * (width / 64) ** power / (1 if recipe.model.from_ is None else NGRAM_TUNING):.2g}"
-        )
+        return _scaled(*NGRAM_RATES[optimizer], width / 64, NGRAM_TUNING if tuned else 1)
     if recipe.train.lora is not None and optimizer == "adamw":
         return lora_rate(recipe.train.lora.rank, width, private=recipe.privacy is not None)
     if recipe.model.family == "rnn":
-        at_256, power = RNN_RATES[optimizer]
-        return float(
-            f"{at_256 * (width / 256) ** power / (1 if recipe.model.from_ is None else RNN_TUNING):.2g}"
-        )
-    at_256, power = (LEARNING_RATES if recipe.model.from_ is None else TUNING_RATES)[optimizer]
-    return float(f"{at_256 * (width / 256) ** power:.2g}")
+        return _scaled(*RNN_RATES[optimizer], width / 256, RNN_TUNING if tuned else 1)
+    return _scaled(*(TUNING_RATES if tuned else LEARNING_RATES)[optimizer], width / 256)
+
+
+def _scaled(rate: float, power: float, times: float, less: int = 1) -> float:
+    """A rate for a model that is so many times as wide, in two digits."""
+    return float(f"{rate * times**power / less:.2g}")
 
 
 def lora_rate(rank: int, width: int, *, private: bool) -> float:
