@@ -13,6 +13,7 @@ from torch import nn
 from ..errors import RecipeError, missing_extra
 from ..recipe import Lora
 from .config import in_block
+from .frozen import BITS, FrozenLinear, freeze_matrices
 from .hub import Network
 
 
@@ -21,15 +22,16 @@ def add_lora(model: Network, lora: Lora, seed: int) -> None:
 
     Args:
         model: changed in place.
-        lora: rank, scale, dropout, and which matrices.
+        lora: rank, scale, dropout, which matrices, and whether the model's own are kept as codes.
         seed: start of the new matrices.
 
     Raises:
-        RecipeError: no matrix has one of the names that are asked for.
+        RecipeError: no matrix has one of the names that are asked for, or those of the model cannot be kept as codes.
         MachineError: peft is not installed.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
+        from peft.tuners.lora import Linear as Adapter
     except ImportError:
         raise missing_extra("LoRA", "huggingface") from None
     matrices = [name for name, module in model.named_modules() if in_block(name + ".") and _is_matrix(module)]
@@ -46,6 +48,8 @@ def add_lora(model: Network, lora: Lora, seed: int) -> None:
             where="train.lora.targets",
             mend=f"Leave it out to take all, or name some of: {', '.join(there) or 'none found'}.",
         )
+    if lora.base is not None:
+        freeze_matrices(model, BITS[lora.base])
     new = model.new or frozenset()
     config = LoraConfig(
         r=lora.rank,
@@ -53,8 +57,10 @@ def add_lora(model: Network, lora: Lora, seed: int) -> None:
         lora_dropout=lora.dropout,
         target_modules=chosen,
     )
+    config._register_custom_module({FrozenLinear: Adapter})
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about Conv1D, whose transposed weight peft then handles
+        # About Conv1D, whose transposed weight peft then handles, and about layers of another class than its own.
+        warnings.simplefilter("ignore")
         torch.manual_seed(seed)
         inject_adapter_in_model(config, model)
     for name, weight in model.named_parameters():
@@ -67,9 +73,14 @@ def is_adapter(name: str) -> bool:
 
 
 def merge_lora(model: nn.Module) -> None:
-    """Adds the low-rank matrices of `add_lora` to those that they stand beside, and takes them away."""
+    """Adds the low-rank matrices of `add_lora` to those that they stand beside, and takes them away; codes become the floats that they
+    stand for, a matrix at a time."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+    for name, module in list(model.named_modules()):
+        if isinstance(module, FrozenLinear):
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, module.floats())
     for name, module in list(model.named_modules()):
         if isinstance(module, BaseTunerLayer):
             module.merge()
@@ -83,5 +94,5 @@ def _leads_to_the_head(name: str, head_is_new: bool) -> bool:
 
 
 def _is_matrix(module: nn.Module) -> bool:
-    """A linear layer, also in the transposed form of GPT-2."""
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+    """A linear layer, also in the transposed form of GPT-2, or kept as codes."""
+    return isinstance(module, nn.Linear | FrozenLinear) or type(module).__name__ == "Conv1D"

@@ -24,6 +24,12 @@ class Lora(Section):
         description='Names of the matrices, such as ["q_proj", "v_proj"], or parts of their paths, such as ["layers.11"] for all of '
         "one block. Left out: all inside the blocks.",
     )
+    base: Literal["int8", "int4"] | None = Field(
+        None,
+        description="In how many bits the matrices inside the blocks of the model to start from are kept, targets or not (QLoRA); "
+        "embeddings, norms and head stay floats. The finished model has the rounded matrices, with what was learned beside them. Left out: "
+        "floats of 32 bits.",
+    )
 
 
 class Distill(Section):

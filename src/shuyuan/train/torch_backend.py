@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from .. import hardware as machines
 from ..errors import TrainError
 from ..models.digest import digest_of
+from ..models.frozen import frozen_layers
 from ..models.lora import is_adapter
 from ..recipe import Train
 from .backend import OVERFLOW, Arrays, Batch, Figures, StepByStep, learned, shape_alone
@@ -69,9 +71,7 @@ class TorchBackend(StepByStep):
             raise ValueError("the recipe is not resolved")
         self.device: str = hardware.device
         self.model: nn.Module = model.to(self.device)
-        self.parameters = sum(
-            weight.numel() for name, weight in self.model.named_parameters() if not is_adapter(name)
-        )
+        self.parameters = _parameters(self.model)
         if train.compile:
             compile_blocks(self.model, self.device)
         if train.activation_checkpointing:
@@ -249,12 +249,24 @@ def layout_of(tensor: Tensor, shape: tuple[int, ...]) -> NDArray[Any]:
     return shape_alone(torch.empty((), dtype=tensor.dtype).numpy(), shape)
 
 
+def _parameters(model: nn.Module) -> int:
+    """Of the finished model: those that are kept as codes count, adapters do not."""
+    coded = sum(layer.numbers for _, layer in frozen_layers(model))
+    return coded + sum(weight.numel() for name, weight in model.named_parameters() if not is_adapter(name))
+
+
 def _frozen(model: nn.Module) -> dict[str, Tensor]:
-    """What a state holds in place of frozen weights, which are those that training began with: a digest of them."""
-    frozen = ((name, weight) for name, weight in model.named_parameters() if not weight.requires_grad)
+    """What a state holds in place of frozen weights, which are those that training began with: a digest of them, codes included."""
+    weights = ((name, weight) for name, weight in model.named_parameters() if not weight.requires_grad)
+    codes = (
+        (f"{name}.{part}", tensor)
+        for name, layer in frozen_layers(model)
+        for part, tensor in layer.named_buffers()
+    )
     if all(weight.requires_grad for weight in model.parameters()):
         return {}
-    return {FROZEN: torch.frombuffer(bytearray.fromhex(digest_of(frozen)), dtype=torch.uint8)}
+    digest = digest_of(chain(weights, codes))
+    return {FROZEN: torch.frombuffer(bytearray.fromhex(digest), dtype=torch.uint8)}
 
 
 def _taught_by(teacher: Distillation | None) -> dict[str, Tensor]:
