@@ -6,10 +6,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from shuyuan import load, pipeline
 from shuyuan.errors import Interrupted
+from shuyuan.models.packed import pack, unpack
 from shuyuan.progress import Stop
 from tests.models.hub_folders import written
 from tests.runs import Outcome, shuyuan, text_of
@@ -81,13 +84,20 @@ def test_a_causal_model_of_another_architecture_goes_on_learning(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    ("kind", "task"), [("bert", "sentiment"), ("gpt2", "generation"), ("qwen3", "generation")]
+    ("kind", "task", "lora"),
+    [
+        ("bert", "sentiment", "rank = 4"),
+        ("bert", "sentiment", 'rank = 4, base = "int8"'),
+        ("gpt2", "generation", "rank = 4"),
+        ("qwen3", "generation", "rank = 4"),
+        ("qwen3", "generation", 'rank = 4, base = "int4"'),
+    ],
 )
 def test_lora_private_and_sealed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, task: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, task: str, lora: str
 ) -> None:
     monkeypatch.setenv("SHUYUAN_TEST_KEY", "correct horse battery staple")
-    more = 'lora = { rank = 4 }\n[privacy]\nepsilon = 8.0\n[vault]\nkey = "env:SHUYUAN_TEST_KEY"\n'
+    more = f'lora = {{ {lora} }}\n[privacy]\nepsilon = 8.0\n[vault]\nkey = "env:SHUYUAN_TEST_KEY"\n'
     summary = tuned(tmp_path, kind, task, more, steps=6).json
     assert summary["sealed"] is True
     plan = shuyuan("plan", tmp_path / "run", "--json").json
@@ -119,8 +129,9 @@ def test_lora_without_a_model_to_adapt_is_refused(tmp_path: Path) -> None:
     assert outcome.status == 1 and "model.from" in outcome.stderr
 
 
-def test_lora_goes_on_bit_for_bit_and_beside_the_same_weights_alone(tmp_path: Path) -> None:
-    tuned(tmp_path, "qwen3", "generation", "lora = { rank = 4 }\n", steps=8)
+@pytest.mark.parametrize("lora", ["rank = 4", 'rank = 4, base = "int4"', 'rank = 4, base = "int8"'])
+def test_lora_goes_on_bit_for_bit_and_beside_the_same_weights_alone(tmp_path: Path, lora: str) -> None:
+    tuned(tmp_path, "qwen3", "generation", f"lora = {{ {lora} }}\n", steps=8)
     stop = Stop()
     with (
         pytest.raises(Interrupted),
@@ -138,3 +149,38 @@ def test_lora_goes_on_bit_for_bit_and_beside_the_same_weights_alone(tmp_path: Pa
     written("qwen3", tmp_path / "base", seed=1)
     outcome = shuyuan("train", tmp_path / "copy")
     assert outcome.status == 1 and "has changed since training began" in outcome.stderr
+
+
+@pytest.mark.parametrize("base", ["int8", "int4"])
+def test_the_finished_model_has_the_rounded_matrices(tmp_path: Path, base: str) -> None:
+    """As it was trained: those that are no target are what the codes stand for, all else in floats is as it was."""
+    bits = 8 if base == "int8" else 4
+    more = f'lora = {{ rank = 4, base = "{base}", targets = ["q_proj"] }}\n'
+    summary = tuned(tmp_path, "qwen3", "generation", more, steps=4).json
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("base", "run/model"))
+    assert before.keys() == after.keys()
+    assert summary["parameters"] == sum(weight.size for weight in before.values())
+    for name, weight in before.items():
+        if ".layers." not in name or weight.ndim == 1:
+            assert np.array_equal(after[name], weight), name
+            continue
+        rounded = unpack(name, *pack(weight, bits), "here")
+        assert np.array_equal(after[name], rounded) == ("q_proj" not in name), name
+        assert np.abs(after[name] - rounded).max() < 0.1 * np.abs(weight).max()
+
+
+def test_a_base_that_cannot_be_codes_is_refused_before_any_work(tmp_path: Path) -> None:
+    written("gpt2", tmp_path / "base")
+    reviews(tmp_path)
+    recipe = '[data]\nsource = "reviews.jsonl"\n[model]\nfrom = "base"\ncontext = 64\n[train]\n'
+    (tmp_path / "recipe.toml").write_text(recipe + 'lora = { base = "int4" }\n')
+    for verb in (["plan"], ["run", "--out", tmp_path / "run"]):
+        outcome = shuyuan(verb[0], tmp_path / "recipe.toml", *verb[1:])
+        assert outcome.status == 1 and "models.no-quantised-base" in outcome.stderr, outcome.stderr
+        assert "Conv1D" in outcome.stderr and "Leave the key out" in outcome.stderr
+    (tmp_path / "recipe.toml").write_text(recipe + 'sharded = true\nlora = { base = "int4" }\n')
+    outcome = shuyuan("plan", tmp_path / "recipe.toml")
+    assert outcome.status == 1 and "train.lora.base` codes are not divided over ranks" in outcome.stderr
+    (tmp_path / "recipe.toml").write_text(recipe + 'lora = { base = "int2" }\n')
+    outcome = shuyuan("plan", tmp_path / "recipe.toml")
+    assert outcome.status == 1 and "train.lora.base" in outcome.stderr and "int4" in outcome.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,14 @@ from torch import Tensor, nn
 
 from shuyuan.errors import RecipeError, ShuyuanError
 from shuyuan.models import hub
+from shuyuan.models.digest import weights_digest
 from shuyuan.models.frozen import FrozenLinear, freeze_matrices, frozen_layers
 from shuyuan.models.lora import add_lora, merge_lora
 from shuyuan.models.packed import pack, unpack
 from shuyuan.recipe import Lora
 
 from .hub_folders import made, written
-from .tiny import TIED, lively, tokens
+from .tiny import TIED, lively, tokens, write_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft asks so
 BASES: Any = ("int8", "int4")
@@ -46,7 +49,9 @@ def test_codes_are_those_of_a_compressed_model(bits: int, rows: int, columns: in
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("columns", [64, 70])
 @pytest.mark.parametrize("precision", [None, torch.bfloat16, torch.float16])
-def test_output_and_gradient_are_those_of_the_floats(bits: int, columns: int, precision: torch.dtype | None) -> None:
+def test_output_and_gradient_are_those_of_the_floats(
+    bits: int, columns: int, precision: torch.dtype | None
+) -> None:
     layer = drawn(24, columns, bits=bits)
     floats = layer.floats()
     found = []
@@ -176,3 +181,22 @@ def test_a_layer_of_another_class_is_not_taken_for_a_product() -> None:
     model.model.layers[0].mlp.up_proj = Doubled(40, 56)
     with pytest.raises(RecipeError, match="Doubled"):
         freeze_matrices(model, 8)
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_folder_is_read_into_codes(tmp_path: Path, base: Any) -> None:
+    """The same model as from floats, which are never all there."""
+    pytest.importorskip("peft")
+    folder = write_folder(tmp_path, lively(replace(TIED, layers=12, width=64, hidden=256)))
+    model = hub.load_folder(folder)
+    floats = sum(weight.nbytes for weight in model.parameters())
+    add_lora(model, Lora(rank=4, base=base), seed=1)
+    peaks = {}
+    for bits in (None, 8 if base == "int8" else 4):
+        tracemalloc.start()
+        read = hub.load_folder(folder, bits=bits)
+        peaks[bits] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks[None] > floats > 1.5 * peaks[bits]
+    add_lora(read, Lora(rank=4, base=base), seed=1)
+    assert weights_digest(model) == weights_digest(read)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 os.environ["HF_HUB_OFFLINE"] = "1"
 transformers = pytest.importorskip("transformers")
 
+from ..models.tiny import lively  # noqa: E402
 from .reference import check  # noqa: E402
 
 VOCABULARY, WIDTH, T = 40, 16, 5
@@ -91,6 +92,32 @@ def test_lora(kind: str) -> None:
     trainable = [name for name, weight in model.named_parameters() if weight.requires_grad]
     assert trainable and all("lora_" in name for name in trainable)
     check(model, torch.randint(1, VOCABULARY, (4, T)), next_token)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft asks transformers so
+@pytest.mark.parametrize("base", ["int8", "int4"])
+@pytest.mark.parametrize("kind", ["native", "llama"])
+def test_lora_beside_a_base_of_codes(kind: str, base: Any) -> None:
+    pytest.importorskip("peft")
+    from shuyuan.models.hub_config import HubConfig
+    from shuyuan.models.hub_model import HubModel
+    from shuyuan.models.lora import add_lora
+    from shuyuan.recipe import Lora
+
+    model: Any = lively()
+    if kind != "native":
+        body = causal(kind)
+        model = HubModel(body, HubConfig.from_hub(body.config.to_dict()))
+    add_lora(model, Lora(rank=3, base=base), seed=1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:  # begins at zero, so that its partner would learn nothing
+                weight.normal_(0, 0.2)
+
+    def losses(model: nn.Module, tokens: Tensor) -> Tensor:
+        return model.losses(tokens[:, :-1], tokens[:, 1:]).mean(1)  # type: ignore[no-any-return,operator]
+
+    check(model, torch.randint(1, VOCABULARY, (4, T)), losses, units=[0, 1, 1, 2])
 
 
 def test_the_mean_loss_of_transformers_is_refused() -> None:

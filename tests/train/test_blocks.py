@@ -30,10 +30,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:Futu
 Made = Callable[[Path], nn.Module]
 
 
-def with_lora(folder: Path) -> nn.Module:
-    model = lively()
-    lora.add_lora(model, Lora(rank=4, dropout=0.3), seed=1)
-    return model
+def with_lora(base: Any) -> Made:
+    def make(folder: Path) -> nn.Module:
+        model = lively()
+        lora.add_lora(model, Lora(rank=4, dropout=0.3, base=base), seed=1)
+        return model
+
+    return make
 
 
 def of_transformers(kind: str) -> Made:
@@ -48,7 +51,8 @@ def of_transformers(kind: str) -> Made:
 MODELS: dict[str, Made] = {
     "native": lambda _: lively(),
     "dropout": lambda _: Network(vocabulary=TINY.vocab_size, dropout=0.3),
-    "lora": with_lora,
+    "lora": with_lora(None),
+    "lora on codes": with_lora("int4"),
     **{kind: of_transformers(kind) for kind in ("gpt2", "llama", "bert")},
 }
 
@@ -92,7 +96,7 @@ def test_with_a_loss_scale_too() -> None:
 
 
 @pytest.mark.parametrize("clipping", ["joint", "per-layer"])
-@pytest.mark.parametrize("kind", ["native", "lora", "gpt2", "bert"])
+@pytest.mark.parametrize("kind", ["native", "lora", "lora on codes", "gpt2", "bert"])
 def test_nor_in_private_training(tmp_path: Path, kind: str, clipping: str) -> None:
     plain, again = (
         seen(MODELS[kind](tmp_path), private=clipping, precision="fp32", activation_checkpointing=on)

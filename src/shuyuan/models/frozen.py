@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import RecipeError, ShuyuanError
+from ..errors import ShuyuanError
 from .config import in_block
+from .hub_config import other_matrices
 from .packed import GROUP, Floats, pack
 from .transformer import Linear
 
@@ -118,7 +119,11 @@ def freeze_matrices(model: nn.Module, bits: int) -> None:
             continue
         if type(module) in (nn.Linear, Linear):
             parent, _, last = name.rpartition(".")
-            setattr(model.get_submodule(parent), last, frozen(name, module.weight.detach().numpy(), bits, module.bias))
+            setattr(
+                model.get_submodule(parent),
+                last,
+                frozen(name, module.weight.detach().numpy(), bits, module.bias),
+            )
         elif any(weight.ndim > 1 for weight in module.parameters(recurse=False)):
             raise other_matrices(type(module).__name__)
 
@@ -141,13 +146,3 @@ def frozen_layers(model: nn.Module) -> Iterator[tuple[str, FrozenLinear]]:
     for name, module in model.named_modules():
         if isinstance(module, FrozenLinear):
             yield name, module
-
-
-def other_matrices(kind: str) -> RecipeError:
-    """The error for a base whose blocks hold matrices of another kind."""
-    return RecipeError(
-        "models.no-quantised-base",
-        f"The model to start from has matrices of the kind {kind} inside its blocks, and only those of nn.Linear can be kept as codes.",
-        where="train.lora.base",
-        mend="Leave the key out, so that the base stays floats, or start from a model of another architecture.",
-    )

@@ -19,7 +19,7 @@ from ..errors import ShuyuanError
 from ..vault import Folder, Store
 from .classifier import Classifier
 from .cnn import ImageClassifier, image_classifier
-from .config import HEAD, LABEL_HEAD, TransformerConfig
+from .config import HEAD, LABEL_HEAD, TransformerConfig, in_block
 from .folder import (
     CONFIG_FILE,
     LARGEST_JSON_BYTES,
@@ -27,6 +27,7 @@ from .folder import (
     opened,
     read_config,
 )
+from .frozen import FrozenLinear, frozen
 from .hub_config import HubConfig
 from .hub_model import HubModel, build
 from .image_config import ImageConfig
@@ -34,6 +35,7 @@ from .labelled import loaded
 from .layout import pieces
 from .ngram_config import NgramConfig
 from .ngrams import NgramClassifier
+from .packed import Floats
 from .packed_file import TABLE, Pack, write_packed
 from .stored import read_weights
 from .transformer import Transformer
@@ -107,6 +109,7 @@ def load_folder(
     seed: int = 0,
     spans: bool = False,
     dropout: float | None = None,
+    bits: int | None = None,
 ) -> Network:
     """Loads the model that a recipe's `model.from` names: a folder, a run, or a repository of the hub.
 
@@ -116,12 +119,13 @@ def load_folder(
         seed: as for `load`.
         spans: as for `load`.
         dropout: as for `load`.
+        bits: as for `load`.
 
     Raises:
         ShuyuanError: as `load`, or the run cannot be opened.
     """
     with opened(path) as (store, name):
-        return load(store, name, labels, seed, spans, dropout)
+        return load(store, name, labels, seed, spans, dropout, bits)
 
 
 def load(
@@ -131,6 +135,7 @@ def load(
     seed: int = 0,
     spans: bool = False,
     dropout: float | None = None,
+    bits: int | None = None,
 ) -> Network:
     """Loads a model from a run, or from any store; memory peaks at the model and one tensor more.
 
@@ -142,6 +147,8 @@ def load(
         seed: start of what is drawn.
         spans: with no classes: for places in a text, not for tokens.
         dropout: of a model that transformers computes, in training; None: as its folder says.
+        bits: 8 or 4: of our own transformer, the matrices inside the blocks become codes (`frozen.FrozenLinear`) as they are read, so that
+            memory never holds all of their floats.
 
     Returns:
         The model in float32, on the CPU.
@@ -163,7 +170,7 @@ def load(
         if labels is not None and not labels:
             raise _no_token_head(place)
         return loaded(NgramClassifier, config, _tensors(store, name, config), labels, seed, "score")
-    return _native(config, _tensors(store, name, config), labels, seed, place)
+    return _native(config, _tensors(store, name, config, bits), labels, seed, place)
 
 
 def scratch(config: TransformerConfig | ImageConfig, seed: int = 0) -> Network:
@@ -186,14 +193,24 @@ def scratch(config: TransformerConfig | ImageConfig, seed: int = 0) -> Network:
 
 
 def _tensors(
-    store: Store, name: str, config: TransformerConfig | ImageConfig | NgramConfig | HubConfig
-) -> dict[str, Tensor]:
-    return {weight: torch.from_numpy(array) for weight, array in read_weights(store, name, config).items()}
+    store: Store,
+    name: str,
+    config: TransformerConfig | ImageConfig | NgramConfig | HubConfig,
+    bits: int | None = None,
+) -> dict[str, Any]:
+    """Each weight as a tensor, or, of a matrix that is to be codes, the layer that computes with it."""
+
+    def kept(weight: str, array: Floats) -> Tensor | FrozenLinear:
+        if bits is not None and in_block(weight) and array.ndim > 1:
+            return frozen(weight.removesuffix(".weight"), array, bits)
+        return torch.from_numpy(array)
+
+    return read_weights(store, name, config, kept)
 
 
 def _native(
     config: TransformerConfig,
-    weights: dict[str, Tensor],
+    weights: dict[str, Any],
     labels: Sequence[str] | None,
     seed: int,
     place: str,
@@ -210,7 +227,12 @@ def _native(
         new = frozenset({LABEL_HEAD})
     with torch.device("meta"):
         model = Classifier(config, None) if config.labels else Transformer(config, None)
-    model.load_state_dict(weights, strict=False, assign=True)
+    for name, layer in weights.items():
+        if isinstance(layer, FrozenLinear):
+            parent, _, last = name.removesuffix(".weight").rpartition(".")
+            setattr(model.get_submodule(parent), last, layer)
+    floats = {name: weight for name, weight in weights.items() if isinstance(weight, Tensor)}
+    model.load_state_dict(floats, strict=False, assign=True)
     if isinstance(model, Transformer) and config.tied:
         model.lm_head.weight = model.model.embed_tokens.weight
     model.new = new

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import ShuyuanError
+from ..errors import RecipeError, ShuyuanError
 from ..tasks.base import Output
 from .config import MOST_LAYERS, TransformerConfig, end_id_in, label_names, tells_each, whole_number
 
@@ -33,6 +33,10 @@ DROPOUT = (
     *ATTENTION_DROPOUT, "hidden_dropout_prob", "hidden_dropout", "resid_pdrop", "embd_pdrop", "summary_first_dropout", "dropout",
     "activation_dropout", "classifier_dropout", "seq_classif_dropout", "qa_dropout", "embedding_dropout", "feat_proj_dropout",
 )  # fmt: skip
+
+
+# Architectures whose matrices transformers keeps inputs first, in layers of its own kind (Conv1D).
+TRANSPOSED = ("gpt2", "openai-gpt")
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,29 @@ class HubConfig(TransformerConfig):
             table=table,
             spans=points,
         )
+
+
+def check_base(config: object) -> None:
+    """Refuses a model whose matrices LoRA cannot keep as codes, where its configuration tells so.
+
+    Args:
+        config: of any family.
+
+    Raises:
+        RecipeError: it is of such an architecture.
+    """
+    if isinstance(config, HubConfig) and config.model_type in TRANSPOSED:
+        raise other_matrices("Conv1D")
+
+
+def other_matrices(kind: str) -> RecipeError:
+    """The error for a base whose blocks hold matrices of another kind than those that can be kept as codes."""
+    return RecipeError(
+        "models.no-quantised-base",
+        f"The model to start from has matrices of the kind {kind} inside its blocks, and only those of nn.Linear can be kept as codes.",
+        where="train.lora.base",
+        mend="Leave the key out, so that the base stays floats, or start from a model of another architecture.",
+    )
 
 
 def _architectures(table: Mapping[str, Any]) -> list[Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -21,19 +22,27 @@ from .weights import FLOATS, Place, Shaped, check_shapes, damaged, read_array, r
 EMBEDDING = "model.embed_tokens.weight"
 
 
-def read_weights(store: Store, name: str, config: TransformerConfig | ImageConfig) -> dict[str, Floats]:
+Keep = Callable[[str, Floats], Any]  # a weight's name and the weight: what is kept of it
+
+
+def read_weights(
+    store: Store, name: str, config: TransformerConfig | ImageConfig, keep: Keep = lambda _, weight: weight
+) -> dict[str, Any]:
     """All parameters by name, in float32, checked against the configuration where that is ours.
 
     Args:
         store: where the folder is.
         name: the folder's name in it; "" is the store itself.
         config: what its config.json says.
+        keep: what is kept of each, as soon as it is read; all of it, by default.
 
     Raises:
         ShuyuanError: a file is missing or damaged, or the weights do not fit the configuration.
     """
     packed = _packed(store, name, config)
-    return dict(read_packed(store, name, packed) if packed else _read_floats(store, name, config))
+    if packed:
+        return {weight: keep(weight, array) for weight, array in read_packed(store, name, packed)}
+    return _read_floats(store, name, config, keep)
 
 
 def read_codes(
@@ -54,7 +63,7 @@ def read_codes(
     if packed:
         yield from ((weight, packed[weight], arrays) for weight, arrays in read_dense(store, name, packed))
         return
-    for weight, array in _read_floats(store, name, config).items():
+    for weight, array in _read_floats(store, name, config, lambda _, array: array).items():
         yield weight, None, {"": array}
 
 
@@ -66,13 +75,15 @@ def _packed(store: Store, name: str, config: TransformerConfig | ImageConfig) ->
     return packed
 
 
-def _read_floats(store: Store, name: str, config: TransformerConfig | ImageConfig) -> dict[str, Floats]:
+def _read_floats(
+    store: Store, name: str, config: TransformerConfig | ImageConfig, keep: Keep
+) -> dict[str, Any]:
     place, prefix = str(PurePosixPath(store.path.as_posix(), name)), f"{name}/" if name else ""
     with ExitStack() as stack:
         readers = {file: stack.enter_context(store.open(prefix + file)) for file in weight_files(store, name)}
         headers = {file: read_header(reader, f"{place}/{file}") for file, reader in readers.items()}
         _check(_merge(headers, place), config, place)
-        weights = dict(_read_all(readers, headers, place))
+        weights = {weight: keep(weight, array) for weight, array in _read_all(readers, headers, place)}
     if type(config) is TransformerConfig and config.tied:
         _drop_tied_head(weights, place)
     return weights
@@ -108,7 +119,7 @@ def _read_all(
                 yield tensor, read_array(readers[file], at, f"{place}/{file}")
 
 
-def _drop_tied_head(weights: dict[str, Floats], place: str) -> None:
+def _drop_tied_head(weights: dict[str, Any], place: str) -> None:
     """Some writers store a tied head too; it must then be the embedding."""
     head = weights.pop(HEAD, None)
     if head is not None and not np.array_equal(head, weights[EMBEDDING]):

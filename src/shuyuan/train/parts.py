@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..data import Manifest
 from ..data.widths import WIDTHS, cut, height
 from ..errors import TrainError
-from ..models import ImageConfig, RnnConfig, TransformerConfig, config_for, image_config_for
+from ..models import ImageConfig, RnnConfig, TransformerConfig, check_base, config_for, image_config_for
 from ..recipe import Recipe
 
 # Lengths of texts with labels: the longest of 64 is 3.2 times the mean (3.0 to 3.7 of four sets, docs/lab-notes.md).
@@ -28,12 +28,14 @@ def config_of(recipe: Recipe, manifest: Manifest) -> TransformerConfig | ImageCo
         manifest: says vocabulary, labels and shape of images.
 
     Raises:
-        ShuyuanError: the model to start from cannot be opened, or does not fit the task.
+        ShuyuanError: the model to start from cannot be opened, does not fit the task, or cannot be kept as codes.
     """
     if manifest.image is not None:
         return image_config_for(recipe.model, manifest.image, manifest.labels)
     spans = manifest.output == "spans"
     config = config_for(recipe.model, manifest.vocab_size, manifest.marks.end_id, manifest.labels, spans)
+    if recipe.train.lora is not None and recipe.train.lora.base is not None:
+        check_base(config)
     return config if isinstance(config, RnnConfig) else replace(config, multi_label=manifest.multi_label)
 
 

@@ -16,6 +16,7 @@ from ..errors import TrainError
 from ..hardware import Hardware
 from ..models import ImageClassifier, ImageConfig, NgramClassifier, TransformerConfig, hub, lora
 from ..models.digest import weights_digest
+from ..models.frozen import BITS
 from ..models.hub import Network
 from ..privacy import Mechanism
 from ..recipe import Recipe, Train
@@ -39,7 +40,9 @@ def versions() -> dict[str, str]:
 
 def trainable(recipe: Recipe, manifest: Manifest) -> Network:
     """The model before step 1, with LoRA's matrices beside its own where the recipe asks for them."""
-    return _adapted(starting_model(recipe, manifest), recipe, recipe.seed)
+    base = recipe.train.lora.base if recipe.train.lora is not None else None
+    model = _starting_model(recipe, manifest, None if base is None else BITS[base])
+    return _adapted(model, recipe, recipe.seed)
 
 
 def scratch(recipe: Recipe, manifest: Manifest) -> Network:
@@ -55,11 +58,21 @@ def _adapted(model: Network, recipe: Recipe, seed: int) -> Network:
 
 def starting_model(recipe: Recipe, manifest: Manifest) -> Network:
     """The model before step 1: drawn from the seed, or the weights that `model.from` names, with the head of the task."""
+    return _starting_model(recipe, manifest, None)
+
+
+def _starting_model(recipe: Recipe, manifest: Manifest, bits: int | None) -> Network:
+    """The same, with matrices of so many bits where these can be read so."""
     config = _config(recipe, manifest)
     if recipe.model.from_ is None:
         return hub.scratch(config, recipe.seed)
     model = hub.load_folder(
-        recipe.model.from_, manifest.labels, recipe.seed, manifest.output == "spans", recipe.model.dropout
+        recipe.model.from_,
+        manifest.labels,
+        recipe.seed,
+        manifest.output == "spans",
+        recipe.model.dropout,
+        bits,
     )
     if isinstance(model, ImageClassifier):
         return model
