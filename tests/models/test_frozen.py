@@ -15,13 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from shuyuan.data import byte_tokenizer
 from shuyuan.errors import RecipeError, ShuyuanError
-from shuyuan.models import hub
+from shuyuan.models import hub, in_block
 from shuyuan.models.digest import weights_digest
 from shuyuan.models.frozen import FrozenLinear, freeze_matrices, frozen_layers
 from shuyuan.models.lora import add_lora, merge_lora
 from shuyuan.models.packed import pack, unpack
 from shuyuan.recipe import Lora
+from shuyuan.vault import OpenStore
 
 from .hub_folders import made, written
 from .tiny import TIED, lively, tokens, write_folder
@@ -53,7 +55,9 @@ def test_output_and_gradient_are_those_of_the_floats(
     bits: int, columns: int, precision: torch.dtype | None
 ) -> None:
     layer = drawn(24, columns, bits=bits)
-    floats = layer.floats()
+    floats = nn.Linear(columns, 24)
+    floats.load_state_dict({"weight": layer.weight, "bias": layer.bias})
+    floats.requires_grad_(False)
     found = []
     for module in (layer, floats):
         x = torch.randn(3, 5, columns, generator=torch.Generator().manual_seed(1)).requires_grad_()
@@ -102,8 +106,7 @@ def test_learning_beside_codes_is_learning_beside_their_floats(tmp_path: Path, k
     """The same losses step by step; and the merged model says what the model in training said."""
     pytest.importorskip("peft")
     coded, floats = (model_of(kind, tmp_path) for _ in range(2))
-    freeze_matrices(floats, 8 if base == "int8" else 4)
-    merge_lora(floats)  # codes become floats
+    round_matrices(floats, 8 if base == "int8" else 4)
     add_lora(coded, Lora(rank=4, base=base), seed=1)
     add_lora(floats, Lora(rank=4), seed=1)
     before = {name: (layer.codes.clone(), layer.scale.clone()) for name, layer in frozen_layers(coded)}
@@ -121,9 +124,24 @@ def test_learning_beside_codes_is_learning_beside_their_floats(tmp_path: Path, k
         said = coded(ids)
         merge_lora(coded)
         torch.testing.assert_close(coded(ids), said, rtol=1e-4, atol=1e-5)
-    names = {name: weight.shape for name, weight in model_of(kind, tmp_path).named_parameters()}
-    assert {name: weight.shape for name, weight in coded.named_parameters()} == names
-    assert not any(isinstance(module, FrozenLinear) for module in coded.modules())
+    written_anew(coded, tmp_path / "tuned")
+    again = hub.load_folder(tmp_path / "tuned/model")
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval()(ids), said, rtol=1e-4, atol=1e-5)
+    assert {*again.to_hub()[1]} == {*model_of(kind, tmp_path).to_hub()[1]}
+
+
+def written_anew(model: Any, folder: Path) -> None:
+    with OpenStore(folder) as store, store.folder("model") as out:
+        hub.save(out, model, byte_tokenizer().to_json(), "# A card\n")
+
+
+@torch.no_grad()
+def round_matrices(model: nn.Module, bits: int) -> None:
+    """Gives the matrices of the blocks the floats that their codes stand for."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and in_block(name + "."):
+            module.weight.copy_(FrozenLinear(module.weight.numpy(), bits).weight)
 
 
 def model_of(kind: str, folder: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from shuyuan.models.layout import _KINDS, pieces
+from shuyuan.models.layout import _KINDS, Later, pieces
+from shuyuan.vault import OpenStore
 
 KINDS = st.sampled_from([np.dtype(name) for name in _KINDS])
 ARRAYS = KINDS.flatmap(
@@ -47,3 +49,19 @@ def test_large_arrays_are_not_copied() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 16
+
+
+def test_what_is_made_later_is_never_all_there(tmp_path: Path) -> None:
+    made = {
+        f"w{number}": Later((1 << 18,), lambda n=number: np.full(1 << 18, n, np.float32))
+        for number in range(8)
+    }  # type: ignore[misc]
+    with OpenStore(tmp_path) as store:
+        tracemalloc.start()
+        with store.folder("model") as folder:
+            folder.write("weights", *pieces(made | {"a": np.ones(3, np.float32)}))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 3 * (1 << 20)
+    arrays = {name: later.make() for name, later in made.items()} | {"a": np.ones(3, np.float32)}
+    assert (tmp_path / "model/weights").read_bytes() == safetensors.numpy.save(arrays)

@@ -16,7 +16,7 @@ from shuyuan.planning import Plan, plan
 from shuyuan.planning.advice import changed
 from tests.runs import shuyuan, write_recipe
 
-from .parts import CPU, RATES, make_manifest, make_recipe
+from .parts import CPU, GPU, RATES, make_manifest, make_recipe
 
 LARGE: dict[str, Any] = {
     "model": {"size": "large", "context": 512},
@@ -110,6 +110,61 @@ def test_lora_beside_a_model_to_start_from(tmp_path: Path) -> None:
     found = plan(recipe, between, RATES, make_manifest())
     assert {"train.lora": {"rank": 16}} in [advice.change for advice in found.better]
     assert not any("model.size" in advice.change for advice in found.better)
+
+
+@pytest.mark.parametrize("asked", [None, {"rank": 8}, {"rank": 8, "base": "int8"}])
+def test_fewer_bits_for_the_base_where_lora_is_not_enough(
+    tmp_path: Path, asked: dict[str, Any] | None
+) -> None:
+    """The nearest that fits, with its figures, which are those of a plan that asks for it."""
+    shape = TransformerConfig(257, 24, 2048, 16, 16, 128, 8192, 64)
+    (tmp_path / "config.json").write_text(json.dumps(shape.to_hub()))
+    train = {"batch_size": 1, "micro_batch": 1, "precision": "bf16", "budget": "10 steps", "lora": asked}
+    recipe = make_recipe(
+        model={"from": str(tmp_path), "context": 64}, train=train, tokenizer={"kind": "byte"}
+    )
+
+    def peak(lora: dict[str, Any]) -> float:
+        return plan(changed(recipe, {"train.lora": lora}), GPU, RATES, make_manifest()).peak_bytes.high
+
+    rank = {"rank": asked["rank"] if asked else 16}
+    floats, int8, int4 = (peak(rank | base) for base in ({}, {"base": "int8"}, {"base": "int4"}))
+    assert floats > int8 > int4
+    for room, base in ((floats + int8) / 2, "int8"), ((int8 + int4) / 2, "int4"):
+        found = plan(recipe, replace(GPU, memory_bytes=round(room)), RATES, make_manifest())
+        changes = {str(advice.change): advice for advice in found.better}
+        wanted = {"train.lora": rank | {"base": base}}
+        if asked and asked.get("base") == base:
+            assert found.fits and not changes
+        else:
+            assert str(wanted) in changes
+            assert changes[str(wanted)].outcome.peak.high == peak(rank | {"base": base})
+            assert f"rounded to {base}" in changes[str(wanted)].sentence()
+
+
+def test_codes_are_not_advised_for_a_model_that_cannot_have_them(tmp_path: Path) -> None:
+    table = {
+        "model_type": "gpt2",
+        "n_embd": 768,
+        "n_layer": 12,
+        "n_head": 12,
+        "vocab_size": 257,
+        "n_positions": 64,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(table))
+    train = {
+        "batch_size": 1,
+        "micro_batch": 1,
+        "precision": "fp32",
+        "budget": "10 steps",
+        "lora": {"rank": 8},
+    }
+    recipe = make_recipe(
+        model={"from": str(tmp_path), "context": 64}, train=train, tokenizer={"kind": "byte"}
+    )
+    found = plan(recipe, replace(GPU, memory_bytes=600 << 20), RATES, make_manifest())
+    assert not found.fits and found.better
+    assert not any("base" in str(advice.change) for advice in found.better)
 
 
 def test_activation_checkpointing_where_it_is_enough_and_away_where_it_is_not_needed() -> None:

@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from shuyuan.models import Transformer, TransformerConfig, hub, lora
-from shuyuan.planning.cost import learned_parameters, optimizer_bytes
+from shuyuan.models.frozen import frozen_layers
+from shuyuan.planning.cost import coded_bytes, coded_parameters, learned_parameters, optimizer_bytes
+from shuyuan.planning.host import lora_items
 from shuyuan.planning.memory import (
     LONGEST_PRODUCT,
     _of_a_part,
@@ -290,3 +292,49 @@ def test_lora_learns_what_the_plan_counts(labels: tuple[str, ...]) -> None:
     tensors = Optimizers(model, "adamw", 0.1).tensors().values()
     real = sum(tensor.nbytes for tensor in tensors if tensor.ndim)
     assert optimizer_bytes(config, Train(optimizer="adamw", lora=Lora(rank=3))) == real
+
+
+@pytest.mark.parametrize("base", ["int8", "int4"])
+@pytest.mark.parametrize("width", [64, 72])
+def test_a_base_of_codes_takes_what_the_plan_counts(base: Any, width: int) -> None:
+    """Also where the last group of a row is not full."""
+    pytest.importorskip("peft")
+    config = replace(shape(tied=False), width=width)
+    model, asked = hub.scratch(config), Lora(rank=3, base=base)
+    parameters = sum(weight.numel() for weight in model.parameters())
+    lora.add_lora(model, asked, 1)
+    codes = [layer for _, layer in frozen_layers(model)]
+    assert coded_bytes(config, asked) == sum(part.nbytes for layer in codes for part in layer.buffers())
+    assert coded_parameters(config, asked) == sum(layer.numbers for layer in codes)
+    floats = [weight for weight in model.parameters() if not weight.requires_grad]
+    assert parameters - coded_parameters(config, asked) == sum(weight.numel() for weight in floats)
+    assert coded_bytes(config, Lora()) == coded_bytes(config, None) == 0
+
+
+def test_the_plan_itemises_a_base_of_codes(tmp_path: Path) -> None:
+    config = shape(layers=8, width=256, tied=True)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_hub()))
+    items, found = {}, {}
+    for base in (None, "int8", "int4"):
+        train = {
+            "batch_size": 4,
+            "micro_batch": 4,
+            "precision": "bf16",
+            "optimizer": "adamw",
+            "lora": {"base": base},
+        }
+        recipe = make_recipe(
+            model={"from": str(tmp_path), "context": 16}, train=train, tokenizer={"kind": "byte"}
+        )
+        assert isinstance(config, TransformerConfig)
+        memory = peak_memory(recipe, config, GPU, make_manifest())
+        items[base], found[base] = memory.items, memory.peak.expected
+        codes = coded_bytes(config, recipe.train.lora)
+        assert memory.items.get("quantised base", 0) == codes
+        assert memory.items["weights"] == 4 * (
+            config.parameters - coded_parameters(config, recipe.train.lora)
+        )
+        told = lora_items(recipe, config)
+        assert told is not None and told["base_bytes"] == memory.items["weights"] + codes
+    assert found[None] > found["int8"] > found["int4"]
+    assert "a matrix in floats" in items["int4"] and "merged and written" not in items["int4"]

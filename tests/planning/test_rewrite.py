@@ -45,6 +45,21 @@ def test_a_key_is_taken_out_and_a_table_put_in() -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "[train] # a\nlora = { rank = 4 } # b\n",
+        '[train] # a\nbudget = "1 min"\n[train.lora] # b\nrank = 4 # c\n',
+        "[train] # a\nlora.rank = 4 # b\n",
+    ],
+)
+def test_a_table_is_changed_however_it_is_written(text: str) -> None:
+    new, kept = rewritten(text, {"train.lora": {"rank": 4, "base": "int4"}})
+    assert tomllib.loads(new)["train"]["lora"] == {"rank": 4, "base": "int4"}
+    assert kept == ("lora.rank" not in text)
+    assert not kept or all(comment in new for comment in ("# a", "# b"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         'train = { budget = "1 min" }\ndata = { source = "x" }\n',
         'train.budget = "1 min" # dotted\n[data]\nsource = "x"\n',
         '[data]\nsource = [\n  "x", # one\n  "y",\n]\n[train]\nbudget = """\n1 min"""\n',

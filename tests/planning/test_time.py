@@ -84,3 +84,22 @@ def test_activation_checkpointing_makes_the_blocks_forward_pass_once_more(machin
     plain, again = (costs(WIDE, machine, activation_checkpointing=on) for on in (False, True))
     assert 1.2 < again.step / plain.step < 4 / 3
     assert again.evaluation == pytest.approx(plain.evaluation, rel=0.1)  # where nothing comes back
+
+
+@pytest.mark.parametrize("hardware", [CPU, GPU])
+def test_floats_of_codes_are_made_for_each_pass_over_the_blocks(hardware: Hardware) -> None:
+    """Once forward, once back, and once more where blocks are computed again; for each physical batch anew."""
+    wide = {"layers": 4, "width": 2048, "context": 512}
+    config = TransformerConfig.from_recipe(make_recipe(model=wide).model, 4096, 0)
+
+    def step(micro_batch: int, base: str | None = None, *, again: bool = False) -> float:
+        train = {"batch_size": 8, "micro_batch": micro_batch, "precision": "fp32", "optimizer": "adamw"}
+        train |= {"lora": {"rank": 4, "base": base}, "activation_checkpointing": again}
+        recipe = make_recipe(model=wide | {"from": "somewhere"}, train=train)
+        return predicted_costs(recipe, config, make_manifest(), hardware, RATES).step
+
+    once = step(8, "int4") - step(8)
+    assert once > step(8, "int8") - step(8) > 0
+    assert step(2, "int4") - step(2) == pytest.approx(4 * once)
+    assert step(8, "int4", again=True) - step(8, again=True) == pytest.approx(1.5 * once)
+    assert once < 0.2 * step(8)

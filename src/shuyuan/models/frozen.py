@@ -21,10 +21,9 @@ from torch import Tensor, nn
 from ..errors import ShuyuanError
 from .config import in_block
 from .hub_config import other_matrices
+from .layout import Later
 from .packed import GROUP, Floats, pack
 from .transformer import Linear
-
-BITS = {"int8": 8, "int4": 4}  # of a code, by the name that a recipe gives the base
 
 
 class FrozenLinear(nn.Module):
@@ -55,6 +54,7 @@ class FrozenLinear(nn.Module):
         self.register_buffer("scale", tensors[".scale"])
         self.register_buffer("zero", tensors.get(".zero"))
         self.register_buffer("bias", None if bias is None else bias.detach())
+        self._added: tuple[Tensor, Tensor, float] | None = None
 
     @property
     def numbers(self) -> int:
@@ -63,7 +63,24 @@ class FrozenLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The floats that the codes stand for, made anew: (R, C), float32."""
+        """The floats that the codes stand for, with what was added to them, made anew: (R, C), float32."""
+        weight = self._decoded()
+        if self._added is not None:
+            up, down, scale = self._added
+            weight = torch.addmm(weight, up, down, alpha=scale)
+        return weight
+
+    def add(self, up: Tensor, down: Tensor, scale: float) -> None:
+        """Lets the layer stand for scale · up · down more; the codes stay as they are.
+
+        Args:
+            up: (R, rank).
+            down: (rank, C).
+            scale: any.
+        """
+        self._added = (up.detach(), down.detach(), scale)
+
+    def _decoded(self) -> Tensor:
         if self.zero is None:
             return self.codes.float().mul_(self.scale[:, None])
         pairs_RH = self.codes
@@ -79,14 +96,11 @@ class FrozenLinear(nn.Module):
         y: Tensor = _Product.apply(x, self)  # type: ignore[no-untyped-call]
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
-    def floats(self) -> Linear:
-        """An ordinary layer of these floats, on the CPU."""
-        with torch.device("meta"):
-            matrix = Linear(self.in_features, self.out_features, bias=self.bias is not None)
-        matrix.weight = nn.Parameter(self.weight.cpu().contiguous(), requires_grad=False)
+    def to_hub(self) -> Iterator[tuple[str, Floats | Later]]:
+        """What an ordinary layer stores, by the endings of the names; its weight is made when it is written."""
+        yield "weight", Later((self.out_features, self.in_features), lambda: self.weight.cpu().numpy())
         if self.bias is not None:
-            matrix.bias = nn.Parameter(self.bias.cpu(), requires_grad=False)
-        return matrix
+            yield "bias", self.bias.cpu().numpy()
 
 
 class _Product(torch.autograd.Function):

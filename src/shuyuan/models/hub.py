@@ -27,12 +27,12 @@ from .folder import (
     opened,
     read_config,
 )
-from .frozen import FrozenLinear, frozen
+from .frozen import FrozenLinear, frozen, frozen_layers
 from .hub_config import HubConfig
 from .hub_model import HubModel, build
 from .image_config import ImageConfig
 from .labelled import loaded
-from .layout import pieces
+from .layout import Later, pieces
 from .ngram_config import NgramConfig
 from .ngrams import NgramClassifier
 from .packed import Floats
@@ -61,7 +61,7 @@ def save(
 
     Args:
         folder: receives the files (`store.folder("model")`).
-        model: its weights are written as float32; a tied head is not written twice.
+        model: its weights are written as float32, those that are codes too; a tied head is not written twice.
         tokenizer_json: the content of tokenizer.json; None for a model that reads images.
         card: the model card, Markdown; becomes README.md.
         end_of_turn: a token that ends an answer, beside the end token.
@@ -73,7 +73,7 @@ def save(
     table, parameters = model.to_hub()
     weights = {name: weight.detach().float().cpu().numpy() for name, weight in parameters.items()}
     if pack is None:
-        folder.write(WEIGHTS_FILE, *pieces(weights, {"format": "pt"}))
+        folder.write(WEIGHTS_FILE, *pieces(weights | dict(_coded(model)), {"format": "pt"}))
     else:
         table = table | {TABLE: write_packed(folder, weights, pack)}
     folder.write(CONFIG_FILE, _json(table))
@@ -81,6 +81,13 @@ def save(
         assert tokenizer_json is not None
         _save_companions(folder, model, tokenizer_json, end_of_turn)
     folder.write("README.md", card.encode())
+
+
+def _coded(model: Network) -> Iterator[tuple[str, Floats | Later]]:
+    """The weights that are kept as codes, under the names that `to_hub` would give them."""
+    for name, layer in frozen_layers(model):
+        for ending, array in layer.to_hub():
+            yield f"{name.removeprefix('body.')}.{ending}", array
 
 
 def _save_companions(

@@ -8,11 +8,15 @@ Reference: https://github.com/huggingface/safetensors#format
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..vault import Piece
 
 # In the library's order: the wider types first, which keeps all aligned.
 _KINDS = {
@@ -31,13 +35,42 @@ _KINDS = {
 }
 
 
+@dataclass(frozen=True)
+class Later:
+    """An array that is made when its bytes are wanted, and then given up.
+
+    Attributes:
+        shape: that it will have.
+        make: gives it, in float32.
+    """
+
+    shape: tuple[int, ...]
+    make: Callable[[], NDArray[np.float32]]
+    dtype: ClassVar[np.dtype[np.float32]] = np.dtype(np.float32)
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+@overload
 def pieces(
     arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None
-) -> list[bytes | memoryview]:
+) -> list[bytes | memoryview]: ...
+
+
+@overload
+def pieces(
+    arrays: Mapping[str, NDArray[Any] | Later], metadata: Mapping[str, str] | None = None
+) -> list[Piece]: ...
+
+
+def pieces(arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> Any:
     """A safetensors file as the pieces that it consists of.
 
     Args:
-        arrays: by name; contiguous ones are not copied, and must not change until the pieces are written.
+        arrays: by name; contiguous ones are not copied, and must not change until the pieces are written. Of one that is to be made
+            later, the piece is what makes its bytes.
         metadata: stands in the header; leave it out for none.
 
     Raises:
@@ -52,5 +85,13 @@ def pieces(
         at += array.nbytes
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    bodies = (np.ascontiguousarray(array).reshape(-1).view(np.uint8).data for _, array in ordered)
+    bodies = (_later(array) if isinstance(array, Later) else _body(array) for _, array in ordered)
     return [len(text).to_bytes(8, "little"), text, *bodies]
+
+
+def _body(array: NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def _later(array: Later) -> Piece:
+    return lambda: _body(array.make())

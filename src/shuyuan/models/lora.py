@@ -6,6 +6,7 @@ Reference: Hu et al., "LoRA: Low-rank adaptation of large language models", ICLR
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from torch import nn
 from ..errors import RecipeError, missing_extra
 from ..recipe import Lora
 from .config import in_block
-from .frozen import BITS, FrozenLinear, freeze_matrices
+from .frozen import FrozenLinear, freeze_matrices
 from .hub import Network
 
 
@@ -48,8 +49,8 @@ def add_lora(model: Network, lora: Lora, seed: int) -> None:
             where="train.lora.targets",
             mend=f"Leave it out to take all, or name some of: {', '.join(there) or 'none found'}.",
         )
-    if lora.base is not None:
-        freeze_matrices(model, BITS[lora.base])
+    if lora.bits is not None:
+        freeze_matrices(model, lora.bits)
     new = model.new or frozenset()
     config = LoraConfig(
         r=lora.rank,
@@ -73,19 +74,20 @@ def is_adapter(name: str) -> bool:
 
 
 def merge_lora(model: nn.Module) -> None:
-    """Adds the low-rank matrices of `add_lora` to those that they stand beside, and takes them away; codes become the floats that they
-    stand for, a matrix at a time."""
+    """Adds the low-rank matrices of `add_lora` to those that they stand beside, and takes them away. What is kept as codes stays codes,
+    with what was learned beside them: no matrix becomes floats before it is written."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, module in list(model.named_modules()):
-        if isinstance(module, FrozenLinear):
-            parent, _, last = name.rpartition(".")
-            setattr(model.get_submodule(parent), last, module.floats())
-    for name, module in list(model.named_modules()):
         if isinstance(module, BaseTunerLayer):
-            module.merge()
+            base: Any = module.get_base_layer()
+            if isinstance(base, FrozenLinear):
+                (own,) = module.active_adapters
+                base.add(module.lora_B[own].weight, module.lora_A[own].weight, module.scaling[own])
+            else:
+                module.merge()
             parent, _, last = name.rpartition(".")
-            setattr(model.get_submodule(parent), last, module.get_base_layer())
+            setattr(model.get_submodule(parent), last, base)
 
 
 def _leads_to_the_head(name: str, head_is_new: bool) -> bool:

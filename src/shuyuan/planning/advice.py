@@ -1,8 +1,8 @@
 """What to change when a run does not fit, or wastes what it has: the nearest settings that are better, each with its figures.
 
 Settings that change nothing of the result come first, then those that change little: smaller physical batches, activation
-checkpointing, half precision, more devices to share the states, LoRA beside a model to start from, a shorter context, a smaller
-model. Only what training can do is advised.
+checkpointing, half precision, more devices to share the states, LoRA beside a model to start from, a base of codes under it, a shorter
+context, a smaller model. Only what training can do is advised.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def to_fit(asked: Asked) -> list[Advice]:
     Returns:
         At least one. Where no single setting is enough, several together; and where those are not, how far away the smallest is.
     """
-    kinds = (_micro_batches, _checkpointing, _precisions, _devices, _loras, _contexts, _sizes)
+    kinds = (_micro_batches, _checkpointing, _precisions, _devices, _loras, _bases, _contexts, _sizes)
     found = [nearest for kind in kinds if (nearest := _first_fitting(asked, kind(asked)))]
     return found or [_together(asked)]
 
@@ -167,7 +167,7 @@ def _together(asked: Asked) -> Advice:
     change: dict[str, Any] = {}
     effects: tuple[str, ...] = ()
     advice = None
-    for kind in (_micro_batches, _checkpointing, _precisions, _loras, _contexts, _sizes):
+    for kind in (_micro_batches, _checkpointing, _precisions, _loras, _bases, _contexts, _sizes):
         options = list(kind(asked))
         for option in options[-1:] if kind is _micro_batches else options:
             others = tuple(dict.fromkeys((*effects, option.effect)))
@@ -267,6 +267,20 @@ def _loras(asked: Asked) -> Iterator[Option]:
     recipe = asked.recipe
     if recipe.model.from_ is not None and recipe.model.family == "transformer" and recipe.train.lora is None:
         yield Option({"train.lora": {"rank": LORA_RANK}}, "small matrices learn beside the model's own")
+
+
+def _bases(asked: Asked) -> Iterator[Option]:
+    """Fewer bits for the model under LoRA; it is rounded, and the run's model with it."""
+    recipe, lora = asked.recipe, asked.recipe.train.lora
+    if recipe.model.from_ is None or recipe.model.family != "transformer":
+        return
+    given = (
+        {"rank": LORA_RANK} if lora is None else {"rank": lora.rank} | lora.model_dump(exclude_defaults=True)
+    )
+    for base in ("int8", "int4"):
+        if lora is None or lora.bits is None or int(base.removeprefix("int")) < lora.bits:
+            effect = f"small matrices learn beside the model's own, which are rounded to {base}"
+            yield Option({"train.lora": given | {"base": base}}, effect)
 
 
 def _contexts(asked: Asked) -> Iterator[Option]:

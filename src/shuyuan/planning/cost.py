@@ -14,6 +14,7 @@ from decimal import Decimal
 
 from ..errors import RecipeError
 from ..models import HubConfig, ImageConfig, NgramConfig, RnnConfig, TransformerConfig, config_for, in_block
+from ..models.packed import GROUP
 from ..recipe import Lora, Model, Train
 from ..train.parts import Part
 
@@ -66,6 +67,33 @@ def block_matrix_parameters(config: TransformerConfig | ImageConfig) -> int:
         config: the model.
     """
     return sum(rows * columns for rows, columns in block_matrices(config))
+
+
+def coded_parameters(config: TransformerConfig | ImageConfig | RnnConfig, lora: Lora | None) -> int:
+    """Parameters that LoRA keeps as codes: the matrices inside the blocks, or none.
+
+    Args:
+        config: the model.
+        lora: as in the recipe.
+    """
+    if lora is None or lora.bits is None or not isinstance(config, TransformerConfig):
+        return 0
+    return block_matrix_parameters(config)
+
+
+def coded_bytes(config: TransformerConfig | ImageConfig | RnnConfig, lora: Lora | None) -> int:
+    """What these codes take with their scales, as `models.frozen` holds them.
+
+    Args:
+        config: the model.
+        lora: as in the recipe.
+    """
+    if lora is None or lora.bits is None or not isinstance(config, TransformerConfig):
+        return 0
+    if lora.bits == 8:
+        return sum(rows * (columns + 4) for rows, columns in block_matrices(config))
+    groups = (rows * -(-columns // GROUP) for rows, columns in block_matrices(config))
+    return sum(groups) * (GROUP // 2 + 3)  # float16 and uint8 for each group
 
 
 def learned_parameters(config: TransformerConfig | ImageConfig | RnnConfig, lora: Lora | None) -> int:

@@ -14,7 +14,7 @@ from ..data.batches import CACHED_BYTES
 from ..hardware import Hardware, Machines
 from ..models import ImageConfig, RnnConfig, TransformerConfig
 from ..recipe import Recipe
-from .cost import learned_parameters, optimizer_bytes
+from .cost import coded_bytes, coded_parameters, learned_parameters, optimizer_bytes
 from .preparation import LOADED_BYTES, TORCH_BYTES, preparation_items
 
 # Of one core, measured (docs/lab-notes.md): a split that is held in memory, and one that is read row by row from sealed shards.
@@ -86,7 +86,8 @@ def lora_items(recipe: Recipe, config: TransformerConfig | ImageConfig | RnnConf
     learned = learned_parameters(config, recipe.train.lora)
     return {
         "parameters": learned,
-        "base_bytes": 4 * config.parameters,
+        "base_bytes": 4 * (config.parameters - coded_parameters(config, recipe.train.lora))
+        + coded_bytes(config, recipe.train.lora),
         "weights_bytes": 4 * learned,
         "gradients_bytes": 4 * learned,
         "optimizer_bytes": optimizer_bytes(config, recipe.train),
@@ -109,6 +110,4 @@ def not_modelled(recipe: Recipe, hardware: Hardware, elsewhere: Machines | None)
         left_out.append("Buffers of the links between devices, and waiting for a queue, are not modelled.")
     if elsewhere is not None and elsewhere.accelerator is None:
         left_out.append("The memory of that machine is unknown, so nothing is refused for it.")
-    if recipe.train.lora is not None:
-        left_out.append("Training has no quantised base for LoRA; none is planned for.")
     return left_out

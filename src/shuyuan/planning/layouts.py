@@ -131,7 +131,7 @@ def held_by_each(
             items.pop("half-precision weights", None)
             if "logits and head" in items:
                 items["logits and head"] //= layout.tensor
-        elif machines.devices > 1:
+        elif machines.devices > 1 and not items.get("quantised base"):  # each holds all codes
             group = sharing(config, machines)
             items |= {name: items[name] // group for name in SHARDED if name in items}
             items["gathered blocks"] = gathered_bytes(config)

@@ -24,6 +24,8 @@ from . import images, rnn
 from .cost import (
     block_matrices,
     block_matrix_parameters,
+    coded_bytes,
+    coded_parameters,
     computed_logits,
     learned_parameters,
     optimizer_bytes,
@@ -132,14 +134,16 @@ def _of_training(
     manifest: Manifest,
     held: Held | None,
 ) -> Memory:
+    lora = recipe.train.lora
     states = {
-        "weights": 4 * config.parameters,
+        "weights": 4 * (config.parameters - coded_parameters(config, lora)),
+        "quantised base": coded_bytes(config, lora),
         "optimizer": optimizer_bytes(config, recipe.train),
     }
     if recipe.train.distill is not None:
         states["teacher"] = 4 * stored_config(recipe.train.distill.from_).parameters
     moments, passing = _of_a_step(recipe, config, hardware.device, manifest)
-    if recipe.train.lora is not None and held is None:
+    if lora is not None and lora.bits is None and held is None:
         moments.append({"merged and written": MERGED_COPIES * 4 * config.parameters})
     each = [(held or dict)(states | parts) for parts in moments]
     items = max(each, key=lambda parts: sum(parts.values()))
@@ -192,7 +196,8 @@ def _of_a_step(
     parts = typical_parts(recipe, manifest)
     drawn = drawn_parts(recipe, manifest)
     kept, block, logits = max((_of_a_part(part, config, recipe.train, device) for part in drawn), key=sum)
-    copies = 0 if precision == "fp32" else half_weight_bytes(config)
+    coded = coded_parameters(config, recipe.train.lora)
+    copies = 0 if precision == "fp32" else half_weight_bytes(config) - 2 * coded
     if (
         recipe.train.distill is not None
     ):  # both models' likelihoods in float32, and the gradient of the student's
@@ -216,6 +221,9 @@ def _of_a_step(
         at_loss["sums of adapters"] = (
             LORA_COPIES * widest.rows * widest.width * _size(precision) * config.hidden
         )
+    if coded:
+        largest = max(rows * columns for rows, columns in block_matrices(config))
+        at_loss["a matrix in floats"] = (4 + _size(precision)) * largest
     passing = kept + copies + 2 * logits + gradients + at_loss.get("sums of adapters", 0)
     if block:  # beside blocks, arrays go back to the system
         passing = block

@@ -116,8 +116,12 @@ def spelled_value(value: Any) -> str:
 
 def _line_changed(text: str, key: str, value: Any) -> str:
     """One key changed, taken out, or added at the end of its table."""
-    table, _, name = key.rpartition(".")
     lines = text.splitlines(keepends=True)
+    if isinstance(value, dict) and _table(lines, key)[0] is not None:  # it has a heading of its own
+        for inner, each in value.items():
+            text = _line_changed(text, f"{key}.{inner}", each)
+        return text
+    table, _, name = key.rpartition(".")
     end = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
     first, last = _table(lines, table)
     if first is None:

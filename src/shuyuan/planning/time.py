@@ -20,6 +20,7 @@ from .cost import (
     attention_flops_per_token,
     block_matrices,
     block_matrix_parameters,
+    coded_parameters,
     computed_logits,
     learned_parameters,
     muon_flops,
@@ -54,6 +55,9 @@ BESIDE = 1.07  # batches that are read and lines that are logged meanwhile (benc
 COMPILED, COMPILING_SECONDS = {"cpu": 0.88, "cuda": 0.67}, 30.0
 FORWARD_AGAIN = 1 / 3  # of the work in the blocks, with activation checkpointing
 UPDATE_PASSES = 2  # of weights, gradients and optimizer, in an update
+# Bytes through memory for each weight that is made of a code, by bits: 0.21 ns (int8) and 0.59 ns (int4) in fp32, 0.31 and 0.71 in
+# bf16, for matrices of 0.6 to 4 million weights on two cores that copy 50 GB/s (docs/lab-notes.md).
+DECODED_BYTES = {8: 13, 4: 33}
 # Calling torch for a block, forward and back, however small the arrays: autocast converts each matrix besides.
 BLOCK_SECONDS, MUON_MATRIX_SECONDS = {"fp32": 1.8e-3, "bf16": 3.0e-3, "fp16": 3.0e-3}, 0.6e-3
 
@@ -153,11 +157,22 @@ def _part_seconds(
     """Forward and backward of rows that are computed at once."""
     precision = precision_of(recipe)
     again = FORWARD_AGAIN if recipe.train.activation_checkpointing else 0.0
+    decoding = _decoding_seconds(recipe, config, rates)
     if hardware.device == "cuda":
-        computing = _on_gpu(part, recipe, config, rates, again)
+        computing = _on_gpu(part, recipe, config, rates, again) + decoding
         return max(computing, (1 + again) * config.layers * GPU_BLOCK_SECONDS)  # calls run ahead of the work
-    computing = rates.computing * computing_seconds(part, config, precision, rates, again)
+    computing = rates.computing * computing_seconds(part, config, precision, rates, again) + decoding
     return computing + rates.calling * (1 + again) * calling_seconds(config, precision)
+
+
+def _decoding_seconds(recipe: Recipe, config: TransformerConfig, rates: Rates) -> float:
+    """Making floats of the codes of a quantised base, in the forward pass, in the backward one, and where blocks are computed again."""
+    lora = recipe.train.lora
+    if lora is None or lora.bits is None:
+        return 0.0
+    passes = 2 + recipe.train.activation_checkpointing
+    moved = passes * DECODED_BYTES[lora.bits] * coded_parameters(config, lora)
+    return moved / rates.memory_bytes_per_second
 
 
 def _on_gpu(part: Part, recipe: Recipe, config: TransformerConfig, rates: Rates, again: float) -> float:

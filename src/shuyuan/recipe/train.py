@@ -31,6 +31,11 @@ class Lora(Section):
         "floats of 32 bits.",
     )
 
+    @property
+    def bits(self) -> int | None:
+        """Of a code of the base; None: it stays floats."""
+        return None if self.base is None else int(self.base.removeprefix("int"))
+
 
 class Distill(Section):
     """Learning from a teacher too: what a larger model holds for likely at each place, beside what stands in the records."""

@@ -34,7 +34,7 @@ def config_of(recipe: Recipe, manifest: Manifest) -> TransformerConfig | ImageCo
         return image_config_for(recipe.model, manifest.image, manifest.labels)
     spans = manifest.output == "spans"
     config = config_for(recipe.model, manifest.vocab_size, manifest.marks.end_id, manifest.labels, spans)
-    if recipe.train.lora is not None and recipe.train.lora.base is not None:
+    if recipe.train.lora is not None and recipe.train.lora.bits is not None:
         check_base(config)
     return config if isinstance(config, RnnConfig) else replace(config, multi_label=manifest.multi_label)
 

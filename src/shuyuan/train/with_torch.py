@@ -16,7 +16,6 @@ from ..errors import TrainError
 from ..hardware import Hardware
 from ..models import ImageClassifier, ImageConfig, NgramClassifier, TransformerConfig, hub, lora
 from ..models.digest import weights_digest
-from ..models.frozen import BITS
 from ..models.hub import Network
 from ..privacy import Mechanism
 from ..recipe import Recipe, Train
@@ -40,9 +39,8 @@ def versions() -> dict[str, str]:
 
 def trainable(recipe: Recipe, manifest: Manifest) -> Network:
     """The model before step 1, with LoRA's matrices beside its own where the recipe asks for them."""
-    base = recipe.train.lora.base if recipe.train.lora is not None else None
-    model = _starting_model(recipe, manifest, None if base is None else BITS[base])
-    return _adapted(model, recipe, recipe.seed)
+    bits = recipe.train.lora.bits if recipe.train.lora is not None else None
+    return _adapted(_starting_model(recipe, manifest, bits), recipe, recipe.seed)
 
 
 def scratch(recipe: Recipe, manifest: Manifest) -> Network:

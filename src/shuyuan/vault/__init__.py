@@ -5,13 +5,14 @@ from .keyring import KeyFacts, Rotation, add_key, list_keys, remove_key, rotate_
 from .keys import new_key, write_key_file
 from .opening import key_place, open_model_folder, open_store, verify_run
 from .sealed_store import SealedStore
-from .store import Folder, Journal, Problem, Reader, Store, Writer
+from .store import Folder, Journal, Piece, Problem, Reader, Store, Writer
 
 __all__ = [
     "Folder",
     "Journal",
     "KeyFacts",
     "OpenStore",
+    "Piece",
     "Problem",
     "Reader",
     "Rotation",

@@ -16,7 +16,7 @@ from ..errors import RunError, VaultError, cannot_read
 from ..runs import LOCK_FILE, sync_folder
 from . import disk
 from .names import PARTIAL, check_name
-from .store import Folder, Journal, Problem, Reader, Store, Writer
+from .store import Folder, Journal, Piece, Problem, Reader, Store, Writer, made
 
 _OLD = ".old" + PARTIAL  # a folder that is being replaced
 
@@ -182,12 +182,12 @@ class _OpenFolder:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def write(self, name: str, *pieces: bytes | memoryview) -> None:
+    def write(self, name: str, *pieces: Piece) -> None:
         file = self._path / check_name(name)
         with disk.writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("wb") as out:
-                out.writelines(pieces)
+                out.writelines(made(piece) for piece in pieces)
                 out.flush()
                 os.fsync(out.fileno())
 

@@ -21,7 +21,7 @@ from .names import VAULT_FILE, check_name
 from .reading import Shelf
 from .run_state import Fresh, RunState
 from .seal import DataKey
-from .store import Folder, Journal, Problem, Reader, Store, Writer
+from .store import Folder, Journal, Piece, Problem, Reader, Store, Writer, made
 
 _T = TypeVar("_T")
 
@@ -172,14 +172,14 @@ class _SealedFolder:
         self._name = name
         self.files: dict[str, Fresh] = {}
 
-    def write(self, name: str, *pieces: bytes | memoryview) -> None:
+    def write(self, name: str, *pieces: Piece) -> None:
         fresh = self._state.begin(check_name(f"{self._name}/{name}"))
         before = self.files.pop(fresh.name, None)
         self.files[fresh.name] = fresh
         if before is not None:
             before.out.abandon()
         for piece in pieces:
-            fresh.out.write(piece)
+            fresh.out.write(made(piece))
         fresh.out.finish()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,10 +82,14 @@ class Journal(Protocol):
         ...
 
 
+# What a file consists of: bytes, or what makes them when their turn comes, so that they need not all be there.
+Piece = bytes | memoryview | Callable[[], bytes | memoryview]
+
+
 class Folder(Protocol):
     """A folder that appears whole, or not at all."""
 
-    def write(self, name: str, *pieces: bytes | memoryview) -> None:
+    def write(self, name: str, *pieces: Piece) -> None:
         """Writes a file that consists of some pieces, one after another.
 
         Args:
@@ -93,6 +97,11 @@ class Folder(Protocol):
             pieces: its content.
         """
         ...
+
+
+def made(piece: Piece) -> bytes | memoryview:
+    """The bytes of a piece."""
+    return piece() if callable(piece) else piece
 
 
 class Store(ABC):
