@@ -25,6 +25,7 @@ MEASURES: dict[str, Measure] = {
     "slow": median(validation_loss),
     **{f"rank-{rank}": median(validation_loss) for rank in (1, 4, 16, 64)},
     "rank-16-learned": median(learned_with_lora),
+    "int4": median(validation_loss),
     "old-base": median(loss_on_file),
     "old-full": median(loss_on_file),
     "old-lora": median(loss_on_file),
@@ -33,6 +34,7 @@ MEASURES: dict[str, Measure] = {
     "wide-parameters": median(lambda run: run.result["parameters"]),
     "wide-full-memory": median(lambda run: 1000 * peak_gigabytes(run)),
     "wide-lora-memory": median(lambda run: 1000 * peak_gigabytes(run)),
+    "wide-int4-memory": median(lambda run: 1000 * peak_gigabytes(run)),
     "wide-full-checkpoint": median(lambda run: checkpoint_bytes(run) / 1e6),
     "wide-lora-checkpoint": median(lambda run: checkpoint_bytes(run) / 1e6),
 }
@@ -40,6 +42,7 @@ PAGE = Page(
     MEASURES,
     needs={key: [BASE] for key in MEASURES if not key.startswith("wide-") and key != BASE}
     | {"old-full": [BASE, "full"], "old-lora": [BASE, "rank-16"]}
+    | {"wide-int4-memory": ["wide-parameters"]}
     | {
         f"wide-{way}-{what}": ["wide-parameters"]
         for way in ("full", "lora")

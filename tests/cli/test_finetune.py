@@ -178,9 +178,6 @@ def test_a_base_that_cannot_be_codes_is_refused_before_any_work(tmp_path: Path) 
         outcome = shuyuan(verb[0], tmp_path / "recipe.toml", *verb[1:])
         assert outcome.status == 1 and "models.no-quantised-base" in outcome.stderr, outcome.stderr
         assert "Conv1D" in outcome.stderr and "Leave the key out" in outcome.stderr
-    (tmp_path / "recipe.toml").write_text(recipe + 'sharded = true\nlora = { base = "int4" }\n')
-    outcome = shuyuan("plan", tmp_path / "recipe.toml")
-    assert outcome.status == 1 and "train.lora.base` codes are not divided over ranks" in outcome.stderr
     (tmp_path / "recipe.toml").write_text(recipe + 'lora = { base = "int2" }\n')
     outcome = shuyuan("plan", tmp_path / "recipe.toml")
     assert outcome.status == 1 and "train.lora.base" in outcome.stderr and "int4" in outcome.stderr

@@ -232,10 +232,6 @@ class Recipe(Section):
     def _adapts_something(self) -> Recipe:
         if self.train.lora is not None and self.model.from_ is None:
             raise ValueError("train.lora: there is nothing to adapt without model.from")
-        if self.train.sharded and self.train.lora is not None and self.train.lora.bits is not None:
-            raise ValueError(
-                "train.lora.base: codes are not divided over ranks; leave train.sharded out, so that each rank holds all of them"
-            )
         return self
 
     @model_validator(mode="after")
