@@ -55,9 +55,9 @@ BESIDE = 1.07  # batches that are read and lines that are logged meanwhile (benc
 COMPILED, COMPILING_SECONDS = {"cpu": 0.88, "cuda": 0.67}, 30.0
 FORWARD_AGAIN = 1 / 3  # of the work in the blocks, with activation checkpointing
 UPDATE_PASSES = 2  # of weights, gradients and optimizer, in an update
-# Bytes through memory for each weight that is made of a code, by bits: 0.21 ns (int8) and 0.59 ns (int4) in fp32, 0.31 and 0.71 in
-# bf16, for matrices of 0.6 to 4 million weights on two cores that copy 50 GB/s (docs/lab-notes.md).
-DECODED_BYTES = {8: 13, 4: 33}
+# Bytes through memory for each weight that is made of a code, by bits: 20 and 48 ms more in steps of 8x512 and 256 tokens, forward and
+# back, on two cores that copy 50 GB/s (docs/lab-notes.md).
+DECODED_BYTES = {8: 20, 4: 47}
 # Calling torch for a block, forward and back, however small the arrays: autocast converts each matrix besides.
 BLOCK_SECONDS, MUON_MATRIX_SECONDS = {"fp32": 1.8e-3, "bf16": 3.0e-3, "fp16": 3.0e-3}, 0.6e-3
 
