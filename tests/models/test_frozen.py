@@ -218,3 +218,20 @@ def test_a_folder_is_read_into_codes(tmp_path: Path, base: Any) -> None:
     assert peaks[None] > floats > 1.5 * peaks[bits]
     add_lora(read, Lora(rank=4, base=base), seed=1)
     assert weights_digest(model) == weights_digest(read)
+
+
+@pytest.mark.parametrize("labels", [(), ("bad", "good")])
+def test_a_model_to_try_steps_on_has_the_tensors_of_a_real_one(labels: tuple[str, ...]) -> None:
+    """In the same order: other ranks are given them one by one."""
+    pytest.importorskip("peft")
+    config = replace(TIED, labels=labels, tied=not labels)
+    real, tried = hub.scratch(config), hub.scratch(config, bits=4)
+    for model in (real, tried):
+        add_lora(model, Lora(rank=4, base="int4"), seed=1)
+    found, wanted = (
+        [(name, part.shape, part.dtype) for name, part in (*model.named_parameters(), *model.named_buffers())]
+        for model in (tried, real)
+    )
+    assert found == wanted
+    ids = tokens(2, 9, vocab_size=255)
+    assert tried.loss(ids[:, :-1], ids[:, -1:] % 2 if labels else ids[:, 1:]).isfinite()

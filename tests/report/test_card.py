@@ -55,6 +55,16 @@ def test_a_classifier_that_started_from_another_model_says_so() -> None:
     assert "hf:org/name@" in model_card(_recipe(model={"from": "hf:org/name@" + "a" * 40}))
 
 
+def test_a_base_that_was_rounded_is_told() -> None:
+    """The model holds the rounded matrices: whoever compares it with the one that it started from should know."""
+    for lora, words in (
+        ({"rank": 4, "base": "int4"}, "rank 4 beside matrices that were rounded to int4"),
+        ({"rank": 4}, "rank 4 with"),
+    ):
+        card = model_card(_recipe(model={"from": "somewhere"}, train={"lora": lora}))
+        assert words in card and ("rounded" in card) == ("base" in lora)
+
+
 @pytest.mark.parametrize(
     ("task", "command"),
     [

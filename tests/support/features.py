@@ -27,6 +27,7 @@ from shuyuan.progress import Stop
 from shuyuan.tasks import task_named
 from shuyuan.train import joined
 from shuyuan.vault import OpenStore
+from tests.models.hub_folders import written
 from tests.runs import Outcome, text_of
 from tests.runs import shuyuan as command
 from tests.serve.running import serving, text_of_events
@@ -192,6 +193,17 @@ def adapts(family: Family, folder: Path) -> None:
     if not family.kind:
         table["model"] = {"context": 32, "from": str(ready(family, folder))}
     assert pipeline.run(table, out=folder / "adapted")["steps"] == 4
+
+
+def adapts_beside_codes(family: Family, folder: Path) -> None:
+    for base in ("int8", "int4"):
+        table = family.recipe(folder, main_task(family), train={"lora": {"rank": 2, "base": base}})
+        if family.kind:  # not GPT-2, whose matrices are Conv1D
+            written("llama", folder / "llama")
+            table["model"]["from"] = str(folder / "llama")
+        else:
+            table["model"] = {"context": 32, "from": str(ready(family, folder))}
+        assert pipeline.run(table, out=folder / base)["steps"] == 4
 
 
 def learns_from_a_teacher(family: Family, folder: Path) -> None:
@@ -362,6 +374,11 @@ FEATURES = {
     "from-a-run": Feature("start from another run", starts_from_a_run),
     "lora": Feature(
         "LoRA", adapts, dict.fromkeys(("cnn", "rnn", "ngrams"), "it is small enough to train whole")
+    ),
+    "lora-base": Feature(
+        "LoRA beside a base of int8 or int4 (QLoRA), but for GPT-2's Conv1D",
+        adapts_beside_codes,
+        dict.fromkeys(("cnn", "rnn", "ngrams"), "it is small enough to train whole"),
     ),
     "teacher": Feature(
         "learn from a teacher",

@@ -180,16 +180,19 @@ def load(
     return _native(config, _tensors(store, name, config, bits), labels, seed, place)
 
 
-def scratch(config: TransformerConfig | ImageConfig, seed: int = 0) -> Network:
+def scratch(config: TransformerConfig | ImageConfig, seed: int = 0, bits: int | None = None) -> Network:
     """A model of that shape with weights drawn from the seed.
 
     Args:
         config: the shape; with labels, of a model that tells them.
         seed: start of the weights. Default 0.
+        bits: as for `load`; with them weights are such as to try steps on, none to begin with.
 
     Raises:
         ShuyuanError: of an architecture of Hugging Face: this version of transformers does not make it.
     """
+    if bits is not None and type(config) is TransformerConfig:
+        return _native(config, dict(_drawn(config, seed, bits)), None, seed, "scratch")
     if isinstance(config, ImageConfig):
         return image_classifier(config, seed)
     if isinstance(config, HubConfig):
@@ -197,6 +200,23 @@ def scratch(config: TransformerConfig | ImageConfig, seed: int = 0) -> Network:
     if isinstance(config, NgramConfig):
         return NgramClassifier(config, seed)
     return Classifier(config, seed) if config.labels else Transformer(config, seed)
+
+
+def _drawn(config: TransformerConfig, seed: int, bits: int) -> Iterator[tuple[str, Tensor | FrozenLinear]]:
+    """Weights for `_native`, one after another; matrices of the blocks become codes at once."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, shape in config.shapes.items():
+        weight = torch.empty(shape).normal_(0.0, 0.02, generator=generator)
+        if len(shape) == 1:
+            weight.fill_(1.0)
+        yield name, _codes_of(name, weight.numpy(), bits) or weight
+
+
+def _codes_of(name: str, weight: Floats, bits: int | None) -> FrozenLinear | None:
+    """A matrix inside the blocks as codes; None for all else."""
+    if bits is None or not in_block(name) or weight.ndim == 1:
+        return None
+    return frozen(name.removesuffix(".weight"), weight, bits)
 
 
 def _tensors(
@@ -208,9 +228,7 @@ def _tensors(
     """Each weight as a tensor, or, of a matrix that is to be codes, the layer that computes with it."""
 
     def kept(weight: str, array: Floats) -> Tensor | FrozenLinear:
-        if bits is not None and in_block(weight) and array.ndim > 1:
-            return frozen(weight.removesuffix(".weight"), array, bits)
-        return torch.from_numpy(array)
+        return _codes_of(weight, array, bits) or torch.from_numpy(array)
 
     return read_weights(store, name, config, kept)
 

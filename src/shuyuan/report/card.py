@@ -81,6 +81,8 @@ def _what(recipe: Recipe) -> str:
     context = f"a context of {wording.count(recipe.model.context)} tokens"
     if recipe.model.from_ is not None:
         lora = f", with LoRA of rank {recipe.train.lora.rank}" if recipe.train.lora else ""
+        if recipe.train.lora and recipe.train.lora.base:
+            lora += f" beside matrices that were rounded to {recipe.train.lora.base} for it"
         return (
             f"A model for {recipe.task}, trained further{steps}{lora} with Shuyuan, with {context}. "
             f"It started from {visible(_origin(recipe.model.from_))}."

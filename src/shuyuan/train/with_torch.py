@@ -39,13 +39,17 @@ def versions() -> dict[str, str]:
 
 def trainable(recipe: Recipe, manifest: Manifest) -> Network:
     """The model before step 1, with LoRA's matrices beside its own where the recipe asks for them."""
-    bits = recipe.train.lora.bits if recipe.train.lora is not None else None
-    return _adapted(_starting_model(recipe, manifest, bits), recipe, recipe.seed)
+    return _adapted(_starting_model(recipe, manifest, _bits(recipe)), recipe, recipe.seed)
 
 
 def scratch(recipe: Recipe, manifest: Manifest) -> Network:
     """A model of the same shape to try steps on."""
-    return _adapted(hub.scratch(_config(recipe, manifest)), recipe, 0)
+    return _adapted(hub.scratch(_config(recipe, manifest), bits=_bits(recipe)), recipe, 0)
+
+
+def _bits(recipe: Recipe) -> int | None:
+    """Of the matrices that LoRA keeps as codes; None where they stay floats."""
+    return None if recipe.train.lora is None else recipe.train.lora.bits
 
 
 def _adapted(model: Network, recipe: Recipe, seed: int) -> Network:
