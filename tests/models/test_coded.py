@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from shuyuan.data import byte_tokenizer
+from shuyuan.hardware import Hardware
+from shuyuan.inference import computed
 from shuyuan.models import (
     Classifier,
     Slots,
@@ -24,8 +26,10 @@ from shuyuan.models import (
     hub,
     load_network,
     load_writer,
+    networks,
     open_slots,
     pack,
+    room,
     save_variant,
 )
 from shuyuan.models.coded import Coded, Int4, Int8, Table, keep_codes
@@ -314,3 +318,23 @@ def test_the_operators_of_a_gpu_are_asked_as_their_signatures_say(columns: int) 
             for count in (1, 50):
                 y = ready(torch.empty(2, count, columns, device="cuda"))
                 assert (y.shape, y.dtype, y.device.type) == ((2, count, rows), torch.float32, "cuda")
+
+
+@pytest.mark.parametrize(("share", "device"), [(0.5, "cpu"), (2.0, "cuda")])
+def test_floats_that_a_gpu_has_no_room_for_are_computed_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, device: str
+) -> None:
+    """As of a model that was trained beside a quantised base, on a GPU that had room for that."""
+    model = lively(WIDE)
+    held = sum(weight.nbytes for weight in model.parameters())
+    gpu = Hardware("cuda", "a small GPU", 2, round(share * held), ())
+    monkeypatch.setattr(room, "detect", lambda: gpu)
+    monkeypatch.setattr(networks, "detect", lambda: gpu)
+    progress = Progress()
+    assert room.device_for(model, progress) == device
+    assert ("models.no-room" in progress.said) == (device == "cpu")
+    if device == "cpu":
+        with variant(tmp_path, model, 32) as store:
+            writer: Any = load_writer(store, "model", "fp32", progress)
+        assert {weight.device.type for weight in writer.parameters()} == {"cpu"}
+        assert computed(model, "fp32").loss(tokens(1, 9).numpy(), tokens(1, 9, seed=1).numpy()) > 0

@@ -10,10 +10,13 @@ import pytest
 import torch
 
 from shuyuan.errors import Interrupted, TrainError
+from shuyuan.models.lora import add_lora
+from shuyuan.recipe import Lora
 from shuyuan.train.backend import OVERFLOW, Batch
 from shuyuan.train.precision import repeatable
 from shuyuan.train.torch_backend import TorchBackend
 
+from ..models.tiny import lively, tokens
 from .parts import CPU, OLD_CPU, Network, drive, sample, settings
 
 
@@ -220,3 +223,29 @@ def test_frozen_weights_are_not_saved_and_must_be_the_same(tmp_path: Path) -> No
     assert all(np.array_equal(array, state[name]) for name, array in second.state().items())
     with pytest.raises(TrainError, match="has changed since training began"):
         backend(4).load(state)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft asks so
+def test_a_state_knows_codes_by_their_digest_and_counts_what_they_stand_for() -> None:
+    """Training leaves them; one code, scale or zero that is another one is another model to start from."""
+    pytest.importorskip("peft")
+
+    def backend(change: str = "") -> TorchBackend:
+        model = lively()
+        add_lora(model, Lora(rank=2, base="int4"), seed=1)
+        if change:
+            part = model.get_submodule("model.layers.1.mlp.up_proj.base_layer").get_buffer(change)
+            part.view(torch.uint8).flatten()[5] ^= 1
+        return TorchBackend(model, settings(optimizer="adamw"), OLD_CPU)
+
+    one = backend()
+    assert one.parameters == sum(weight.numel() for weight in lively().parameters())
+    before = arrays(one)
+    one.step(Batch(1, tokens(4, 12).numpy(), tokens(4, 12, seed=1).numpy()), 0.01)
+    state = arrays(one)
+    assert np.array_equal(before["frozen"], state["frozen"])
+    assert all("lora_" in name for name in state if name.startswith("weights."))
+    backend().load(state)
+    for change in ("codes", "scale", "zero"):
+        with pytest.raises(TrainError, match="has changed since training began"):
+            backend(change).load(state)

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from ..hardware import Precision as PrecisionName
-from ..hardware import detect
 from ..models.hub import Network
+from ..models.room import device_for
 from ..train.precision import Precision
 
 
 class InTorch:
-    """A network on this machine's device, which does not learn.
+    """A network on this machine's device, or the CPU where that has no room for it; it does not learn.
 
     Args:
         model: the network.
@@ -23,7 +23,7 @@ class InTorch:
     """
 
     def __init__(self, model: Network, precision: PrecisionName) -> None:
-        self._device = detect().device
+        self._device = device_for(model)
         self._model: Any = model.to(self._device).eval()
         self._precision = Precision(precision, self._device)
 

@@ -59,7 +59,7 @@ class FrozenLinear(nn.Module):
     @property
     def numbers(self) -> int:
         """That the layer stands for: its weights and biases."""
-        return self.out_features * (self.in_features + (self.bias is not None))
+        return int(self.out_features * (self.in_features + (self.bias is not None)))
 
     @property
     def weight(self) -> Tensor:

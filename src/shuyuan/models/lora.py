@@ -80,12 +80,13 @@ def merge_lora(model: nn.Module) -> None:
 
     for name, module in list(model.named_modules()):
         if isinstance(module, BaseTunerLayer):
-            base: Any = module.get_base_layer()
+            adapter: Any = module
+            base = adapter.get_base_layer()
             if isinstance(base, FrozenLinear):
-                (own,) = module.active_adapters
-                base.add(module.lora_B[own].weight, module.lora_A[own].weight, module.scaling[own])
+                (own,) = adapter.active_adapters
+                base.add(adapter.lora_B[own].weight, adapter.lora_A[own].weight, adapter.scaling[own])
             else:
-                module.merge()
+                adapter.merge()
             parent, _, last = name.rpartition(".")
             setattr(model.get_submodule(parent), last, base)
 

@@ -70,13 +70,13 @@ def load_writer(
     store: Store, name: str, precision: Precision, progress: Progress | None = None
 ) -> AnyNetwork | CompiledModel:
     """Loads a model that is asked for text, in the form that is fastest here: on a CPU one compiled function, where there is a
-    compiler and the model is a transformer of ours; else as `load_network`, on this machine's device.
+    compiler and the model is a transformer of ours; else as `load_network`, on this machine's device if that has room for it.
 
     Args:
         store: where the folder is.
         name: the folder's name in it.
         precision: of its matrix products; what is stored in 8 or 4 bits is computed as it is, without a compiler in bf16 alone.
-        progress: is told why nothing is compiled, or no codes are computed.
+        progress: is told why nothing is compiled, or no codes are computed, or that the device has no room.
 
     Raises:
         ShuyuanError: as `load_network`.
@@ -105,7 +105,9 @@ def load_writer(
         from . import eager
 
         return eager.prepared(network, half=precision != "fp32")
-    return network.to(device)  # type: ignore[no-any-return]
+    from .room import device_for
+
+    return network.to(device_for(network, progress))  # type: ignore[no-any-return]
 
 
 def save_variant(
