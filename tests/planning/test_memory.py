@@ -15,7 +15,7 @@ import torch
 from shuyuan.models import Transformer, TransformerConfig, hub, lora
 from shuyuan.models.frozen import frozen_layers
 from shuyuan.planning.cost import coded_bytes, coded_parameters, learned_parameters, optimizer_bytes
-from shuyuan.planning.host import lora_items
+from shuyuan.planning.host import lora_items, not_modelled
 from shuyuan.planning.memory import (
     LONGEST_PRODUCT,
     _of_a_part,
@@ -336,5 +336,8 @@ def test_the_plan_itemises_a_base_of_codes(tmp_path: Path) -> None:
         )
         told = lora_items(recipe, config)
         assert told is not None and told["base_bytes"] == memory.items["weights"] + codes
+        left_out = not_modelled(recipe, GPU, None)
+        assert any("finished model is in floats" in line for line in left_out) == (base is not None)
+        assert not any("finished model" in line for line in not_modelled(recipe, CPU, None))
     assert found[None] > found["int8"] > found["int4"]
     assert "a matrix in floats" in items["int4"] and "merged and written" not in items["int4"]

@@ -106,6 +106,10 @@ def not_modelled(recipe: Recipe, hardware: Hardware, elsewhere: Machines | None)
         left_out.append(
             "Work space of matrix libraries on the GPU is in the interval alone, no item of its own."
         )
+    if hardware.device == "cuda" and recipe.train.lora is not None and recipe.train.lora.base is not None:
+        left_out.append(
+            "The finished model is in floats; where the GPU has no room for these, scores and samples are left to the CPU, in a longer time."
+        )
     if elsewhere is not None and elsewhere.devices > 1:
         left_out.append("Buffers of the links between devices, and waiting for a queue, are not modelled.")
     if elsewhere is not None and elsewhere.accelerator is None:
