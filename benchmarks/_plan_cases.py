@@ -120,6 +120,10 @@ CASES: dict[str, tuple[Callable[[Path, Path], Table] | None, Table]] = {
     "sealed": text(vault={}),
     "private": text(tokenizer={"kind": "byte"}, privacy=PRIVATE, train={"batch_size": 64}),
     "LoRA": text(model={"from": "4x256, bf16", "layers": None, "width": None}, train={"lora": {"rank": 8}}),
+    "LoRA, int4": text(
+        model={"from": "4x256, bf16", "layers": None, "width": None},
+        train={"lora": {"rank": 8, "base": "int4"}},
+    ),
     "translation": (
         pairs,
         {
