@@ -320,11 +320,11 @@ def test_the_operators_of_a_gpu_are_asked_as_their_signatures_say(columns: int) 
                 assert (y.shape, y.dtype, y.device.type) == ((2, count, rows), torch.float32, "cuda")
 
 
-@pytest.mark.parametrize(("share", "device"), [(0.5, "cpu"), (2.0, "cuda")])
+@pytest.mark.parametrize(("share", "device"), [(0.5, "cpu"), (2.0, "cuda"), (0.0, "cuda")])
 def test_floats_that_a_gpu_has_no_room_for_are_computed_on_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, device: str
 ) -> None:
-    """As of a model that was trained beside a quantised base, on a GPU that had room for that."""
+    """As of a model that was trained beside a quantised base, on a GPU that had room for that; 0 stands for a memory that is unknown."""
     model = lively(WIDE)
     held = sum(weight.nbytes for weight in model.parameters())
     gpu = Hardware("cuda", "a small GPU", 2, round(share * held), ())

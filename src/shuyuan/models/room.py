@@ -24,7 +24,8 @@ def device_for(model: nn.Module, progress: Progress | None = None) -> str:
     """
     hardware = detect()
     held = sum(tensor.nbytes for tensor in chain(model.parameters(), model.buffers()))
-    if hardware.device == "cpu" or held <= ROOM * hardware.memory_bytes:
+    unknown = not hardware.memory_bytes
+    if hardware.device == "cpu" or unknown or held <= ROOM * hardware.memory_bytes:
         return hardware.device
     (progress or Progress()).say(
         "models.no-room",
