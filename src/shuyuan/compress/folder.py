@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..hardware import detect
 from ..models import AnyNetwork, inner_matrices, pack, save_variant
 from ..models.packed import Arrays, Grid, Kind
 from ..progress import Progress
@@ -148,4 +147,6 @@ def _write(
 
 
 def _copy(model: Any) -> Any:
-    return copy.deepcopy(model).to(detect().device).eval()
+    from ..models.room import device_for
+
+    return copy.deepcopy(model).to(device_for(model)).eval()
