@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from shuyuan import pipeline
-from shuyuan.data import Split, load_manifest, load_tokenizer
+from shuyuan.data import Manifest, Split, TokenizerFacts, load_manifest, load_tokenizer
 from shuyuan.errors import DataError, RunError
+from shuyuan.evaluate.predictions import Judged, by_split
 from shuyuan.evaluate.prompted import cases_of, prompts_to_answer
 from shuyuan.evaluate.slices import SLICES, by_length
 from shuyuan.tasks import Summarization, Translation
@@ -128,6 +130,22 @@ def test_two_runs_are_compared_where_every_record_is_right_or_wrong(
     assert "ann" not in str(found["slices"])
     with pytest.raises(RunError, match=r"run\.other-task"):
         pipeline.evaluate_file(runs["sentiment"], file, against=runs["chat"])
+
+
+def test_held_out_splits_alone_are_answered() -> None:
+    split = Split(10, 10, 900, 1, [], rows=10, learned=50)
+    facts = TokenizerFacts("byte", "", 256, None)
+    splits = {"train": split, "validation": split, "test": replace(split, rows=0)}
+    asked = []
+
+    def score(name: str) -> Judged:
+        asked.append(name)
+        return {"answers": 10.0}, {}, []
+
+    for manifest in (Manifest(splits, 257, facts), Manifest(splits | {"test": split}, 257, facts)):
+        metrics, details, _ = by_split(manifest, score)
+        assert set(details) == {name.partition(".")[0] for name in metrics}
+    assert asked == ["validation", "validation", "test"]
 
 
 def test_a_large_model_answers_fewer_prompts() -> None:
