@@ -15,7 +15,7 @@ import safetensors.numpy
 
 from shuyuan import recipe as recipes
 from shuyuan.data import UnitRows, load_manifest
-from shuyuan.errors import Interrupted, PrivacyError, RecipeError
+from shuyuan.errors import Interrupted, PrivacyError, RecipeError, TrainError
 from shuyuan.models import Transformer, TransformerConfig
 from shuyuan.privacy import Mechanism, Noise, Total, accountant
 from shuyuan.privacy.data_sets import DataSetLedger
@@ -150,6 +150,23 @@ def test_a_resumed_run_draws_the_same_and_a_new_one_does_not(tmp_path: Path) -> 
     draws = [{entry["draws"] for entry in ledger_of(tmp_path / run) if "draws" in entry} for run in "ab"]
     assert len(draws[0]) == len(draws[1]) == 1 and draws[0] != draws[1]
     assert weights(tmp_path / "a") != weights(tmp_path / "b")
+
+
+def test_a_private_run_goes_on_under_its_own_settings_alone(tmp_path: Path) -> None:
+    """Another clip, noise or seed on the way would be a mechanism that no ε was computed for."""
+    recipe, store = prepared(tmp_path / "a", **PRIVATE)
+    stop = threading.Event()
+    with pytest.raises(Interrupted):
+        train(recipe, store, StopAt(stop, 5), stop)
+    others = {
+        "seed": 2, "model.context": 16, "train.batch_size": 8, "privacy.clip": 0.5, "privacy.clipping": "per-layer",
+        "privacy.noise_multiplier": 0.5, "privacy.insecure_seed": 8,
+    }  # fmt: skip
+    for key, value in others.items():
+        with pytest.raises(TrainError) as caught:
+            train(recipe.replace(**{key: value}), store, Progress(), threading.Event())
+        assert caught.value.code == "train.other-checkpoint" and f"\n  {key}: " in caught.value.what
+    train(recipe.replace(**{"train.keep": 1}), store, Progress(), threading.Event())
 
 
 def test_a_run_whose_secret_is_gone_does_not_spend_more_than_was_promised(tmp_path: Path) -> None:
