@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import pytest
 import safetensors.numpy
 
 from shuyuan import recipe as recipes
-from shuyuan.data import UnitRows, load_manifest
+from shuyuan.data import UnitRows, load_manifest, load_tokenizer
 from shuyuan.errors import Interrupted, PrivacyError, RecipeError, TrainError
 from shuyuan.models import Transformer, TransformerConfig
-from shuyuan.privacy import Mechanism, Noise, Total, accountant
+from shuyuan.privacy import Mechanism, Noise, PoissonSampler, Total, accountant
 from shuyuan.privacy.data_sets import DataSetLedger
+from shuyuan.privacy.stream import Stream
 from shuyuan.progress import Progress
 from shuyuan.train import mechanism_of, train
 from shuyuan.train.backend import Batch
@@ -412,6 +414,56 @@ def test_rows_hold_one_unit_each_and_at_most_so_many_records(tmp_path: Path) -> 
         assert inputs[0] == manifest.tokenizer.end_id
         assert (inputs[1:][targets[:-1] >= 0] == targets[:-1][targets[:-1] >= 0]).all()
     assert rows.rows(np.array([], np.int64), np.random.default_rng(0)).inputs_NT.shape == (0, 32)
+
+
+def owners_of(folder: Path) -> dict[str, Any]:
+    """A private run of 30 owners with 6 short records each, of which a step sees one."""
+    rows = [{"text": f"{number % 30} wrote {number // 30}", "who": number % 30} for number in range(180)]
+    (folder / "notes.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = {"source": str(folder / "notes.jsonl"), "owner": "who", "record": None, "validation": 0.2}
+    return PRIVATE | {"data": data, "privacy__unit": "owner", "privacy__records_per_unit": 1}
+
+
+def test_each_step_sees_the_units_of_its_own_coins_and_draws_their_records_anew(tmp_path: Path) -> None:
+    recipe, store = prepared(tmp_path / "run", **owners_of(tmp_path))
+    manifest, tokenizer = load_manifest(store), load_tokenizer(store)
+    assert manifest is not None
+    done, secret = mechanism_of(recipe, manifest), bytes(range(32))
+    draw = PoissonSampler(secret, done.units, done.sampling_rate).draw
+    sample, again = (private_batches(store, manifest, recipe, done, secret) for _ in range(2))
+    seen: dict[int, str] = {}  # which owner a unit's number stands for
+    wrote = []
+    for step in range(1, 200):
+        batch, drawn = sample(step), draw(step)
+        assert np.array_equal(batch.inputs_BT, again(step).inputs_BT)
+        assert batch.unit_B is not None and batch.unit_B.tolist() == list(range(len(drawn)))
+        for unit, targets in zip(drawn.tolist(), batch.targets_BT, strict=True):
+            owner, _, record = tokenizer.decode(targets[targets >= 0].tolist()).partition(" wrote ")
+            assert seen.setdefault(unit, owner) == owner
+            wrote.append((unit, record[:1]))
+    assert len(seen) == len(set(seen.values())) == done.units
+    assert len({sum(1 for each, _ in wrote if each == unit) for unit in seen}) > 5  # coins, and no turns
+    assert len(set(wrote)) > 5.5 * done.units  # of 6 records each
+    everybody = private_batches(store, manifest, recipe, replace(done, expected_batch=done.units), secret)
+    assert len({everybody(step).targets_BT.tobytes() for step in range(1, 9)}) == 8
+
+
+def test_no_random_bit_is_used_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coins, choices of records and noise all come from one secret: what two of them shared, one would tell of the other."""
+    recipe, store = prepared(tmp_path / "run", **owners_of(tmp_path))
+    used: Counter[tuple[Any, ...]] = Counter()
+    words = Stream.words
+
+    def noted(self: Stream, step: int, number: int, count: int, first: int = 0) -> Any:
+        blocks = range(first // 2, -(-(first + count) // 2))
+        used.update((self._cipher.key, step, number, block) for block in blocks)
+        return words(self, step, number, count, first)
+
+    monkeypatch.setattr(Stream, "words", noted)
+    train(recipe, store, Progress(), threading.Event())
+    assert len({key for key, *_ in used}) == 2  # of sampling and of noise
+    assert {step for _, step, *_ in used} == set(range(1, 25))
+    assert max(used.values()) == 1
 
 
 def test_other_units_than_the_noise_was_computed_for_are_refused(tmp_path: Path) -> None:
