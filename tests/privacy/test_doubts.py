@@ -23,6 +23,10 @@ def test_noise_that_drowns_the_gradients_is_told_by_their_lengths() -> None:
     assert code == "privacy.loud-noise" and "about 160 times" in text and "its 4 units" in text
     assert codes(14_000) == []
     assert codes(837_376, expected_batch=48) == []
+    learned, guessed = (
+        (times * 4 / 0.7) ** 2 for times in (28, 57)
+    )  # runs that were made: docs/lab-notes.md
+    assert codes(int(learned)) == [] and codes(int(guessed)) == ["privacy.loud-noise"]
     edge = (LOUD * 4 / 0.7) ** 2
     assert codes(int(edge * 0.99)) == [] and codes(int(edge * 1.01)) == ["privacy.loud-noise"]
 

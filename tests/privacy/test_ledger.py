@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from shuyuan.privacy import mechanism
+from shuyuan.privacy import derive, mechanism
 from shuyuan.privacy.ledger import Ledger, spent
 
 DELTA = 1e-5
@@ -59,6 +60,26 @@ def test_every_entry_stands_in_the_data_sets_ledger_and_then_in_the_runs_own() -
     ledger.release("model")
     events = ["allowed", "steps", "release"]
     assert told == [(name, event) for event in events for name in ("data set", "run")]
+
+
+class Lines(list[dict[str, Any]]):
+    """A journal whose lines are a list."""
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        return iter(self)
+
+
+def test_secrets_are_told_apart_and_nothing_of_them_or_of_what_is_drawn_from_them_stands_in_a_line() -> None:
+    done = mechanism(units=10, expected_batch=2, steps=3, noise_multiplier=1.0)
+    draws = set()
+    for secret in (bytes(range(32)), bytes(range(1, 33))):
+        lines = Lines()
+        Ledger([lines], done, secret).steps(1, 3)
+        written = json.dumps(lines)
+        keys = [secret, *(derive(secret, purpose) for purpose in ("noise", "sampling"))]
+        assert not [key for key in keys for at in range(29) if key[at : at + 4].hex() in written]
+        draws.add(lines[0]["draws"])
+    assert len(draws) == 2
 
 
 @functools.cache
