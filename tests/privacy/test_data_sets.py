@@ -68,6 +68,10 @@ def test_the_same_records_are_the_same_data_set_by_default(
     assert data_set_id(recipe_of(notes, text="body")) == name
     assert data_set_id(recipe_of(notes, privacy={"unit": "record"})) == name
     assert data_set_id(recipe_of(tmp_path)) != name
+    other, one = ["other.jsonl", "notes.jsonl"], ["notes.jsonl", "other.jsonl"]
+    assert (
+        data_set_id(recipe_of(other)) == data_set_id(recipe_of(one)) != name
+    )  # in any order; and more than one of them
     assert name.startswith("notes-")
 
 
@@ -90,6 +94,8 @@ def test_sources_that_share_a_file_have_the_same_records(tmp_path: Path) -> None
         assert not same_records(named("notes/a.txt"), named(place)), place
         assert same_records(named("notes/a.txt", id="x"), named(place, id="x"))
     assert not same_records(recipe_of("stdlib"), recipe_of("packages"))
+    assert same_records(recipe_of("hf:org/name"), recipe_of("hf:org/name", id="x"))  # which has no files here
+    assert not same_records(recipe_of("hf:org/name"), recipe_of("hf:org/other", id="x"))
 
 
 def test_a_name_of_ones_own_goes_before_and_others_are_sane() -> None:

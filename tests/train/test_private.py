@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 import time
@@ -239,6 +240,23 @@ def test_no_step_is_made_known_that_the_ledger_of_the_data_set_does_not_hold(
     assert not [entry for entry in ledger_of(tmp_path / "a") if entry["event"] == "steps"]
     assert not [name for name in store.names("checkpoints/") if "step-00000000" not in name]
     assert not store.exists("model")
+
+
+def test_where_the_ledger_of_the_data_set_cannot_be_written_no_step_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, store = prepared(tmp_path / "a", **PRIVATE)
+    made: list[int] = []
+    step = PrivateBackend.step
+    monkeypatch.setattr(PrivateBackend, "step", lambda *given: made.append(1) or step(*given))
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shuyuan.privacy.data_sets.disk.make_folder", full)
+    with pytest.raises(PrivacyError, match="No space left"):
+        train(recipe, store, Progress(), threading.Event())
+    assert not made
 
 
 def test_steps_under_different_secrets_add_up_and_the_same_ones_count_once() -> None:
