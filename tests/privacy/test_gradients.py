@@ -74,12 +74,13 @@ def test_no_unit_moves_the_sum_by_more_than_the_clip(clip: Any) -> None:
         assert 0.9 * bound < moved <= bound
 
 
-def test_a_unit_that_is_not_finite_becomes_zero_and_is_counted() -> None:
+@pytest.mark.parametrize("clipping", ["joint", "per-layer"])
+def test_a_unit_that_is_not_finite_becomes_zero_and_is_counted(clipping: Any) -> None:
     for model in (nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3)), Tied(500), Tied(30)):
         tokens = isinstance(model, Tied)
         rows = torch.randint(0, 30, (3, 4)) if tokens else torch.randn(3, 4)
         losses = next_token if tokens else spread
-        clipper = Clipper(model, 1.0)
+        clipper = Clipper(model, 1.0, clipping)
         clipper.begin(Units.one_a_row(2))
         clipper.backward(losses(model, rows[[0, 2]]))
         wanted = clipper.take()

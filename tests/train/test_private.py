@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from shuyuan.errors import Interrupted, PrivacyError, RecipeError, TrainError
 from shuyuan.models import Transformer, TransformerConfig
 from shuyuan.privacy import Mechanism, Noise, PoissonSampler, Total, accountant
 from shuyuan.privacy.data_sets import DataSetLedger
+from shuyuan.privacy.ledger import spent
 from shuyuan.privacy.stream import Stream
 from shuyuan.progress import Progress
 from shuyuan.train import mechanism_of, train
@@ -130,8 +131,6 @@ def test_killed_at_random_moments_it_ends_bit_for_bit_and_spends_once(
     kill_at_random(tmp_path / "b", cores, 2, 24, seed)
     assert weights(tmp_path / "a") == weights(tmp_path / "b"), f"seed {seed}"
     assert last_checkpoint(tmp_path / "a") == last_checkpoint(tmp_path / "b")
-    from shuyuan.privacy.ledger import spent
-
     assert spent(ledger_of(tmp_path / "a")) == spent(ledger_of(tmp_path / "b"))
 
 
@@ -170,6 +169,32 @@ def test_a_private_run_goes_on_under_its_own_settings_alone(tmp_path: Path) -> N
             train(recipe.replace(**{key: value}), store, Progress(), threading.Event())
         assert caught.value.code == "train.other-checkpoint" and f"\n  {key}: " in caught.value.what
     train(recipe.replace(**{"train.keep": 1}), store, Progress(), threading.Event())
+
+
+def test_a_model_that_was_taken_away_is_written_again_and_costs_nothing(tmp_path: Path) -> None:
+    recipe, store = prepared(tmp_path / "a", **PRIVATE | {"privacy__insecure_seed": None})
+    train(recipe, store, Progress(), threading.Event())
+    before, cost = weights(tmp_path / "a"), spent(ledger_of(tmp_path / "a"))
+    store.remove("model")
+    train(recipe, store, Progress(), threading.Event())
+    assert weights(tmp_path / "a") == before
+    assert spent(ledger_of(tmp_path / "a")) == cost
+
+
+def test_events_for_tensorboard_tell_nothing_of_the_records(tmp_path: Path) -> None:
+    trained(tmp_path / "a", **PRIVATE | {"report": {"tensorboard": True}})
+    (file,) = (tmp_path / "a/tensorboard").iterdir()
+    content = file.read_bytes()
+    assert b"privacy/epsilon" in content and b"training/learning_rate" in content
+    assert b"loss" not in content and b"gradient_norm" not in content
+
+
+def test_the_mechanism_that_a_run_began_with_is_kept(tmp_path: Path) -> None:
+    recipe, store = prepared(tmp_path / "a", **PRIVATE)
+    manifest = load_manifest(store)
+    assert manifest is not None
+    begun = replace(mechanism_of(recipe, manifest), noise_multiplier=1.25)
+    assert mechanism_of(recipe.replace(resolved={"privacy": asdict(begun)}), manifest) == begun
 
 
 def test_a_run_whose_secret_is_gone_does_not_spend_more_than_was_promised(tmp_path: Path) -> None:
@@ -260,8 +285,6 @@ def test_where_the_ledger_of_the_data_set_cannot_be_written_no_step_is_made(
 
 
 def test_steps_under_different_secrets_add_up_and_the_same_ones_count_once() -> None:
-    from shuyuan.privacy.ledger import spent
-
     def line(first: int, last: int, draws: str) -> dict[str, Any]:
         mechanism = {"noise_multiplier": 1.0, "sampling_rate": 0.05, "delta": 1e-5}
         return {"event": "steps", "from": first, "to": last, "draws": draws, **mechanism}
