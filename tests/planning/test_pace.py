@@ -61,10 +61,29 @@ def test_it_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert choose_precision("auto", machine) in next(iter(kept))
 
 
-def test_what_a_busy_machine_took_is_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("steady", [(True, False), (False, True)])
+def test_what_a_busy_machine_took_is_not_kept(
+    steady: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(rates, "_measured", {})  # as in a new process
     monkeypatch.setattr(pace, "measured_rates", lambda *_: RATES)
-    monkeypatch.setattr(pace, "_seconds", lambda *_: (0.1, False))
+    each = iter(steady)
+    monkeypatch.setattr(pace, "_seconds", lambda *_: (0.1, next(each)))
     planning.measured_pace(detect(), Progress())
     assert not (hardware.cache_folder() / pace.FILE).exists()
+
+
+@pytest.mark.parametrize(("slower", "steady"), [(1.2, True), (1.3, False)])
+def test_steps_that_take_unlike_times_are_those_of_a_busy_machine(
+    slower: float, steady: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([9.0, 9.0, 1.0, slower, 1.0, 2.0, slower, 2.0, 1.0])  # of which the first two warm up
+    monkeypatch.setattr(pace, "seconds_of", lambda _: next(times))
+    assert pace._seconds(*pace.SMALL, "fp32") == (slower, steady)
+
+
+def test_a_machine_with_a_gpu_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "measured_rates", lambda *_: RATES)
+    monkeypatch.setattr(pace, "_seconds", lambda *_: pytest.fail("timed"))
+    assert planning.measured_pace(replace(CPU, device="cuda"), Progress()) == RATES

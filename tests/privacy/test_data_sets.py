@@ -76,11 +76,20 @@ def test_the_same_records_are_the_same_data_set_by_default(
 
 
 def test_sources_that_share_a_file_have_the_same_records(tmp_path: Path) -> None:
-    for name in ("notes/a.txt", "notes/b.txt", "other/c.txt"):
+    for name in ("notes/a.txt", "notes/b.txt", "other/c.txt", "links/d.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("a line")
-    (tmp_path / "link.txt").symlink_to("notes/a.txt")
-    shared = ["notes", "notes/a.txt", "not*/a.*", "**/*.txt", "link.txt", ".", ["other", "notes/a.txt"]]
+    (tmp_path / "links/a.txt").symlink_to("../notes/a.txt")
+    shared = [
+        "notes",
+        "notes/a.txt",
+        "not*/a.*",
+        "**/a.txt",
+        "links",
+        "links/a.txt",
+        ".",
+        ["other", "notes/a.txt"],
+    ]
     apart = ["other", "notes/b.txt", "missing/*.txt"]
 
     def named(place: str | list[str], **data: Any) -> Recipe:
@@ -299,8 +308,9 @@ def test_a_summary_with_a_damaged_ledger(tmp_path: Path) -> None:
     folder().mkdir(parents=True)
     ledger_of(PRIVATE).path.write_text(json.dumps({"event": "steps"}) + "\n")
     assert together(recipe_of(), store) is None
-    with pytest.raises(PrivacyError):
-        together(PRIVATE, store)
+    for ask in (lambda: together(PRIVATE, store), lambda: enter(PRIVATE, store, Progress())):
+        with pytest.raises(PrivacyError, match="cannot be used"):
+            ask()
 
 
 # ---- loops of one's own ----------------------------------------------------------------------------------------------

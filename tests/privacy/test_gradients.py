@@ -149,3 +149,15 @@ def test_outputs_that_autograd_does_not_need_are_not_kept() -> None:
 def test_gram_matrices_a_few_units_at_a_time(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
     monkeypatch.setattr(contributions, "GRAM_ELEMENTS", elements)
     check(nn.Sequential(nn.Linear(30, 40), nn.Tanh(), nn.Linear(40, 30)), torch.randn(5, 3, 30))
+
+
+def test_factors_in_half_precision_are_summed_in_float32() -> None:
+    """A sum that was rounded to half precision could move further than the clip allows."""
+    A_UTI, G_UTO = torch.randn(2, 2, 400).bfloat16(), torch.randn(2, 2, 300).bfloat16()
+    assert not prefers_dense(2, 300, 400, "cpu", 2)
+    both = contributions.Contributions(nn.Parameter(torch.zeros(300, 400)), 2)
+    both.add_outer(A_UTI, G_UTO)
+    total, factors_U = torch.zeros(300, 400), torch.tensor([0.3, 0.7])
+    both.add_clipped(total, factors_U)
+    wanted = torch.einsum("u,uto,uti->oi", factors_U.double(), G_UTO.double(), A_UTI.double())
+    assert (total - wanted).norm() < 1e-6 * wanted.norm()

@@ -13,7 +13,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from shuyuan.privacy import derive, mechanism
-from shuyuan.privacy.ledger import Ledger, spent
+from shuyuan.privacy.ledger import Ledger, spent, stated
 
 DELTA = 1e-5
 
@@ -156,3 +156,9 @@ def test_what_is_not_covered_is_named_once(times: int) -> None:
     leak = {"event": "allowed", "what": "scores", "cost": "not covered", "draws": "a"}
     open_run = {"event": "training", "cost": "not covered", "draws": "b"}
     assert spent([leak, open_run] * times).uncovered == ["scores", "training"]
+
+
+def test_without_noise_no_epsilon_is_stated() -> None:
+    done = mechanism(units=10, expected_batch=2, steps=3, noise_multiplier=0.0)
+    assert stated(done, 3)["epsilon"] is None
+    assert stated(done, 0)["epsilon"] == 0

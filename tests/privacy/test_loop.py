@@ -207,6 +207,16 @@ def test_owners_are_units_and_give_so_many_records() -> None:
         assert (counts == 2).all()
 
 
+def test_an_owner_gives_all_records_or_none_whatever_their_order_and_number() -> None:
+    owners = np.random.default_rng(0).integers(0, 7, UNITS)
+    of = {owner: set(np.flatnonzero(owners == owner)) for owner in owners.tolist()}
+    assert len({len(records) for records in of.values()}) > 1
+    loop = private(model := network(), units=owners, expected_batch=3, records_per_unit=UNITS, steps=6)
+    for records in train(loop, model):
+        assert set(records) == set().union(*(of[owner] for owner in owners[records].tolist()))
+        assert len(set(records)) == len(records)
+
+
 def test_an_owner_is_clipped_once_for_all_its_records() -> None:
     model = network()
     before = [weight.detach().clone() for weight in model.parameters()]
@@ -262,6 +272,22 @@ def test_a_batch_without_a_step_and_a_part_without_a_backward() -> None:
         break
     with pytest.raises(PrivacyError) as caught:
         loop.step()
+    assert code(caught) == "privacy.no-backward"
+
+
+def test_a_step_of_which_a_part_is_missing_is_none() -> None:
+    loop = private(model := network())
+    x, y = rows_and_labels()
+    for rows in next(loop.batches(micro_batch=4)):
+        loop.backward(losses(model, (x[rows], y[rows])))
+        break
+    with pytest.raises(PrivacyError) as caught:
+        loop.step()
+    assert code(caught) == "privacy.no-backward"
+    parts = iter(next(loop.batches(micro_batch=4)))
+    next(parts)
+    with pytest.raises(PrivacyError) as caught:
+        next(parts)  # the one before has had no backward pass
     assert code(caught) == "privacy.no-backward"
 
 

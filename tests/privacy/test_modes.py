@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from shuyuan.errors import PrivacyError
 from shuyuan.privacy import Clipper, Units
 from shuyuan.privacy.clipping import contributions
 
@@ -90,6 +91,16 @@ def test_activation_checkpointing_changes_nothing(clipping: Any) -> None:
         clipper.remove()
     for name in sums[0]:
         assert torch.allclose(sums[0][name], sums[1][name], rtol=1e-5, atol=1e-7), name
+
+
+def test_what_is_told_twice_is_not_clipped_twice() -> None:
+    """Of one unit alone nobody looks whether units mix; what the other kind of checkpointing does is seen all the same."""
+    model = Checkpointed(reentrant=True)
+    clipper = Clipper(model, 0.3, "per-layer")
+    clipper.begin(Units.one_a_row(1))
+    with pytest.raises(PrivacyError) as caught:
+        clipper.backward(next_token(model, torch.randint(0, 30, (1, 5))))
+    assert caught.value.code == "privacy.told-again"
 
 
 def test_dropout_inside_a_module_without_a_rule() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -114,12 +116,13 @@ def test_a_loss_that_balances_experts_over_the_batch() -> None:
         clipper.backward(shares[:, 0].log() + 0.01 * 3 * shares.mean(0).square().sum())
 
 
-def test_one_loss_for_the_whole_batch() -> None:
+@pytest.mark.parametrize("losses", [lambda y: y.square().mean(), lambda y: y.square().flatten()])
+def test_one_loss_for_the_whole_batch_and_one_for_each_position(losses: Any) -> None:
     model, x = nn.Linear(4, 4), torch.randn(3, 4)
     clipper = Clipper(model, 1.0)
     clipper.begin(Units.one_a_row(3))
     with pytest.raises(PrivacyError) as caught:
-        clipper.backward(model(x).square().mean())
+        clipper.backward(losses(model(x)))
     assert caught.value.code == "privacy.one-loss"
 
 
