@@ -84,7 +84,7 @@ def test_sources_that_share_a_file_have_the_same_records(tmp_path: Path) -> None
         "notes",
         "notes/a.txt",
         "not*/a.*",
-        "**/a.txt",
+        "**/notes/a.txt",
         "links",
         "links/a.txt",
         ".",

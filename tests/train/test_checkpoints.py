@@ -189,6 +189,18 @@ def test_every_changed_byte_is_noticed(tmp_path: Path) -> None:
         assert caught.value.code == "train.damaged-checkpoint"
 
 
+def test_a_file_larger_than_the_state_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(made(tmp_path), 5)
+    monkeypatch.setattr(module, "LARGEST_HEADER_BYTES", 1000)
+    made(tmp_path).load(5, arrays())
+    with (tmp_path / "checkpoints/step-00000005/arrays-00000.safetensors").open("ab") as out:
+        out.write(bytes(1000))
+    with pytest.raises(TrainError, match="holds more than the model's state"):
+        made(tmp_path).load(5, arrays())
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"format": 1}', b"\xff"])
 def test_a_damaged_state_file_is_a_clear_error(tmp_path: Path, content: bytes) -> None:
     save(made(tmp_path), 5)
