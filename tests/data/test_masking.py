@@ -94,6 +94,19 @@ def test_masked(kind: str, text: str, masked: str) -> None:
     assert EVERYTHING(text) == masked
 
 
+SECRET_PARAMETERS = [
+    "access_token", "accesstoken", "api_key", "apikey", "auth", "auth_token", "client_secret", "passwd", "password", "private_token",
+    "pwd", "secret", "sig", "signature", "token",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SECRET_PARAMETERS)
+def test_a_secret_in_an_address_is_masked_under_each_of_its_names(name: str) -> None:
+    for before in ("?", "?x=1&", "?x=1;"):
+        address = f"https://example.com/a{before}{name.upper()}="
+        assert EVERYTHING(f"{address}abc123&y=2") == f"{address}[url-credentials]&y=2"
+
+
 @pytest.mark.parametrize("text", LEFT)
 def test_left_alone(text: str) -> None:
     assert Masker([kind for kind in PERSONAL_DATA if kind != "email" or "git@" not in text], {})(text) == text
