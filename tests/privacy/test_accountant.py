@@ -86,6 +86,18 @@ def test_the_noise_for_an_epsilon_keeps_to_it_and_wastes_little(
     assert len(looks) <= 6  # each takes a quarter of a second
 
 
+@pytest.mark.parametrize(("rate", "steps"), [(0.01, 100), (0.01, 1000), (0.5, 1)])
+@pytest.mark.parametrize("target", [0.001, 0.01, 0.1])
+def test_a_small_epsilon_is_not_wasted_on_rounding(target: float, rate: float, steps: int) -> None:
+    """Beside losses that are rounded a thousandth as coarsely, which costs seconds, the noise found spends what it may."""
+    from dp_accounting.pld import PLDAccountant
+
+    noise = noise_multiplier_for(target, rate, steps, 1e-5)
+    exact = PLDAccountant(accountant._neighbours(), target * 1e-4)
+    spent = float(exact.compose(accountant._event(noise, rate, steps)).get_epsilon(1e-5))
+    assert 0.985 * target <= spent <= target * (1 + 1e-4)
+
+
 def test_what_no_noise_can_reach_is_refused() -> None:
     with pytest.raises(PrivacyError, match="No noise"):
         noise_multiplier_for(1e-6, 1.0, 10**6, 1e-9)

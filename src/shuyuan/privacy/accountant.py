@@ -19,6 +19,9 @@ ACCOUNTANT = "PLD"
 Part = tuple[float, float, int]  # noise multiplier, sampling rate, steps
 LEAST_NOISE, MOST_NOISE = 1e-2, 1e4
 INTERVAL = 1e-4
+FINER_BELOW = (
+    1 / 3
+)  # below this ε the interval shrinks with it: roundings of all steps together would be the larger part of it
 RENYI_ORDERS = [
     *range(2, 33),
     40,
@@ -55,7 +58,8 @@ def epsilon(
         sampling_rate: the probability with which each unit is in a step.
         steps: how many were made; none cost nothing.
         delta: δ.
-        interval: by which privacy losses are rounded, always up: larger is faster, and tells a larger ε.
+        interval: by which privacy losses are rounded, always up: larger is faster, and tells a larger ε. Where ε is large or small
+            it is taken in proportion.
 
     Returns:
         An upper bound, infinite without noise.
@@ -85,7 +89,8 @@ def composed(parts: tuple[Part, ...], delta: float, interval: float = INTERVAL) 
         return rough
     from dp_accounting.pld import PLDAccountant
 
-    accountant = PLDAccountant(_neighbours(), max(interval, INTERVAL * rough))
+    fitting = interval * min(1.0, rough / FINER_BELOW)
+    accountant = PLDAccountant(_neighbours(), max(fitting, INTERVAL * rough))
     for part in parts:
         accountant.compose(_event(*part))
     return min(rough, float(accountant.get_epsilon(delta)))
@@ -105,16 +110,20 @@ def noise_multiplier_for(
         PrivacyError: no noise is enough.
     """
     high = _least(1.0, lambda noise: _renyi_epsilon(((noise, sampling_rate, steps),), delta) <= target, 1.1)
-    if high > MOST_NOISE:
+    # Rényi orders end, so that no noise at all is enough for them below some ε; a plain Gaussian's is near there.
+    plain = sampling_rate * math.sqrt(2 * steps * math.log(1 / delta)) / target
+    guess = high if high <= MOST_NOISE else min(max(plain, 2 * LEAST_NOISE), MOST_NOISE / 2)
+    interval *= max(1.0, target)
+    found = noise_multiplier_near(guess, target, sampling_rate, steps, delta, interval, PRECISION)
+    least = high if found is None else min(high, found)
+    if least > MOST_NOISE:
         raise PrivacyError(
             "privacy.out-of-reach",
-            f"No noise brings {steps:,} steps to ε = {target:g} at δ = {delta:g}.",
+            f"No noise up to {MOST_NOISE:,.0f} times the clip brings {steps:,} steps to ε = {target:g} at δ = {delta:g}.",
             where="privacy.epsilon",
             mend="Allow a larger epsilon, or make fewer steps.",
         )
-    interval *= max(1.0, target)
-    found = noise_multiplier_near(high, target, sampling_rate, steps, delta, interval, PRECISION)
-    return high if found is None else min(high, found)
+    return least
 
 
 def noise_multiplier_near(
