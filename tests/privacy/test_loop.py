@@ -258,6 +258,9 @@ def test_more_steps_than_were_planned() -> None:
     with pytest.raises(PrivacyError) as caught:
         loop.step()
     assert code(caught) == "privacy.spent"
+    with pytest.raises(PrivacyError) as caught:  # a second epoch would otherwise be passed over in silence
+        train(loop, model)
+    assert code(caught) == "privacy.spent"
 
 
 def test_a_batch_without_a_step_and_a_part_without_a_backward() -> None:

@@ -156,7 +156,7 @@ class PrivateLoop:
             micro_batch: the most records computed at once; by default the whole batch is. No unit is cut in two.
 
         Raises:
-            PrivacyError: a batch ended without `step`.
+            PrivacyError: a batch ended without `step`, or all planned steps are made, as in a second loop over epochs.
         """
         if micro_batch is not None and micro_batch < self._records_per_unit:
             raise PrivacyError(
@@ -164,6 +164,8 @@ class PrivateLoop:
                 f"A unit may give {self._records_per_unit} records, and micro_batch is {micro_batch}.",
                 mend="Raise micro_batch, or lower records_per_unit.",
             )
+        if self.steps >= self.mechanism.steps:
+            raise self._all_made()
         while self.steps < self.mechanism.steps:
             made = self.steps
             self._clipper.discard()  # what a loop that was broken off in the middle of a batch has left
@@ -194,11 +196,7 @@ class PrivateLoop:
             PrivacyError: all planned steps are made, the batch had no `backward` yet, or the optimizer got other parameters meanwhile.
         """
         if self.steps >= self.mechanism.steps:
-            raise PrivacyError(
-                "privacy.spent",
-                f"All {self.mechanism.steps:,} steps that the noise was computed for are made.",
-                mend="Plan more steps before training begins; afterwards the guarantee is used up.",
-            )
+            raise self._all_made()
         if self._batch is None or not self._batch.done:
             raise no_backward()
         self._check_optimizer()
@@ -223,6 +221,13 @@ class PrivateLoop:
         self._guard.remove()
 
     # -- inside --
+
+    def _all_made(self) -> PrivacyError:
+        return PrivacyError(
+            "privacy.spent",
+            f"All {self.mechanism.steps:,} steps that the noise was computed for are made.",
+            mend="Give make_private the steps of all epochs together, before training begins; afterwards the guarantee is used up.",
+        )
 
     def _noisy(self, totals: list[Total]) -> list[Tensor]:
         """The sums of some parameters over all units of this step, with their noise."""
@@ -279,7 +284,7 @@ class PrivateLoop:
             raise PrivacyError(
                 "privacy.foreign-step",
                 "The optimizer was stepped by itself, without noise.",
-                mend="Call private.step() instead of optimizer.step().",
+                mend="Call private.step() instead of optimizer.step(); if make_private was called again, close() the first loop.",
             )
 
 

@@ -146,7 +146,7 @@ class Clipper:
             raise PrivacyError(
                 "privacy.one-loss",
                 f"The losses have the shape {tuple(losses.shape)}, and the batch has {self._units.rows} rows.",
-                mend='Give one loss a row, such as cross_entropy(…, reduction="none").mean over each row alone.',
+                mend='Give one loss a row: cross_entropy(…, reduction="none"), of sequences the mean over each row.',
             )
         # Whoever calls this inside autocast means the forward pass: norms, factors and sums are float32 or better.
         with torch.autocast(losses.device.type, enabled=False):
