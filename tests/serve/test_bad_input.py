@@ -83,6 +83,21 @@ def test_what_is_no_number_in_json(door: Door, key: str, value: bytes) -> None:
     assert refused(door, key, "/v1/completions", body) == "serve.no-json"
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("/v1/chat/completions", {**CHAT, "temprature": 1}, "Did you mean temperature?"),
+        ("/v1/chat/completions", {"model": "demo", "mesages": []}, "Did you mean messages?"),
+        ("/v1/chat/completions", {**CHAT, "tools": []}, "tools: it is no field here"),
+        ("/v1/translate", {"model": "demo", "text": "Hello"}, "to is needed."),
+        ("/v1/chat/completions", {**CHAT, "model": "pictures"}, "Use `/v1/classify`, or train"),
+        ("/v1/nothing", {}, "GET /openapi.json lists all routes."),
+    ],
+)
+def test_a_refusal_names_the_mend(door: Door, key: str, path: str, body: Any, said: str) -> None:
+    assert said in door.ask("POST", path, body, key).json["error"]["message"]
+
+
 ABSURD: list[Any] = [
     None, True, -1, 0, 2**31, 2**63, 2**64, 10**400, -(10**30), 0.5, -0.0, 1e308, "", "1", "NaN", [], [[]], {}, {"a": 1},
     ["x"] * 100_000, "x" * 100_000, "\u0000", "{{7*7}}", "${jndi:ldap://x}", "(a+)+$", "../../etc/passwd", [None], [1e400],

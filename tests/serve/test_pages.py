@@ -140,6 +140,14 @@ def test_languages(visitor: Visitor, key: str) -> None:
     visitor.quiet()
 
 
+def test_chinese_errors_are_errors_that_there_are() -> None:
+    """And what everyone meets first, a text that is too long, is told in Chinese."""
+    documented = re.findall(r"^\| `([a-z.-]+)`", (FOLDER.parents[3] / "docs/errors.md").read_text(), re.M)
+    told = set(re.findall(r'"error\.([a-z]+\.[a-z-]+)"', (FOLDER / "words.js").read_text()))
+    assert told <= set(documented)
+    assert {"inference.too-long", "serve.too-long", "serve.no-key", "run.other-task"} <= told
+
+
 # Elements whose words are missing: they would show the word's name.
 _WORDLESS = """() => [...document.querySelectorAll('[data-word], [data-word-label]')]
   .filter((one) => [one.textContent, one.getAttribute('aria-label')].includes(one.dataset.word || one.dataset.wordLabel))

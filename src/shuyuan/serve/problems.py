@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_type_hints
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -20,6 +22,19 @@ _KINDS = {
     429: "rate_limit_error",
 }
 SHOWN = 200  # characters of what was sent wrong
+# Where each verb of the command is asked over HTTP.
+_ROUTES = {
+    "generate": "/v1/completions",
+    "chat": "/v1/chat/completions",
+    "translate": "/v1/translate",
+    "summarize": "/v1/summarize",
+    "answer": "/v1/answer",
+    "classify": "/v1/classify",
+}
+_UNKNOWN = {
+    404: ("serve.no-such-route", "There is no such route."),
+    405: ("serve.other-method", "The route is there, and does not take this method."),
+}
 
 
 class Problem(BaseModel):
@@ -49,11 +64,16 @@ def table_of(error: ShuyuanError) -> dict[str, Any]:
     """An error as it stands in a body. What is ours names no path."""
     status = status_of(error)
     what = (
-        f"{error.what} {error.mend}"
+        f"{error.what} {_over_http(error.mend)}"
         if status < 500
         else "The model failed; whoever runs the server can see why."
     )
     return table(status, error.code, what, error.where if isinstance(error, ServeError) else None)
+
+
+def _over_http(mend: str) -> str:
+    """A mend whose verbs of the command are named by their routes."""
+    return re.sub(r"`shuyuan (\w+)`", lambda found: f"`{_ROUTES.get(found[1], found[0].strip('`'))}`", mend)
 
 
 def table(status: int, code: str, message: str, param: str | None = None) -> dict[str, Any]:
@@ -90,16 +110,15 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, ShuyuanError)
         return answer(error)
 
-    async def misformed(_: Request, error: Exception) -> JSONResponse:
+    async def misformed(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        return answer(_first(error.errors()))
+        return answer(_first(error.errors(), _fields(request)))
 
     async def unknown(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        code = {404: "serve.no-such-route", 405: "serve.other-method"}.get(error.status_code, "serve.refused")
-        return JSONResponse(
-            table(error.status_code, code, str(error.detail)), error.status_code, error.headers
-        )
+        code, what = _UNKNOWN.get(error.status_code, ("serve.refused", str(error.detail)))
+        told = table(error.status_code, code, f"{what} GET /openapi.json lists all routes.")
+        return JSONResponse(told, error.status_code, error.headers)
 
     async def unexpected(_: Request, error: Exception) -> JSONResponse:
         return answer(nobody_foresaw())
@@ -110,18 +129,28 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, unknown)
 
 
-def _first(found: Sequence[Mapping[str, Any]]) -> ServeError:
-    """The first thing that is wrong with a request, without repeating what was sent."""
-    wrong = found[0]
+def _fields(request: Request) -> list[str]:
+    """What the body of a route may have."""
+    body = get_type_hints(request.scope["endpoint"]).get("asked")
+    return list(body.model_fields) if body is not None else []
+
+
+def _first(found: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> ServeError:
+    """The first thing that is wrong with a request, without repeating what was sent; a misspelt field before one that lacks."""
+    wrong = min(found, key=lambda each: each["type"] != "extra_forbidden")
     place = [str(part)[:SHOWN] for part in wrong["loc"] if part != "body"]
     where = ".".join(place)[:SHOWN] or None
-    what = str(wrong["msg"])[:SHOWN]
-    return ServeError(
-        "serve.bad-request",
-        f"{where or 'The body'}: {what}.",
-        where=where,
-        mend="See /openapi.json for what is taken here.",
+    what, mend = (
+        f"{where or 'The body'}: {str(wrong['msg'])[:SHOWN]}.",
+        "See /openapi.json for what is taken here.",
     )
+    if wrong["type"] == "extra_forbidden":
+        what = f"{where}: it is no field here, and would do nothing."
+        near = difflib.get_close_matches(place[-1], fields, n=1) if len(place) == 1 else []
+        mend = f"Did you mean {near[0]}?" if near else mend
+    elif wrong["type"] == "missing" and where:
+        what = f"{where} is needed."
+    return ServeError("serve.bad-request", what, where=where, mend=mend)
 
 
 def broken_json(why: str) -> ServeError:
