@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,15 @@ def test_a_run_tells_what_it_answers_beside_the_records(runs: dict[str, Path], t
     if task in ("summarization", "question-answering"):
         assert {sample["answer"] for sample in samples} <= answers
     assert "<html" in (runs[task] / "report.html").read_text()
+
+
+@pytest.mark.parametrize("task", ["translation", "question-answering", "chat"])
+def test_what_to_type_next_asks_what_was_held_out(runs: dict[str, Path], task: str) -> None:
+    """The question itself, not the first words of the text before it, and the language to translate into."""
+    last = done("run", runs[task]).stdout.rstrip().split("\n")[-1]
+    asked = json.loads((runs[task] / "samples.json").read_text())[0]["asked"]
+    assert asked and shlex.quote(asked) in last
+    assert "LANGUAGE" not in last
 
 
 def test_translate(runs: dict[str, Path], tmp_path: Path) -> None:

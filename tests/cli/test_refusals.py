@@ -28,8 +28,18 @@ def test_no_such_recipe(tmp_path: Path) -> None:
     assert refused("run", tmp_path / "none.toml")["code"] == "recipe.missing"
 
 
+@pytest.mark.parametrize("typed", ["tickets", "tikets.toml", "ticket.tml"])
+def test_what_may_be_meant(tmp_path: Path, typed: str) -> None:
+    meant = tmp_path / "tickets.toml"
+    meant.write_text("[data]\n")
+    assert refused("run", tmp_path / typed)["mend"] == f"Did you mean {meant}?"
+    assert "demo-private" in refused("plan", "nothing-like-it")["mend"]
+    assert refused("plan", "demo-privat")["mend"] == "Did you mean demo-private?"
+
+
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
     assert refused("info", tmp_path)["code"] == "run.not-a-run"
+    assert refused("keys", "list", tmp_path / "none")["code"] == "run.not-a-run"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\xfe\xfa\xfb\x80", b"one line\n"])

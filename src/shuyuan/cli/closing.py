@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..pipeline import Job
 
 LONG = 40  # characters of three words; what is longer is Chinese, which has no spaces, and is cut at its first stop
+WHOLE = 60  # characters of a question that is shown whole
 Row = tuple[str, str]
 
 
@@ -124,10 +125,10 @@ def _promised(facts: dict[str, Any]) -> Iterator[Row]:
 
 def _next(facts: dict[str, Any]) -> str:
     """The command that uses the model, with words that it has seen held out."""
-    words = words_of(facts["samples"][0]["prompt"]) if facts["samples"] else ""
-    words = "PICTURE" if facts["manifest"].image else words
+    sample = facts["samples"][0] if facts["samples"] else {}
+    words = "PICTURE" if facts["manifest"].image else words_of(sample) if sample else ""
     verb, more = task_named(facts["summary"]["task"]).command
-    return f"{_command()} {verb} {facts['folder']} {words}{more}"
+    return f"{_command()} {verb} {facts['folder']} {words}{sample.get('wanted', more)}"
 
 
 def _beside_bigram(scores: dict[str, float]) -> str:
@@ -147,7 +148,10 @@ def _command() -> str:
     return "shuyuan" if found and Path(found).resolve() == called.resolve() else os.path.relpath(called)
 
 
-def words_of(prompt: str) -> str:
-    """The first words of a prompt, as a shell takes them; a text of bytes may begin within a character, which nobody can type."""
-    words = " ".join(prompt.replace("\ufffd", "").split()[:3])
+def words_of(sample: dict[str, Any]) -> str:
+    """What to ask, as a shell takes it: a short question as it is; else the first words of a text, without a character cut in two."""
+    text = str(sample.get("asked", sample["prompt"])).replace("\ufffd", "")
+    if "asked" in sample and len(text) <= WHOLE and "\n" not in text:
+        return shlex.quote(text)
+    words = " ".join(text.split()[:3])
     return shlex.quote(words if len(words) <= LONG else re.split(r"[，。、；：？！]", words[:LONG])[0])

@@ -138,11 +138,11 @@ def _place(run: Path, key: str | None) -> str:
 
 
 def _check_sealed(run: Path) -> None:
-    """Refuses a run in the clear, whose vault is not lost: it never had one."""
+    """Refuses a folder that is not there, and a run in the clear, whose vault is not lost: it never had one."""
     from ..errors import VaultError
     from ..runs import Run
 
-    if Run(run).exists and Run(run).recipe().vault is None:
+    if (Run(run).exists or not run.exists()) and Run(run).recipe().vault is None:
         raise VaultError(
             "vault.not-sealed",
             "This run lies in the clear, and no key opens it.",

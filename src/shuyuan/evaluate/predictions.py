@@ -145,12 +145,15 @@ def sample_of(told: dict[str, Any]) -> dict[str, Any]:
     Args:
         told: {prompt, answer, right, …}, as it stands in answers.json.
     """
-    return {"prompt": told["prompt"], "text": f" \u2192 {told['answer']}", "answer": told["right"]}
+    again = {name: told[name] for name in ("asked", "wanted") if name in told}
+    return {"prompt": told["prompt"], "text": f" \u2192 {told['answer']}", "answer": told["right"], **again}
 
 
 def _told(case: Case, answer: str, task: Prompted) -> dict[str, Any]:
     return {
         "prompt": "\n".join(text[:SHOWN_CHARS] for text in case.texts),
+        "asked": case.texts[-1][:SHOWN_CHARS],
+        "wanted": task.wanted(case),
         "answer": answer[:SHOWN_CHARS],
         "right": case.right[0][:SHOWN_CHARS],
         "score": task.score(answer, case.right),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 
 from .. import data, hardware, vault
 from .. import recipe as recipes
-from ..errors import RunError, out_of_memory
+from ..errors import RecipeError, RunError, out_of_memory
 from ..privacy.data_sets import data_set_id
 from ..privacy.doubts import doubts
 from ..progress import Progress, Stop
@@ -47,8 +48,10 @@ def locate(target: Target, out: str | Path | None = None, changes: Sequence[str]
         built_in = RECIPES / f"{path.name}.toml"
         if not path.exists() and str(target) == path.name and built_in.is_file():
             recipe = recipes.load(built_in, list(changes), folder=Path.cwd())
-        else:
+        elif path.exists():
             recipe = recipes.load(path, list(changes))
+        else:
+            raise _missing(path)
         return Run(out or RUNS / recipe.name), recipe
     run = Run(path)
     resolved = run.recipe()
@@ -56,6 +59,26 @@ def locate(target: Target, out: str | Path | None = None, changes: Sequence[str]
         table = resolved.model_dump(by_alias=True, exclude_none=True)
         run.check_same(recipes.from_table(table, list(changes), where=str(path)))
     return run, resolved
+
+
+def _missing(path: Path) -> RecipeError:
+    """The refusal of a path where nothing is, with what may be meant: a recipe or run beside it, or a recipe that comes with Shuyuan."""
+    ready = sorted(each.stem for each in RECIPES.glob("*.toml"))
+    there = [str(each) for each in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+    there += [str(each.parent) for each in RUNS.glob("*/recipe.toml")]
+    names = {each: each for each in [*there, *ready]} | {
+        str(Path(each).with_suffix("")): each for each in there
+    }
+    names |= {Path(each).name: each for each in there}
+    near = difflib.get_close_matches(str(path), names, n=1, cutoff=0.7)
+    return RecipeError(
+        "recipe.missing",
+        "There is no such recipe or run.",
+        where=str(path),
+        mend=f"Did you mean {names[near[0]]}?"
+        if near
+        else f"Check the path. Ready recipes are: {', '.join(ready)}.",
+    )
 
 
 @contextmanager

@@ -58,6 +58,14 @@ class Prompted(Task):
     def columns(self, fields: Mapping[str, str]) -> list[str]:
         return [fields[name] for name in self.needs]
 
+    def wanted(self, case: Case) -> str:
+        """What the task's verb wants beside a run and a text, to be asked this once more; as the second of `command`.
+
+        Args:
+            case: a prompt.
+        """
+        return self.command[1]
+
     def lacking(self, row: Mapping[str, Any], fields: Mapping[str, str]) -> str | None:
         for name in self.needs:
             value = row.get(fields[name], "something")  # a column that is not there is refused later

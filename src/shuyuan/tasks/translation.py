@@ -79,6 +79,9 @@ class Translation(Prompted):
             )
         return *self.opening, markup(f"{self._other(to)}>{to}: "), given(text), markup("\n")
 
+    def wanted(self, case: Case) -> str:
+        return f" --to {_direction(case.asks)[1]}"
+
     def score(self, answer: str, right: Sequence[str]) -> float:
         return max(chrf_of(answer, each) for each in right)
 
@@ -99,7 +102,7 @@ class Translation(Prompted):
                 if case.asks == direction
             ]
             said, right = zip(*pairs, strict=True)
-            source, to = direction.removesuffix(": ").split(">")
+            source, to = _direction(direction)
             name = f"{source}_{to}".lower().replace("-", "_")
             told |= with_interval(f"bleu_{name}", bleu(said, right, to))
             told |= with_interval(f"chrf_{name}", chrf(said, right))
@@ -151,3 +154,9 @@ class Translation(Prompted):
 
 
 TASKS[Translation.name] = Translation()
+
+
+def _direction(asks: str) -> tuple[str, str]:
+    """The two languages of a prompt's words, such as `en>zh: `."""
+    source, to = asks.removesuffix(": ").split(">")
+    return source, to

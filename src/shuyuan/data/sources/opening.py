@@ -53,7 +53,9 @@ class Meter:
 
 
 def cannot_open(path: Path, error: OSError) -> DataError:
-    """What to say of a file that is there and may not be read."""
+    """What to say of a file that cannot be opened: it may not be read, or is not there."""
+    if isinstance(error, FileNotFoundError):
+        return DataError("data.missing", "There is no such file.", where=str(path), mend="Check the path.")
     return DataError(
         "data.unreadable",
         f"The file cannot be opened ({error.strerror}).",
