@@ -18,11 +18,29 @@ def parsed(content: str | bytes | bytearray) -> Any:
 
     Reference: RFC 8259, section 4 ("the names within an object SHOULD be unique").
     """
-    return json.loads(content, object_pairs_hook=_table)
+    return json.loads(content, object_pairs_hook=table)
 
 
-def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        raise ValueError("a name stands in it twice")
-    return table
+class TwiceNamedError(ValueError):
+    """A table in which a name stands twice.
+
+    Attributes:
+        name: which.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__("a name stands in it twice")
+        self.name = name
+
+
+def table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A table of its pairs, as a hook of json's readers.
+
+    Raises:
+        TwiceNamedError: a name stands in it twice.
+    """
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise TwiceNamedError(next(name for name in names if names.count(name) > 1))
+    return made

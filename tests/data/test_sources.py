@@ -240,6 +240,17 @@ def test_a_bad_json_line_is_named(tmp_path: Path, line: str, code: str) -> None:
     assert "cut" not in error.what  # no words of a record in an error
 
 
+@pytest.mark.parametrize(("name", "where"), [("a.jsonl", ":2"), ("a.json", "")])
+def test_a_key_that_is_there_twice_is_named(tmp_path: Path, name: str, where: str) -> None:
+    """Of two values one would be lost in silence."""
+    rows = ['{"text": "one"}', '{"text": "kept", "who": 1, "text": "second"}']
+    file = tmp_path / name
+    file.write_text("\n".join(rows) if name == "a.jsonl" else f"[{','.join(rows)}]")
+    error = refusal(file)
+    assert (error.code, error.where) == ("data.key-twice", f"{file}{where}")
+    assert "`text`" in error.what and "second" not in error.what
+
+
 def test_json_files(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     records = [{"text": "one", "more": {"x": [1, 2]}}, {"text": "two"}]

@@ -16,7 +16,7 @@ from ..recipe import MOST_LABELS
 from ..tasks.base import Label
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
-_SHOWN = 12  # labels in an error, and characters of one: a wrong column may hold records
+_SHOWN = 12  # labels in an error
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,8 @@ class Labels:
         for number in np.unique(noted_R[kept_R]).tolist() if names else []:
             for name in _each(seen[number]):
                 if name not in place:
-                    mend = (
-                        "No training record has it: name all labels in `data.labels`, or take the record out."
-                    )
-                    raise _unknown(name, names, self._where[number], mend)
+                    mend = "Name all labels in `data.labels`, or take the record out."
+                    raise _unknown(name, self._named or [], self._where[number], mend)
         if all(isinstance(label, str) for label in seen):
             classes = np.array([place.get(str(label), 0) for label in seen], np.uint16)
             return Settled(names, [], classes[noted_R])
@@ -127,15 +125,11 @@ def in_order(labels: Iterable[str]) -> list[str]:
     return sorted(labels)
 
 
-def _unknown(label: str, names: list[str], where: str, mend: str) -> DataError:
-    spelled = {name.lower(): name for name in names}
+def _unknown(label: str, named: list[str], where: str, mend: str) -> DataError:
+    """The refusal of a label, which is a record's own and is not quoted; what the recipe names is."""
+    spelled = {name.lower(): name for name in named}
     near = difflib.get_close_matches(label.lower(), spelled, n=1, cutoff=0.5)
     hint = f'Did you mean "{spelled[near[0]]}"? ' if near else ""
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    shown = label if len(label) <= 40 else f"{label[:40]}…"
-    return DataError(
-        "data.unknown-label",
-        f'The label "{shown}" is none of: {", ".join(names[:_SHOWN])}{more}.',
-        where=where,
-        mend=hint + mend,
-    )
+    more = f" and {len(named) - _SHOWN:,} more" if len(named) > _SHOWN else ""
+    what = f"is none of: {', '.join(named[:_SHOWN])}{more}" if named else "is that of no training record"
+    return DataError("data.unknown-label", f"The label here {what}.", where=where, mend=hint + mend)

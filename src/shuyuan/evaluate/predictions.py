@@ -145,8 +145,8 @@ def sample_of(told: dict[str, Any]) -> dict[str, Any]:
     Args:
         told: {prompt, answer, right, …}, as it stands in answers.json.
     """
-    again = {name: told[name] for name in ("asked", "wanted") if name in told}
-    return {"prompt": told["prompt"], "text": f" \u2192 {told['answer']}", "answer": told["right"], **again}
+    sample = {"prompt": told["prompt"], "text": f" \u2192 {told['answer']}", "answer": told["right"]}
+    return sample | {name: told[name] for name in ("asked", "wanted") if name in told}
 
 
 def _told(case: Case, answer: str, task: Prompted) -> dict[str, Any]:

@@ -181,8 +181,9 @@ def _labels_of(example: Example) -> tuple[str, ...]:
 def _check_known(labels: Sequence[str], rights: Sequence[Sequence[str]], multi_label: bool) -> None:
     """Refuses records whose labels the model cannot tell."""
     what, mend = "", "Name the column of the labels with --column label=NAME, or mend the file."
-    if unknown := sorted({name for own in rights for name in own} - set(labels)):
-        what = f'The label "{unknown[0][:40]}" is none of: {", ".join(labels[:12])}.'
+    wrong = next((number for number, own in enumerate(rights, 1) if not set(own) <= set(labels)), None)
+    if wrong is not None:
+        what = f"The label of record {wrong:,} is none of: {', '.join(labels[:12])}."
     elif not multi_label and any(len(own) != 1 for own in rights):
         what = "A record has several labels, or none, and the model tells one."
     if what:

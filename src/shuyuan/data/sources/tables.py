@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError, first_line, missing_extra
+from ...strict import TwiceNamedError, table
 from .base import RECORD_LIMIT, Row, Skipped, Wanted
 from .opening import Meter, check_start, open_bytes, open_text
 from .texts import too_long
 
 _JSON_LIMIT = 256_000_000  # a .json file is parsed in memory, which takes several times its size
-_DECODER = json.JSONDecoder()
+_DECODER = json.JSONDecoder(object_pairs_hook=table)
+_SHOWN = 40  # characters of a key in an error
 
 # The csv module refuses fields over 128 KiB by default, process-wide; a record may be longer.
 csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
@@ -47,7 +49,7 @@ def json_lines(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped) -> It
             if text.isspace():
                 continue
             try:
-                value = json.loads(text)
+                value = _DECODER.decode(text)
             except (ValueError, RecursionError) as error:
                 raise _bad_json(where, error) from None
             yield Row(_object(value, where), where)
@@ -81,7 +83,8 @@ def json_list(path: Path, wanted: Wanted, meter: Meter, skipped: Skipped) -> Ite
             where = f"{path}:{line}"
             yield Row(_object(value, where), where)
     except (ValueError, RecursionError) as error:
-        raise _bad_json(f"{path}:{getattr(error, 'lineno', 1)}", error) from None
+        line_of = "" if isinstance(error, TwiceNamedError) else f":{getattr(error, 'lineno', 1)}"
+        raise _bad_json(f"{path}{line_of}", error) from None
 
 
 def _start_of_list(text: str, path: Path) -> int:
@@ -148,6 +151,13 @@ def _object(value: Any, where: str) -> dict[str, Any]:
 def _bad_json(where: str, error: Exception) -> DataError:
     if isinstance(error, json.JSONDecodeError):
         what = f"{error.msg.removesuffix(' at')} at column {error.colno}"
+    elif isinstance(error, TwiceNamedError):
+        return DataError(
+            "data.key-twice",
+            f"The key `{error.name[:_SHOWN]}` stands twice in one object; of two values one would be lost.",
+            where=where,
+            mend="Keep one of them.",
+        )
     else:
         what = "it is nested too deep" if isinstance(error, RecursionError) else "a number is too long"
     return DataError(
