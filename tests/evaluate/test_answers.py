@@ -216,7 +216,7 @@ def test_labels_of_a_file_are_scored(runs: dict[str, Path], tmp_path: Path) -> N
     assert (told["records"], told["measure"]) == (5, "accuracy")
     assert 0 <= told["scores"]["accuracy_low"] <= told["scores"]["accuracy"]
     strange = own(tmp_path, ["text", "label"], [["good", "7"], ["bad", "0"]])
-    with pytest.raises(DataError, match=r'label "7" is none of: 0, 1'):
+    with pytest.raises(DataError, match=r"label of record 1 is none of: 0, 1"):
         pipeline.evaluate_file(runs["sentiment"], strange)
 
 
