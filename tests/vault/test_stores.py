@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from shuyuan import vault
 from shuyuan.errors import RunError, VaultError
 from shuyuan.runs import Run
-from shuyuan.vault import OpenStore, SealedStore, clear_store
+from shuyuan.vault import OpenStore, SealedStore, clear_file
 from shuyuan.vault.seal import MAGIC
 
 from .tampering import place
@@ -265,7 +265,7 @@ def test_an_open_run_in_the_middle_of_a_folder_is_put_right(tmp_path: Path) -> N
 def test_a_read_longer_than_the_system_gives_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = OpenStore(tmp_path)
     store.write("big", bytes(range(256)) * 5)
-    monkeypatch.setattr(clear_store, "READ_BYTES", 100)
+    monkeypatch.setattr(clear_file, "READ_BYTES", 100)
     assert store.read("big") == bytes(range(256)) * 5
     with store.open("big") as reader:
         assert reader.read_at(250, 12) == bytes([250, 251, 252, 253, 254, 255, 0, 1, 2, 3, 4, 5])

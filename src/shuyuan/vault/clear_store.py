@@ -10,18 +10,17 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from ..errors import RunError, VaultError, cannot_read
+from ..errors import VaultError, cannot_read
 from ..runs import LOCK_FILE, sync_folder
 from . import disk
+from .clear_file import OpenReader, OpenWriter
 from .names import PARTIAL, check_name
+from .permit import Permit
 from .store import Folder, Journal, Piece, Problem, Reader, Store, Writer, made
 
 _OLD = ".old" + PARTIAL  # a folder that is being replaced
-
-
-READ_BYTES = 2**30  # at once; Linux reads at most 2 GiB less a page
 
 
 class OpenStore(Store):
@@ -49,7 +48,7 @@ class OpenStore(Store):
             disk.make_folder(target.parent)
             out = partial.open("wb")
         try:
-            yield _OpenWriter(out, target)
+            yield OpenWriter(out, target)
             with disk.writing(target):
                 out.flush()
                 os.fsync(out.fileno())
@@ -72,7 +71,7 @@ class OpenStore(Store):
         with disk.writing(target):
             disk.make_folder(partial)
         try:
-            yield _OpenFolder(partial)
+            yield _OpenFolder(partial, name)
             with disk.writing(target):
                 for folder, _, _ in os.walk(partial):
                     sync_folder(Path(folder))
@@ -114,6 +113,9 @@ class OpenStore(Store):
             yield reader
         finally:
             reader.close()
+
+    def permit(self, name: str) -> Permit:
+        return Permit(str(self._path(name).absolute()), name)
 
     def names(self, prefix: str = "") -> list[str]:
         files = (
@@ -166,21 +168,10 @@ def _recover(folder: Path) -> None:
             left.unlink(missing_ok=True)
 
 
-class _OpenWriter:
-    """Writes a plain file, and names it if the disk refuses."""
-
-    def __init__(self, out: BinaryIO, path: Path) -> None:
-        self._out = out
-        self._path = path
-
-    def write(self, data: bytes | memoryview) -> None:
-        with disk.writing(self._path):
-            self._out.write(data)
-
-
 class _OpenFolder:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str) -> None:
         self._path = path
+        self._name = name
 
     def write(self, name: str, *pieces: Piece) -> None:
         file = self._path / check_name(name)
@@ -191,38 +182,8 @@ class _OpenFolder:
                 out.flush()
                 os.fsync(out.fileno())
 
-
-class OpenReader:
-    """Random access to a plain file."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self._file = path.open("rb")
-        except PermissionError as error:
-            raise cannot_read(error, path) from None
-        except OSError as error:
-            raise missing(path, f"The file cannot be read ({error.strerror}).") from None
-        self.size = os.fstat(self._file.fileno()).st_size
-
-    def read_at(self, offset: int, count: int) -> bytes:
-        parts = []
-        while count > 0 and (part := os.pread(self._file.fileno(), min(count, READ_BYTES), offset)):
-            parts.append(part)
-            offset, count = offset + len(part), count - len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def missing(path: Path, what: str) -> RunError:
-    """The error for a file that the run does not have."""
-    return RunError(
-        "run.missing-file",
-        what,
-        where=str(path),
-        mend="Make it again with the verb that wrote it, or restore it from a copy.",
-    )
+    def permit(self, name: str) -> Permit:
+        return Permit(str((self._path / check_name(name)).absolute()), f"{self._name}/{name}")
 
 
 class OpenJournal:

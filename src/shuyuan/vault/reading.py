@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ShuyuanError, VaultError, cannot_read
-from .clear_store import missing
+from .clear_file import missing
 from .index import Entry, Index
 from .journal import SealedLog
 from .names import sealed_path
+from .permit import Permit
 from .seal import HEADER_BYTES, DataKey, Header, Role, SealedReader, broken
 
 
@@ -53,6 +54,24 @@ class Shelf:
             return SealedReader(path, self.key, self.header(entry), name)
         except OSError as error:
             raise _lost(path, name, error) from None
+
+    def permit(self, name: str) -> Permit:
+        """Lets another process read a sealed file.
+
+        Raises:
+            RunError, VaultError: as of `open`.
+        """
+        entry = self.index.entries.get(name)
+        if entry is None or entry.kind != "put":
+            raise missing(self.folder / name, "The run has no such file.")
+        path = self.folder / self.place(name, entry)
+        self._check_header(path, name, entry)
+        return self.permit_of(path, self.header(entry), name)
+
+    def permit_of(self, path: Path, header: Header, name: str) -> Permit:
+        """The permit for a sealed file that lies there, or will."""
+        packed = header.pack()
+        return Permit(str(path.absolute()), name, packed.hex(), self.key.file_key(packed, name).secret.hex())
 
     def log(self, name: str, entry: Entry) -> tuple[SealedLog, list[bytes]]:
         """A journal, ready for its next line, and the content of its lines.

@@ -21,6 +21,7 @@ from . import disk
 from .index import KINDS, Index
 from .journal import SealedLog
 from .names import PARTIAL, epoch_of, is_ours, sealed_path
+from .permit import Permit
 from .reading import Shelf, digest_of
 from .seal import DataKey, Header, Role, SealedWriter
 
@@ -32,17 +33,25 @@ class Fresh:
     Args:
         name: logical name.
         header: what it begins with.
-        out: takes its content.
+        path: where it lies.
+        out: takes its content; None where another process writes it.
     """
 
     name: str
     header: Header
-    out: SealedWriter
+    path: Path
+    out: SealedWriter | None
 
     @property
     def record(self) -> list[Any]:
         """What the index is to say of it."""
         return [self.name, self.header.generation, self.header.salt.hex()]
+
+    def abandon(self) -> None:
+        """Takes the file away."""
+        if self.out is not None:
+            self.out.abandon()
+        self.path.unlink(missing_ok=True)
 
 
 class RunState:
@@ -182,7 +191,13 @@ class RunState:
         """Begins a sealed file that counts as soon as it is committed."""
         self.start()
         header, path = self._header(name, Role.FILE)
-        return Fresh(name, header, SealedWriter(path, self._key, header, name))
+        return Fresh(name, header, path, SealedWriter(path, self._key, header, name))
+
+    def begin_elsewhere(self, name: str) -> tuple[Fresh, Permit]:
+        """The same for a file that another process writes."""
+        self.start()
+        header, path = self._header(name, Role.FILE)
+        return Fresh(name, header, path, None), self.shelf.permit_of(path, header, name)
 
     def discard(self, files: Iterable[Fresh]) -> None:
         """Takes away files of a write that was broken off, unless it had happened already."""
@@ -192,7 +207,7 @@ class RunState:
             for fresh in files:
                 entry = self.index.entries.get(fresh.name)
                 if entry is None or entry.identity != fresh.header.salt.hex():
-                    fresh.out.abandon()
+                    fresh.abandon()
 
     def _header(self, name: str, role: Role) -> tuple[Header, Path]:
         self._may_write()

@@ -116,14 +116,43 @@ class DataKey:
         """
         return HKDF(hashes.SHA256(), 32, salt, info).derive(self.secret)
 
-    def content_key(self, header: bytes, name: str) -> AESGCM:
-        """The key of one sealed file or journal: bound to its header and its logical name.
+    def file_key(self, header: bytes, name: str) -> FileKey:
+        """That of one sealed file or journal: bound to its header and its logical name.
 
         Args:
             header: as packed; its last 32 bytes are the salt.
             name: logical name of the file.
         """
-        return AESGCM(self.derive(header[-32:], b"shuyuan/1/seal\0" + header + name.encode()))
+        return FileKey(self.derive(header[-32:], b"shuyuan/1/seal\0" + header + name.encode()))
+
+    def content_key(self, header: bytes, name: str) -> AESGCM:
+        """What seals and opens the content of one sealed file or journal.
+
+        Args:
+            header: as packed; its last 32 bytes are the salt.
+            name: logical name of the file.
+        """
+        return self.file_key(header, name).content_key(header, name)
+
+
+@dataclass(frozen=True)
+class FileKey:
+    """The key of one sealed file, for a process that has no other; whoever derived it has bound it to header and name.
+
+    Args:
+        secret: 32 bytes.
+    """
+
+    secret: bytes = field(repr=False)
+
+    def content_key(self, header: bytes, name: str) -> AESGCM:
+        """What seals and opens the content of that file.
+
+        Args:
+            header: as packed; its last 32 bytes are the salt.
+            name: logical name of the file.
+        """
+        return AESGCM(self.secret)
 
 
 def looks_sealed(path: Path) -> bool:
@@ -152,12 +181,12 @@ class SealedWriter:
 
     Args:
         path: where; there must be nothing.
-        key: the run's data key.
+        key: the run's data key, or that of this file.
         header: what the file begins with.
         name: logical name.
     """
 
-    def __init__(self, path: Path, key: DataKey, header: Header, name: str) -> None:
+    def __init__(self, path: Path, key: DataKey | FileKey, header: Header, name: str) -> None:
         self._path = path
         self._header = header.pack()
         self._cipher = key.content_key(self._header, name)
@@ -229,7 +258,7 @@ class SealedReader:
 
     Args:
         path: the sealed file.
-        key: the run's data key.
+        key: the run's data key, or that of this file.
         header: what the file must begin with.
         name: logical name.
 
@@ -237,7 +266,7 @@ class SealedReader:
         VaultError: the file does not begin with that header, or its end is not where it was written.
     """
 
-    def __init__(self, path: Path, key: DataKey, header: Header, name: str) -> None:
+    def __init__(self, path: Path, key: DataKey | FileKey, header: Header, name: str) -> None:
         self._path = path
         self._name = name
         self._header = header.pack()

@@ -18,6 +18,7 @@ from . import checks
 from .clear_store import entry_to_json
 from .index import Index
 from .names import VAULT_FILE, check_name
+from .permit import Permit
 from .reading import Shelf
 from .run_state import Fresh, RunState
 from .seal import DataKey
@@ -61,6 +62,7 @@ class SealedStore(Store):
     def writer(self, name: str) -> Iterator[Writer]:
         fresh = self.state.begin(check_name(name))
         try:
+            assert fresh.out is not None  # this process writes it
             yield fresh.out
             fresh.out.finish()
             self.state.commit({"put": [fresh.record]})
@@ -101,6 +103,9 @@ class SealedStore(Store):
         finally:
             reader.close()
 
+    def permit(self, name: str) -> Permit:
+        return self._newest(partial(self._permit, check_name(name)))
+
     def lines(self, name: str) -> list[bytes]:
         """Content of a journal's lines; none if there is no such journal."""
         return self._newest(partial(self._lines, name))
@@ -113,6 +118,9 @@ class SealedStore(Store):
 
     def _open(self, name: str) -> Reader:
         return self.shelf.open(name)
+
+    def _permit(self, name: str) -> Permit:
+        return self.shelf.permit(name)
 
     def _lines(self, name: str) -> list[bytes]:
         entry = self.index.entries.get(name)
@@ -174,13 +182,22 @@ class _SealedFolder:
 
     def write(self, name: str, *pieces: Piece) -> None:
         fresh = self._state.begin(check_name(f"{self._name}/{name}"))
-        before = self.files.pop(fresh.name, None)
-        self.files[fresh.name] = fresh
-        if before is not None:
-            before.out.abandon()
+        self._add(fresh)
+        assert fresh.out is not None  # this process writes it
         for piece in pieces:
             fresh.out.write(made(piece))
         fresh.out.finish()
+
+    def permit(self, name: str) -> Permit:
+        fresh, permit = self._state.begin_elsewhere(check_name(f"{self._name}/{name}"))
+        self._add(fresh)
+        return permit
+
+    def _add(self, fresh: Fresh) -> None:
+        before = self.files.pop(fresh.name, None)
+        self.files[fresh.name] = fresh
+        if before is not None:
+            before.abandon()
 
 
 class SealedJournal:

@@ -13,7 +13,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+if TYPE_CHECKING:
+    from .permit import Permit
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,14 @@ class Folder(Protocol):
         Args:
             name: of the file in the folder.
             pieces: its content.
+        """
+        ...
+
+    def permit(self, name: str) -> Permit:
+        """Lets another process write a file of the folder, which must be whole before the folder is.
+
+        Args:
+            name: of the file in the folder.
         """
         ...
 
@@ -185,6 +196,17 @@ class Store(ABC):
         Raises:
             VaultError: a sealed file was tampered with, or another key sealed it.
             RunError: there is no such file.
+        """
+
+    @abstractmethod
+    def permit(self, name: str) -> Permit:
+        """Lets another process read a file.
+
+        Args:
+            name: of the file, with / between folders, such as "data/manifest.json".
+
+        Raises:
+            VaultError, RunError: as of `open`, as far as that shows at the beginning of the file.
         """
 
     def read(self, name: str) -> bytes:
