@@ -26,11 +26,14 @@ from shuyuan.models import hub, load_network
 from shuyuan.models.networks import load_writer
 from shuyuan.progress import Progress
 from shuyuan.retrieval import Index
+from shuyuan.train.backend import Arrays
 from shuyuan.train.checkpoints import Checkpoints
 from shuyuan.train.memory import forget_peak, peak_memory
+from shuyuan.train.stored import Stored
 from shuyuan.vault import OpenStore
 from tests.faults import exported, live, tiny
 from tests.retrieval.parts import Columns, build_index, write_documents
+from tests.train.test_shares import divided
 
 from .hostile import STRANGE, corpus, packed, parsed, pickles
 
@@ -80,6 +83,8 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Door]:
     told = json.loads((newest / "state.json").read_text())
     checkpoints = Checkpoints(store, told["identity"], told["circumstances"], keep=2)
     expected = safetensors.numpy.load_file(newest / "arrays-00000.safetensors")
+    in_shares = Checkpoints(store, {}, {}, keep=2)
+    in_shares.save(7, {"step": 7, "safe_step": 0}, divided(expected, 3))
     other = folder / "other"
     shutil.copytree(exported(run), other)
     table = {
@@ -98,6 +103,16 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Door]:
     return {
         "resume": Door(
             newest / "arrays-00000.safetensors", lambda: checkpoints.load(6, expected), _fit_checkpoint
+        ),
+        "resume from shares": Door(
+            run / "checkpoints/step-00000007/share-00001.safetensors",
+            lambda: in_shares.load(7, expected),
+            _fit_checkpoint,
+        ),
+        "resume in shares": Door(
+            run / "checkpoints/step-00000007/share-00001.safetensors",
+            lambda: _by_one_rank(in_shares, expected),
+            _fit_checkpoint,
         ),
         "model.from": Door(exported(run) / weights, lambda: hub.load_folder(exported(run))),
         "run": Door(run / "model" / weights, lambda: load_network(store)),
@@ -122,8 +137,17 @@ def _export(run: Path, to: Path, variant: str) -> object:
         return pipeline.export(job, to, variant=variant)
 
 
+def _by_one_rank(checkpoints: Checkpoints, expected: Arrays) -> None:
+    """As rank 1 of four reads shares of three."""
+    stored = checkpoints.load(7, divided(expected, 4))[1]
+    assert isinstance(stored, Stored)
+    Stored(list(stored.files)[:2], 3, expected, stored.where).open()
+
+
 DOORS = (
     "resume",
+    "resume from shares",
+    "resume in shares",
     "model.from",
     "run",
     "serve",

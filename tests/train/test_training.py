@@ -107,7 +107,8 @@ def last_checkpoint(path: Path) -> dict[str, bytes]:
     folder = max((path / "checkpoints").iterdir())
     found = {}
     for file in sorted(folder.glob("*.safetensors")):
-        found |= {name: array.tobytes() for name, array in safetensors.numpy.load(file.read_bytes()).items()}
+        arrays = safetensors.numpy.load(file.read_bytes())
+        found |= {f"{file.name} {name}": array.tobytes() for name, array in arrays.items()}
     return found
 
 

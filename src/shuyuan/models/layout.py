@@ -76,6 +76,25 @@ def pieces(arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None)
     Raises:
         ValueError: an array is of a type that the layout does not know.
     """
+    names, head = head_of(arrays, metadata)
+    bodies = (
+        _later(array) if isinstance(array, Later) else _body(array) for array in (arrays[name] for name in names)
+    )
+    return [head, *bodies]
+
+
+def head_of(
+    arrays: Mapping[str, NDArray[Any] | Later], metadata: Mapping[str, str] | None = None
+) -> tuple[list[str], bytes]:
+    """How a safetensors file begins, and the names of its arrays in the order in which their bytes follow.
+
+    Args:
+        arrays: of which type and shape alone are looked at.
+        metadata: as of `pieces`.
+
+    Raises:
+        ValueError: as of `pieces`.
+    """
     ordered = sorted(arrays.items(), key=lambda item: (list(_KINDS).index(item[1].dtype.name), item[0]))
     header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
     at = 0
@@ -85,8 +104,7 @@ def pieces(arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None)
         at += array.nbytes
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    bodies = (_later(array) if isinstance(array, Later) else _body(array) for _, array in ordered)
-    return [len(text).to_bytes(8, "little"), text, *bodies]
+    return [name for name, _ in ordered], len(text).to_bytes(8, "little") + text
 
 
 def _body(array: NDArray[Any]) -> memoryview:

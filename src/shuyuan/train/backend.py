@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..vault import Permit
+
 OVERFLOW = "the fp16 loss scale was too high"  # part of how loss scaling works, and no sign of trouble
 
 
@@ -37,6 +39,27 @@ class OneByOne(Mapping[str, NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+class Divided(OneByOne):
+    """Arrays that several ranks have in shares, and of which each writes and reads its own.
+
+    Args:
+        names, fetch: as of `OneByOne`.
+        shares: how many.
+        write: has each rank write the file that it gets a permit for; gives digest and bytes of each.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        fetch: Callable[[str], NDArray[Any]],
+        shares: int,
+        write: Callable[[Sequence[Permit]], list[tuple[str, int]]],
+    ) -> None:
+        super().__init__(names, fetch)
+        self.shares = shares
+        self.write = write
 
 
 def shape_alone(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

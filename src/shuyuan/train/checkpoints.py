@@ -1,35 +1,31 @@
-"""Checkpoints: all that resume needs, in a folder that appears whole or not at all. Safetensors and JSON, never pickle."""
+"""Checkpoints: all that resume needs, in a folder that appears whole or not at all. Safetensors and JSON, never pickle.
+
+Arrays of one process are written whole (format 1); those that are divided among ranks in shares, which these write (format 2).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ShuyuanError, TrainError
+from ..errors import TrainError
 from ..models import pieces
-from ..models.weights import LARGEST_HEADER_BYTES, read_header
-from ..vault import Reader, Store
-from .backend import Arrays, OneByOne, shape_alone
+from ..vault import Folder, Store
+from .backend import Arrays, Divided
+from .stored import File, Stored, damaged
 
-FORMAT = 1
+FORMAT, FORMAT_OF_SHARES = 1, 2
 FOLDER = "checkpoints"
 STATE_FILE = "state.json"
 PART_BYTES = 64 << 20  # arrays are written in parts of about this size, so that loading needs little memory
 LARGEST_STATE_BYTES = 2**24
 PARTS = ("state", "files", "identity", "circumstances")  # of the state file
-KINDS: dict[str, np.dtype[Any]] = {
-    "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "I64": np.dtype("<i8"), "I32": np.dtype("<i4"),
-    "I16": np.dtype("<i2"), "I8": np.dtype("i1"), "U64": np.dtype("<u8"), "U32": np.dtype("<u4"), "U16": np.dtype("<u2"),
-    "U8": np.dtype("u1"), "BOOL": np.dtype("?"),
-}  # fmt: skip
 
 
 class Checkpoints:
@@ -71,18 +67,9 @@ class Checkpoints:
             MachineError: the disk is full or cannot be written; older checkpoints are untouched.
         """
         with self._store.folder(_folder(step)) as folder:
-            files = {}
-            for number, part in enumerate(_parts(arrays)):
-                name = f"arrays-{number:05}.safetensors"
-                content = pieces(part)
-                files[name] = _digest(content)
-                folder.write(name, *content)
-                part.clear()  # before more is fetched, which may be as large
-                content.clear()
             whole = {
-                "format": FORMAT,
+                **(_write_shares(folder, arrays) if isinstance(arrays, Divided) else _write(folder, arrays)),
                 "state": state,
-                "files": files,
                 "identity": self._identity,
                 "circumstances": self._circumstances,
             }
@@ -111,28 +98,23 @@ class Checkpoints:
             expected: arrays with the names, shapes and types that the backend has.
 
         Returns:
-            The driver's state and the backend's arrays, which are read when they are asked for; all of them are known to be whole.
+            The driver's state and the backend's arrays, which are read when they are asked for. All of them are known to be
+            whole; only where they are in shares, and ranks are to read these, it is the ranks that `open` what they read.
 
         Raises:
             TrainError: it belongs to another recipe or data, is damaged, or does not fit the model.
         """
-        where = _folder(step)
-        whole = self._read(step)
-        files: dict[str, str] = whole["files"]
-        room = sum(array.nbytes for array in expected.values()) + LARGEST_HEADER_BYTES
-
-        @lru_cache(1)
-        def part(file: str) -> dict[str, NDArray[Any]]:
-            return self._part(f"{where}/{file}", files[file], room)
-
-        home: dict[str, str] = {}
-        found: dict[str, NDArray[Any]] = {}
-        for file in files:
-            for name, array in part(file).items():
-                home[name], found[name] = file, shape_alone(array, array.shape)
-        _check_arrays(found, expected, where)
+        whole, where = self._read(step), _folder(step)
+        shares = whole["shares"] if whole["format"] == FORMAT_OF_SHARES else 1
+        files = [
+            File(self._store.permit(f"{where}/{name}"), digest, number if shares > 1 else 0)
+            for number, (name, digest) in enumerate(whole["files"].items())
+        ]
+        stored = Stored(files, shares, expected, where)
+        if shares == 1 or not isinstance(expected, Divided):
+            stored.open()
         state: dict[str, Any] = whole["state"]
-        return state, OneByOne(home, lambda name: part(home[name])[name])
+        return state, stored
 
     def changed_circumstances(self, step: int) -> list[str]:
         """What is otherwise now than when a checkpoint was written, such as "threads: 2 then, 4 now"."""
@@ -143,15 +125,6 @@ class Checkpoints:
             if then.get(key) != now
         ]
 
-    def _part(self, name: str, digest: str, most: int) -> dict[str, NDArray[Any]]:
-        with self._store.open(name) as reader:
-            if reader.size > most:
-                raise _damaged(name, "it holds more than the model's state")
-            content = reader.read_at(0, reader.size)
-            if _digest([content]) != digest:
-                raise _damaged(name, "its content has changed since it was written")
-            return _arrays(reader, content, name)
-
     def _read(self, step: int) -> dict[str, Any]:
         name = f"{_folder(step)}/{STATE_FILE}"
         try:
@@ -159,19 +132,21 @@ class Checkpoints:
                 if reader.size > LARGEST_STATE_BYTES:
                     raise ValueError(f"{reader.size} bytes")
                 whole = json.loads(reader.read_at(0, reader.size))
-            known = whole["format"] == FORMAT
+            known = whole["format"] in (FORMAT, FORMAT_OF_SHARES)
             complete = all(isinstance(whole.get(part), dict) for part in PARTS)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise _damaged(name, f"it is not what was written: {error}") from None
+            raise damaged(name, f"it is not what was written: {error}") from None
         if not known:
             raise TrainError(
                 "train.checkpoint-format",
-                f"The checkpoint has format {whole['format']}, and this version reads {FORMAT}.",
+                f"The checkpoint has format {whole['format']}, and this version reads {FORMAT} and {FORMAT_OF_SHARES}.",
                 where=name,
                 mend="Go on with the version of Shuyuan that wrote it.",
             )
         if not complete:
-            raise _damaged(name, "parts are missing, or are no tables")
+            raise damaged(name, "parts are missing, or are no tables")
+        if whole["format"] == FORMAT_OF_SHARES and not _is_in_shares(whole):
+            raise damaged(name, "it does not name one file for each share")
         _check_identity(whole["identity"], self._identity, _folder(step))
         found: dict[str, Any] = whole
         return found
@@ -179,6 +154,48 @@ class Checkpoints:
 
 def _folder(step: int) -> str:
     return f"{FOLDER}/step-{step:08}"
+
+
+def share_file(number: int) -> str:
+    """The name of a share's file."""
+    return f"share-{number:05}.safetensors"
+
+
+def _is_in_shares(whole: dict[str, Any]) -> bool:
+    """Whether the files of a state file are those of as many shares as it says."""
+    files, shares = whole["files"], whole.get("shares")
+    return (
+        type(shares) is int
+        and shares > 1
+        and list(files) == [share_file(n) for n in range(len(files))]
+        and len(files) == shares
+    )
+
+
+def _write(folder: Folder, arrays: Arrays) -> dict[str, Any]:
+    """Writes arrays whole; what the state file says of it."""
+    files = {}
+    for number, part in enumerate(_parts(arrays)):
+        name = f"arrays-{number:05}.safetensors"
+        content = pieces(part)
+        files[name] = _digest(content)
+        folder.write(name, *content)
+        part.clear()  # before more is fetched, which may be as large
+        content.clear()
+    return {"format": FORMAT, "files": files}
+
+
+def _write_shares(folder: Folder, arrays: Divided) -> dict[str, Any]:
+    """Has all ranks write their shares; what the state file says of it. None of it counts before all of them are here, whole."""
+    names = [share_file(number) for number in range(arrays.shares)]
+    permits = [folder.permit(name) for name in names]
+    files = {}
+    for name, permit, (digest, size) in zip(names, permits, arrays.write(permits), strict=True):
+        with permit.open() as reader:
+            if reader.size != size:
+                raise damaged(permit.name, f"{size} bytes were written, and {reader.size} are here")
+        files[name] = digest
+    return {"format": FORMAT_OF_SHARES, "shares": arrays.shares, "files": files}
 
 
 def _parts(arrays: Arrays) -> Iterator[dict[str, NDArray[Any]]]:
@@ -192,18 +209,6 @@ def _parts(arrays: Arrays) -> Iterator[dict[str, NDArray[Any]]]:
         part[name] = array if array.flags.c_contiguous else np.array(array, order="C")
         size += array.nbytes
     yield part
-
-
-def _arrays(reader: Reader, content: bytes, where: str) -> dict[str, NDArray[Any]]:
-    """The arrays of a file that was read whole."""
-    try:
-        places = read_header(reader, where, {name: kind.itemsize for name, kind in KINDS.items()})
-    except ShuyuanError as error:
-        raise _damaged(where, error.what.removesuffix(".")) from None
-    return {
-        name: np.frombuffer(content, KINDS[at.dtype], math.prod(at.shape), at.start).reshape(at.shape)
-        for name, at in places.items()
-    }
 
 
 def _digest(content: list[bytes | memoryview]) -> str:
@@ -226,33 +231,3 @@ def _check_identity(then: dict[str, Any], now: dict[str, Any], where: str) -> No
             where=where,
             mend="Undo the change, or start a new run with --out.",
         )
-
-
-def _check_arrays(found: Arrays, expected: Arrays, where: str) -> None:
-    def shape(array: NDArray[Any]) -> str:
-        return f"{array.dtype} {list(array.shape)}"
-
-    wrong = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
-    wrong += [f"{name} is unknown" for name in sorted(found.keys() - expected.keys())]
-    wrong += [
-        f"{name} is {shape(found[name])}, not {shape(array)}"
-        for name, array in expected.items()
-        if name in found and shape(found[name]) != shape(array)
-    ]
-    if wrong:
-        more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
-        raise TrainError(
-            "train.checkpoint-misfit",
-            f"The checkpoint does not fit the model: {'; '.join(wrong[:3])}{more}.",
-            where=where,
-            mend="Use the recipe and version that wrote it, or start a new run with --out.",
-        )
-
-
-def _damaged(where: str, detail: str) -> TrainError:
-    return TrainError(
-        "train.damaged-checkpoint",
-        f"The checkpoint is damaged: {detail}.",
-        where=where,
-        mend="Restore it from a copy, or delete its folder; training then goes on from the one before.",
-    )

@@ -1,7 +1,8 @@
 """Several processes that train one model together, as torchrun starts them: the ranks, and what they say to each other.
 
 Rank 0 leads: it alone opens the run, reads the shards, and writes metrics, checkpoints, ledger and model. The others need neither the
-folder nor its key: they do what they are told (`together.py`), and compute their share of each step.
+folder nor its key: they do what they are told (`together.py`), and compute their share of each step. Only of a sharded training, and where
+they see the folder, they write their shares of checkpoints into files for which rank 0 gives them permits.
 
 What is said are JSON and plain arrays, never a pickle. Nothing is encrypted on the way: docs/cluster.md.
 """
@@ -95,6 +96,41 @@ class World:
             array = carried.numpy().view(array.dtype).reshape(array.shape)
         return array
 
+    def answers(self, work: Callable[[], Any]) -> list[Any]:
+        """Has each rank do some work, and waits for all of them; every rank calls it.
+
+        Args:
+            work: what this rank does; gives what JSON can hold.
+
+        Returns:
+            On rank 0 what all ranks gave, in order; nothing on the others.
+
+        Raises:
+            ShuyuanError: on rank 0, the first that any rank met.
+        """
+        answer: dict[str, Any]
+        try:
+            answer = {"gave": work()}
+        except ShuyuanError as error:
+            answer = {"kind": type(error).__name__, "error": error.as_dict()}
+        if self.count == 1:
+            return _checked([answer])
+        answers = self._collect(json.dumps(answer).encode())
+        return _checked(list(map(json.loads, answers))) if self.number == 0 else []
+
+    def _collect(self, own: bytes) -> list[bytes]:
+        """What each rank has to say; of all, on all."""
+        import torch
+        import torch.distributed as dist
+
+        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.count)]
+        self._call(dist.all_gather, lengths, torch.tensor([len(own)]), group=self._control)
+        longest = int(max(lengths))
+        said = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.count)]
+        mine = torch.frombuffer(bytearray(own.ljust(longest)), dtype=torch.uint8)
+        self._call(dist.all_gather, said, mine, group=self._control)
+        return [each.numpy().tobytes()[: int(length)] for each, length in zip(said, lengths, strict=True)]
+
     # -- inside a step --
 
     def total(self, *values: float) -> list[float]:
@@ -150,6 +186,17 @@ class World:
             mend="See which rank ended, and why. The same command goes on from the last checkpoint; "
             "torchrun --max-restarts=3 gives it by itself.",
         )
+
+
+def _checked(answers: list[dict[str, Any]]) -> list[Any]:
+    kinds: dict[str, type[ShuyuanError]] = {kind.__name__: kind for kind in ShuyuanError.__subclasses__()}
+    for answer in answers:
+        if "error" in answer:
+            error = answer["error"]
+            raise kinds[answer["kind"]](
+                error["code"], error["what"], mend=error["mend"], where=error["where"]
+            )
+    return [answer["gave"] for answer in answers]
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

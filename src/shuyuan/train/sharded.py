@@ -3,7 +3,8 @@
 A block's weights are whole while it is computed. Its gradients are summed over the
 ranks in float32, each rank getting those of its own rows, and are divided once, like everywhere, by the targets of the whole batch.
 
-States are those of one process, by name and shape: a checkpoint tells nothing of ranks or shares.
+States are those of one process, by name and shape. Where all ranks see the run's folder, each writes its own share of them, and reads it back;
+else rank 0 gathers a tensor at a time, and sends each rank its rows of it.
 
 Reference: Zhao et al. 2023, PyTorch FSDP (arXiv 2304.11277).
 """
@@ -22,15 +23,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, Shard
 
 from .. import hardware as machines
 from ..data import NOTHING
 from ..recipe import Train
+from ..vault import Permit
 from .backend import Arrays, Batch, OneByOne
 from .distributed import World, share
 from .micro_batches import micro_batches
 from .optimizers import Whole
+from .share_files import read_shares, write_share
+from .stored import File, Stored, shares_for
 from .torch_backend import TorchBackend, layout_of
+
+RANDOM_STATE = "random.cpu"  # rank 0's: in a step, each follows from step and rank
 
 
 class ShardedBackend(TorchBackend):
@@ -107,16 +114,60 @@ class ShardedBackend(TorchBackend):
             for name, tensor in self._tensors().items()
         }
 
+    def write(self, permit: Permit) -> tuple[str, int]:
+        """Writes this rank's share of the state; digest and bytes of its file."""
+        return write_share(self._own_state(), permit)
+
+    def read(self, files: Sequence[File], where: str) -> None:
+        """Goes on from a checkpoint in shares: this rank from its rows, rank 0 also from what is not divided, until `spread`.
+
+        Args:
+            files: of all shares.
+            where: the checkpoint.
+
+        Raises:
+            TrainError: a file in which rows of this rank lie is damaged, or does not fit the model.
+        """
+        self._shares.let_go()
+        layout, ranks = self.layout(), self._ranks
+        needed = shares_for(layout, ranks.number, ranks.count, len(files))
+        stored = Stored([files[number] for number in sorted(needed)], len(files), layout, where)
+        stored.open()
+        state = self._own_state()
+        read_shares(state, stored)
+        if RANDOM_STATE in state:
+            torch.set_rng_state(state[RANDOM_STATE])
+
+    def spread(self) -> None:
+        """Every rank gets what is not divided, as rank 0 has read it."""
+        whole = [
+            tensor
+            for name, tensor in self._tensors().items()
+            if name != RANDOM_STATE and self._shares.shape(name) is None
+        ]
+        self._ranks.spread(whole)
+
+    def _own_state(self) -> dict[str, Tensor]:
+        """This rank's part of the state, as torch.distributed.checkpoint knows shares; what is not divided is rank 0's."""
+        found = {}
+        for name, tensor in self._tensors().items():
+            shape = self._shares.shape(name)
+            if shape is not None and len(tensor):
+                found[name] = self._shares.placed(tensor, shape)
+            elif shape is None and self._ranks.number == 0:
+                found[name] = tensor
+        return found
+
     def load(self, arrays: Arrays) -> None:
         """Has `agree` go on from a state of rank 0."""
         self._source = arrays
-        torch.set_rng_state(torch.from_numpy(arrays["random.cpu"].copy()))
+        torch.set_rng_state(torch.from_numpy(arrays[RANDOM_STATE].copy()))
 
     def agree(self) -> None:
         """Every rank gets its share of what rank 0 has: the whole model at first, a state later."""
         self._shares.let_go()
         for name, tensor in self._tensors().items():
-            if name != "random.cpu":
+            if name != RANDOM_STATE:
                 self._shares.spread(name, tensor, self._known(name) if self._ranks.number == 0 else None)
         self._source = None
         for weight in self._whole.parameters():
@@ -134,7 +185,7 @@ class ShardedBackend(TorchBackend):
         """The shares of this rank, by the names that a state has."""
         tensors = {f"weights.{name}": weight.detach() for name, weight in self._shares.named_parameters()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in self._optimizers.tensors().items()}
-        tensors["random.cpu"] = torch.get_rng_state()
+        tensors[RANDOM_STATE] = torch.get_rng_state()
         return tensors
 
     def close(self) -> None:
@@ -164,6 +215,7 @@ class Shares(Whole):
         }
         self._shapes = {name: weight.shape for name, weight in model.named_parameters()}
         self._names = {id(weight): name for name, weight in self._named.items()}
+        self._mesh: Any = next(iter(model.parameters())).device_mesh  # type: ignore[attr-defined]
 
     def named_parameters(self, *_: Any, **__: Any) -> Iterator[tuple[str, nn.Parameter]]:
         """By the names that they have in the model."""
@@ -198,6 +250,14 @@ class Shares(Whole):
         """This rank's rows of it."""
         height = self._height(len(tensor))
         return tensor[self._ranks.number * height :][: len(weight)]
+
+    def placed(self, tensor: Tensor, shape: torch.Size) -> Tensor:
+        """This rank's rows of something that is divided, with their place in the whole of that shape."""
+        stride = torch.empty(shape, device="meta").stride()
+        own: Tensor = DTensor.from_local(
+            tensor, self._mesh, [Shard(0)], run_check=False, shape=shape, stride=stride
+        )
+        return own
 
     def shape_of(self, weight: Tensor) -> torch.Size:
         """The shape of the whole."""

@@ -6,8 +6,10 @@ when to save, go back or end, is decided there, and every rank makes the same st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,11 @@ from ..data import Manifest
 from ..hardware import Hardware, detect
 from ..privacy import Mechanism
 from ..recipe import Recipe
-from .backend import Arrays, Backend, Batch, Figures, OneByOne, StepByStep
+from ..vault import Permit, landmark, sees
+from .backend import Arrays, Backend, Batch, Divided, Figures, OneByOne, StepByStep
 from .distributed import Order, World, check_ranks, check_sharded, world
 from .framework import framework_of
+from .stored import File, Stored
 
 
 def backend_of(
@@ -30,6 +34,7 @@ def backend_of(
     hardware: Hardware,
     mechanism: Mechanism | None = None,
     secret: bytes = b"",
+    folder: Path | None = None,
 ) -> Backend:
     """A backend that trains the model, on all ranks where there are several.
 
@@ -40,6 +45,7 @@ def backend_of(
         hardware: where it runs.
         mechanism: of a private run.
         secret: from which its noise follows.
+        folder: of the run, where there are checkpoints to be written.
 
     Raises:
         TrainError: the recipe cannot be trained by so many processes.
@@ -57,7 +63,7 @@ def backend_of(
         "secret": secret.hex(),
     }
     ranks.tell(Order("begin", facts))
-    return Leading(_own(recipe, model, hardware, mechanism, secret, ranks), ranks)
+    return Leading(_own(recipe, model, hardware, mechanism, secret, ranks), ranks, folder)
 
 
 def _own(
@@ -80,13 +86,18 @@ class Leading(StepByStep):
     Args:
         own: computes this rank's share.
         ranks: all of them.
+        folder: as of `backend_of`.
+
+    Attributes:
+        one_writer: whether rank 0 alone writes and reads checkpoints of a model of which it has but a share.
     """
 
-    def __init__(self, own: Any, ranks: World) -> None:
+    def __init__(self, own: Any, ranks: World, folder: Path | None = None) -> None:
         self._own, self._ranks = own, ranks
         self.parameters: int = own.parameters
         self.device: str = own.device
         self._own.agree()
+        self.one_writer = own.sharded and not (folder is not None and self._all_see(folder))
 
     def step(self, batch: Batch, learning_rate: float) -> Figures:
         """One step of all ranks."""
@@ -100,12 +111,30 @@ class Leading(StepByStep):
         loss: float = self._own.evaluate(batches)
         return loss
 
+    def _all_see(self, folder: Path) -> bool:
+        with landmark(folder) as path:
+            self._ranks.tell(Order("look", {"path": path}))
+            return all(self._ranks.answers(lambda: sees(path)))
+
     def state(self) -> Arrays:
         """That of all ranks, which knows nothing of their number: that of rank 0, or of all shares, each tensor gathered when it is asked for."""
         if self._own.sharded:
-            return OneByOne(self._own.layout(), self._gathered)
+            return self._divided(self._gathered)
         state: Arrays = self._own.state()
         return state
+
+    def _divided(self, fetch: Callable[[str], NDArray[Any]]) -> Arrays:
+        """Arrays by the names of the state, which each rank writes and reads its share of where all can."""
+        names = self._own.layout()
+        return (
+            OneByOne(names, fetch)
+            if self.one_writer
+            else Divided(names, fetch, self._ranks.count, self._write)
+        )
+
+    def _write(self, permits: Sequence[Permit]) -> list[tuple[str, int]]:
+        self._ranks.tell(Order("write", {"permits": list(map(asdict, permits))}))
+        return self._ranks.answers(lambda: self._own.write(permits[0]))
 
     def _gathered(self, name: str) -> NDArray[Any]:
         self._ranks.tell(Order("gather", {"name": name}))
@@ -115,13 +144,23 @@ class Leading(StepByStep):
     def layout(self) -> Arrays:
         """Names, shapes and types of a state, in arrays that take no memory."""
         layout: Arrays = self._own.layout()
-        return layout
+        return self._divided(layout.__getitem__) if self._own.sharded else layout
 
     def load(self, arrays: Arrays) -> None:
-        """Every rank goes on from a state."""
+        """Every rank goes on from a state: from its share of it, where it was written in shares and all can read them; else from what rank 0 reads."""
+        if isinstance(arrays, Stored) and arrays.shares > 1 and self._own.sharded and not self.one_writer:
+            self._read(arrays)
+            return
         self._own.load(arrays)
         self._ranks.tell(Order("load"))
         self._own.agree()
+
+    def _read(self, stored: Stored) -> None:
+        files = list(stored.files)
+        self._ranks.tell(Order("read", {"files": list(map(asdict, files)), "where": stored.where}))
+        self._ranks.answers(lambda: self._own.read(files, stored.where))
+        self._ranks.tell(Order("spread"))
+        self._own.spread()
 
     def peak_bytes(self) -> int:
         """The most memory that rank 0 used so far."""
@@ -158,6 +197,15 @@ def _take_part(ranks: World, facts: dict[str, Any]) -> bool:
                 own.evaluate([_batch(number, pair) for number, pair in enumerate(pairs)])
             elif order.word == "gather":
                 own.gathered(order.facts["name"])
+            elif order.word == "look":
+                ranks.answers(partial(sees, order.facts["path"]))
+            elif order.word == "write":
+                ranks.answers(partial(own.write, Permit(**order.facts["permits"][ranks.number])))
+            elif order.word == "read":
+                files = [File(Permit(**file.pop("permit")), **file) for file in order.facts["files"]]
+                ranks.answers(partial(own.read, files, order.facts["where"]))
+            elif order.word == "spread":
+                own.spread()
             else:
                 own.agree()
         if order.word == "close":

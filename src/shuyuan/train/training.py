@@ -47,7 +47,7 @@ from .resolve import VALIDATION_ROWS, mechanism_of, validation_windows
 from .secret import erase_secret, run_secret
 from .temperature import MOST, temper
 from .tensorboard import EventFile
-from .together import backend_of
+from .together import Leading, backend_of
 from .unit_batches import private_batches
 
 MODEL_FOLDER = "model"
@@ -148,6 +148,11 @@ def _train(
     validation = list(validation_batches(recipe, store, manifest))
     parts = _private_parts if recipe.privacy else _parts
     backend, sample, saving, figures, done = parts(recipe, store, manifest, hardware, model, checkpoints)
+    if isinstance(backend, Leading) and backend.one_writer:
+        progress.say(
+            "train.one-writer",
+            "The ranks do not all see the run's folder, or may not write there: rank 0 writes checkpoints for all of them, which takes longer.",
+        )
     driver = Driver(
         recipe.train,
         backend,
@@ -236,7 +241,7 @@ def _parts(
         inputs, targets = split.batch(step - 1, size, recipe.seed)
         return Batch(step, moved(inputs, recipe, np.random.default_rng((recipe.seed, step))), targets)
 
-    backend = backend_of(recipe, manifest, model, hardware)
+    backend = backend_of(recipe, manifest, model, hardware, folder=store.path)
     return backend, sample, lambda _: None, lambda _: {}, lambda: None
 
 
@@ -255,7 +260,7 @@ def _private_parts(
     framework = framework_of(recipe)
     identity = _identity(recipe, manifest) | {"weights": framework.weights_digest(model)}
     secret = run_secret(store, recipe, identity, begun=begun)
-    backend = backend_of(recipe, manifest, model, hardware, mechanism, secret)
+    backend = backend_of(recipe, manifest, model, hardware, mechanism, secret, store.path)
     shared = DataSetLedger.of_run(recipe, store.path)
     shared.check_writable()
     ledger = Ledger((shared, store.journal(LEDGER_FILE)), mechanism, secret)
