@@ -9,13 +9,14 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shuyuan.errors import TrainError
+from shuyuan.errors import MachineError, TrainError, cannot_write
 from shuyuan.train import distributed, share_files, together
 from shuyuan.train.checkpoints import Checkpoints
 from shuyuan.train.framework import framework_of
@@ -106,6 +107,16 @@ def tried(folder: Path) -> tuple[Seen, dict[str, Any]]:
     share.write_bytes(sound)
     training.resume()
     told["mended"] = same(training.state(), saved)
+
+    training.go(1)
+    (folder / "full").touch()  # so is the disk of rank 1
+    try:
+        training.save()
+    except MachineError as error:
+        told["full"] = f"{error}"
+    (folder / "full").unlink()
+    told["left"] = sorted(file.name for file in (run / "checkpoints").iterdir())
+    training.resume()
     training.backend.close()
 
     (folder / "blind").touch()  # rank 1 sees no folder from here on
@@ -126,11 +137,24 @@ def lead(folder: Path, task: dict[str, Any]) -> None:
     (folder / "told.json").write_text(json.dumps(told))
 
 
+def fill_disk(full: Callable[[], bool]) -> None:
+    """Has shares refused in their middle, as long as the disk is full."""
+    write = share_files._ShareWriter._write
+
+    def refused(self: Any, out: Any, content: Any) -> None:
+        write(self, out, content)
+        if full() and self.size > 1000:
+            raise cannot_write(OSError(28, "No space left on device"), self._permit.path)
+
+    share_files._ShareWriter._write = refused  # type: ignore[method-assign]
+
+
 def main(folder: Path) -> None:
     task = json.loads((folder / "task.json").read_text())
     number = int(os.environ["RANK"])
     if number:
         together.sees = lambda path: not (folder / "blind").exists() and sees(path)  # type: ignore[attr-defined]
+        fill_disk(lambda: (folder / "full").exists())
     if number == task.get("dies"):
         write = share_files._ShareWriter._write
 

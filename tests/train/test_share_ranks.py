@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shuyuan.progress import Progress
+from shuyuan.train.together import Leading
+from shuyuan.train.training import say_who_writes
+
 from ..ranks import start_ranks
 from .share_rank import Seen, Training, checkpoints_in, go_on, same
 
@@ -34,8 +38,24 @@ def test_two_ranks_write_their_shares_and_go_on_from_them_to_the_same_bits(tmp_p
     assert told["read"] and told["again"]
     assert "share-00001" in told["refused"] and "train.damaged-checkpoint" in told["refused"]
     assert told["mended"]
+    assert "share-00001" in told["full"] and "No space left on device" in told["full"]
+    assert told["left"] == ["step-00000002"]
     assert told["one writer"] and told["read by one"]
     assert told["files of one"] == ["arrays-00000.safetensors", "state.json"]
+
+
+@pytest.mark.parametrize("one_writer", [True, False])
+def test_a_run_says_once_that_one_rank_writes_for_all(one_writer: bool) -> None:
+    backend = object.__new__(Leading)
+    backend.one_writer = one_writer
+    said: list[str] = []
+
+    class Heard(Progress):
+        def say(self, code: str, text: str) -> None:
+            said.append(f"{code}: {text}")
+
+    say_who_writes(backend, Heard())
+    assert [line.partition(":")[0] for line in said] == ["train.one-writer"] * one_writer
 
 
 @pytest.mark.slow

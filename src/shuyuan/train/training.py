@@ -148,11 +148,7 @@ def _train(
     validation = list(validation_batches(recipe, store, manifest))
     parts = _private_parts if recipe.privacy else _parts
     backend, sample, saving, figures, done = parts(recipe, store, manifest, hardware, model, checkpoints)
-    if isinstance(backend, Leading) and backend.one_writer:
-        progress.say(
-            "train.one-writer",
-            "The ranks do not all see the run's folder, or may not write there: rank 0 writes checkpoints for all of them, which takes longer.",
-        )
+    say_who_writes(backend, progress)
     driver = Driver(
         recipe.train,
         backend,
@@ -194,6 +190,15 @@ def _train(
         }
     )
     return result
+
+
+def say_who_writes(backend: Backend, progress: Progress) -> None:
+    """Says of a model in shares where these are not written by the ranks that have them."""
+    if isinstance(backend, Leading) and backend.one_writer:
+        progress.say(
+            "train.one-writer",
+            "Not all ranks see the run's folder and may write there: rank 0 writes checkpoints for all of them, which takes longer.",
+        )
 
 
 def _temper(framework: Framework, model: Any, recipe: Recipe, store: Store, manifest: Manifest) -> None:
