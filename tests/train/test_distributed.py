@@ -25,6 +25,7 @@ from shuyuan.recipe import from_table
 from shuyuan.train import check_ranks, distributed, joined
 from shuyuan.train.backend import Batch
 from shuyuan.train.distributed import World, check_sharded, meet, share
+from shuyuan.train.sharded import ShardedBackend
 
 from ..ranks import start_ranks
 from . import rank
@@ -261,3 +262,16 @@ def test_a_lost_rank_is_told_in_words() -> None:
     assert "Rank 2 of 4 has lost the others (Connection closed by peer)" in str(error)
     stop.set()
     assert ranks.lost(RuntimeError("Connection closed by peer")).code == "run.interrupted"
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("[gloo/pair.cc:553] Connection closed"), dist.DistError("gone")]
+)
+def test_a_rank_lost_while_weights_are_gathered_is_told_in_the_same_words(error: RuntimeError) -> None:
+    """FSDP2 gathers by itself, in the middle of a forward or backward pass."""
+    backend = object.__new__(ShardedBackend)
+    backend._ranks = World(0, 2)
+    with pytest.raises(MachineError, match="Rank 0 of 2 has lost the others"), backend._hearing():
+        raise error
+    with pytest.raises(RuntimeError, match="no clip"), backend._hearing():
+        raise RuntimeError("a weight was used where no clip sees it")

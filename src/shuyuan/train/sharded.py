@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from .. import hardware as machines
 from ..data import NOTHING
 from ..recipe import Train
 from ..vault import Permit
-from .backend import Arrays, Batch, OneByOne
+from .backend import Arrays, Batch, Figures, OneByOne
 from .distributed import World, share
 from .micro_batches import micro_batches
 from .optimizers import Whole
@@ -64,6 +65,25 @@ class ShardedBackend(TorchBackend):
 
     # -- a step --
 
+    def step(self, batch: Batch, learning_rate: float) -> Figures:
+        """One step of all ranks.
+
+        Raises:
+            MachineError: the others are lost, also where FSDP2 noticed it.
+        """
+        with self._hearing():
+            return super().step(batch, learning_rate)
+
+    @contextmanager
+    def _hearing(self) -> Iterator[None]:
+        """Says of others that are lost while weights are gathered what is said of them elsewhere."""
+        try:
+            yield
+        except RuntimeError as error:
+            if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+                raise
+            raise self._ranks.lost(error) from error
+
     def _parts(self, batch: Batch) -> Iterator[Batch]:
         return self._even(batch, micro_batches)
 
@@ -93,7 +113,8 @@ class ShardedBackend(TorchBackend):
 
     def evaluate(self, batches: Sequence[Batch]) -> float:
         """Mean loss over the targets of all batches, in nats; the state stays as it is."""
-        loss = super().evaluate(batches)
+        with self._hearing():
+            loss = super().evaluate(batches)
         self._shares.let_go()
         return loss
 
