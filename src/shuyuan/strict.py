@@ -24,8 +24,8 @@ def parsed(content: str | bytes | bytearray) -> Any:
 class TwiceNamedError(ValueError):
     """A table in which a name stands twice.
 
-    Attributes:
-        name: which.
+    Args:
+        name: which; an attribute too.
     """
 
     def __init__(self, name: str) -> None:
@@ -35,6 +35,9 @@ class TwiceNamedError(ValueError):
 
 def table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A table of its pairs, as a hook of json's readers.
+
+    Args:
+        pairs: name and value, in the order of the text.
 
     Raises:
         TwiceNamedError: a name stands in it twice.

@@ -156,7 +156,11 @@ def frozen(name: str, weight_RC: Floats, bits: int, bias: Tensor | None = None) 
 
 
 def frozen_layers(model: nn.Module) -> Iterator[tuple[str, FrozenLinear]]:
-    """The layers that are kept as codes, with their names."""
+    """The layers that are kept as codes, with their names.
+
+    Args:
+        model: any.
+    """
     for name, module in model.named_modules():
         if isinstance(module, FrozenLinear):
             yield name, module

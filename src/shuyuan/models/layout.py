@@ -78,7 +78,8 @@ def pieces(arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None)
     """
     names, head = head_of(arrays, metadata)
     bodies = (
-        _later(array) if isinstance(array, Later) else _body(array) for array in (arrays[name] for name in names)
+        _later(array) if isinstance(array, Later) else _body(array)
+        for array in (arrays[name] for name in names)
     )
     return [head, *bodies]
 

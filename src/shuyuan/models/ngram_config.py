@@ -54,7 +54,12 @@ class NgramConfig(TransformerConfig):
 
     @classmethod
     def of(cls, *, width: int, **shape: Any) -> NgramConfig:
-        """The configuration without what it has none of: layers, heads, hidden."""
+        """The configuration without what it has none of: layers, heads, hidden.
+
+        Args:
+            width: of a row.
+            shape: the other fields.
+        """
         none: dict[str, Any] = {
             "layers": 0,
             "heads": 1,

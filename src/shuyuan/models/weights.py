@@ -31,7 +31,14 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor lies in its file, and what it is."""
+    """Where a tensor lies in its file, and what it is.
+
+    Attributes:
+        dtype: its name in safetensors, such as "F32".
+        shape: of the tensor.
+        start: the byte of the file that is its first.
+        size: in bytes.
+    """
 
     dtype: str
     shape: tuple[int, ...]
