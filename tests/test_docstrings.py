@@ -105,10 +105,6 @@ def used_elsewhere() -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
     return taken - {("", "")}, asked
 
 
-# What these say is still to come.
-LATER = ("shuyuan.privacy.", "shuyuan.models.lora.", "shuyuan.models.packed.")
-
-
 def used() -> Iterator[tuple[str, Callable[..., Any]]]:
     """Functions and classes that a file of another room takes, and methods of these classes that such files call, by their names."""
     taken, asked = used_elsewhere()
@@ -143,8 +139,8 @@ def methods(kind: type, asked: set[tuple[str, str]]) -> Iterator[tuple[str, Call
 
 
 OFFERED = dict(offered())
-USED = {name: thing for name, thing in used() if not name.startswith(LATER)}
-CLASSES = {name: kind for name, kind in classes() if not name.startswith(LATER)}
+USED = dict(used())
+CLASSES = dict(classes())
 
 
 @pytest.mark.parametrize("name", OFFERED | USED)

@@ -69,13 +69,21 @@ def add_lora(model: Network, lora: Lora, seed: int) -> None:
 
 
 def is_adapter(name: str) -> bool:
-    """Whether a weight is one of the small matrices, which the finished model does not have."""
+    """Whether a weight is one of the small matrices, which the finished model does not have.
+
+    Args:
+        name: of the parameter.
+    """
     return "lora_" in name
 
 
 def merge_lora(model: nn.Module) -> None:
     """Adds the low-rank matrices of `add_lora` to those that they stand beside, and takes them away. What is kept as codes stays codes,
-    with what was learned beside them: no matrix becomes floats before it is written."""
+    with what was learned beside them: no matrix becomes floats before it is written.
+
+    Args:
+        model: with the adapters; an ordinary one afterwards.
+    """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, module in list(model.named_modules()):

@@ -36,7 +36,12 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class Grid(NamedTuple):
-    """To which numbers weights are rounded at 4 bits: (code - zero) · scale, for each row and each GROUP of its columns."""
+    """To which numbers weights are rounded at 4 bits: (code - zero) · scale, for each row and each GROUP of its columns.
+
+    Attributes:
+        scale_RG: between neighbouring numbers; zero where all weights of the group are.
+        zero_RG: the code of zero, 0 to 15.
+    """
 
     scale_RG: NDArray[np.float16]
     zero_RG: NDArray[np.uint8]
@@ -94,6 +99,11 @@ class Kind:
     @classmethod
     def from_json(cls, name: str, entry: Any, where: str) -> Kind:
         """Reads an entry of config.json.
+
+        Args:
+            name: of the weight.
+            entry: as the file has it.
+            where: name of the file, for errors.
 
         Raises:
             ShuyuanError: it names no known kind, or a shape that makes no sense.
@@ -230,7 +240,11 @@ def _to_int8(weight_RC: Floats) -> tuple[NDArray[np.int8], Floats]:
 
 
 def grid_of(weight_RC: Floats) -> Grid:
-    """Codes between the least and the largest weight of each group; zero is among them, and stays zero."""
+    """Codes between the least and the largest weight of each group; zero is among them, and stays zero.
+
+    Args:
+        weight_RC: R rows of C columns, float32; the last group of a row may be shorter.
+    """
     R, C = weight_RC.shape
     filled = np.pad(weight_RC, ((0, 0), (0, -C % GROUP)), mode="edge").reshape(R, -1, GROUP)
     least_RG = np.minimum(filled.min(2), 0)

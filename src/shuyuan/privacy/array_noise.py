@@ -23,7 +23,14 @@ class ArrayNoise:
     def add(
         self, total: NDArray[np.float32], deviation: float, *, step: int, number: int
     ) -> NDArray[np.float32]:
-        """The sum with noise; arguments as of `Noise.add`. Its last place may differ from torch's, which has another logarithm."""
+        """The sum with noise. Its last place may differ from torch's, which has another logarithm.
+
+        Args:
+            total: sum of clipped gradients of one parameter, any shape.
+            deviation: noise multiplier times clip.
+            step: of training.
+            number: of the parameter.
+        """
         if deviation == 0:
             return total.copy()
         flat = total.reshape(-1)

@@ -17,6 +17,13 @@ def prefers_dense(positions: int, rows: int, columns: int, device: str, element_
 
     Both need one product of the factors: here for each unit, there for all units at once. Beside it, the array passes
     through memory, and the factors cost 2 T² (O + I) operations and stay in memory.
+
+    Args:
+        positions: T, of a unit.
+        rows: O, of the matrix.
+        columns: I, of the matrix.
+        device: "cpu" or "cuda".
+        element_bytes: of a number of the factors.
     """
     size = rows * columns
     if size > DENSE_MEMORY * positions * (rows + columns):

@@ -38,12 +38,21 @@ Entry = dict[str, Any]
 
 
 def data_set_id(recipe: Recipe) -> str:
-    """`data.id`; left out, a name that follows from where the records really lie, links followed."""
+    """`data.id`; left out, a name that follows from where the records really lie, links followed.
+
+    Args:
+        recipe: of the run.
+    """
     return recipe.data.id or _source_id(recipe)
 
 
 def same_records(one: Recipe, other: Recipe) -> bool:
-    """Whether two recipes name one data set, or one source, or sources that share a file."""
+    """Whether two recipes name one data set, or one source, or sources that share a file.
+
+    Args:
+        one: a recipe.
+        other: another.
+    """
     if data_set_id(one) == data_set_id(other) or _source_id(one) == _source_id(other):
         return True
     return bool(files_named(_sources(one)) & files_named(_sources(other)))
@@ -156,14 +165,26 @@ class DataSetLedger:
 
     @classmethod
     def of_run(cls, recipe: Recipe, run: Path) -> DataSetLedger:
-        """As the run of a recipe writes to it."""
+        """As the run of a recipe writes to it.
+
+        Args:
+            recipe: of the run.
+            run: its folder.
+        """
         unit = recipe.privacy.unit if recipe.privacy else None
         by = {"owner": recipe.data.owner, "record": recipe.data.record, None: None}[unit]
         writer, source = str(run.absolute()), _source_id(recipe)
         return cls(data_set_id(recipe), writer=writer, source=source, unit=unit, unit_by=by)
 
     def append(self, entry: Entry) -> None:
-        """Adds one line of the run's own ledger; it is on disk when this returns."""
+        """Adds one line of the run's own ledger; it is on disk when this returns.
+
+        Args:
+            entry: as it stands there.
+
+        Raises:
+            PrivacyError: the ledger of the data set cannot be written.
+        """
         with self._locked():
             self._journal().append(entry | self._about | {"time": round(time.time())})
 
@@ -178,7 +199,11 @@ class DataSetLedger:
             pass
 
     def lacking(self, own: Iterable[Entry]) -> list[Entry]:
-        """The entries of a run's own ledger that do not stand here."""
+        """The entries of a run's own ledger that do not stand here.
+
+        Args:
+            own: all of that ledger.
+        """
         known = {_bare(entry) for entry in self.entries()}
         return [entry for entry in own if _bare(entry) not in known]
 
@@ -190,7 +215,11 @@ class DataSetLedger:
             return [file.stem for file in others if mark in file.read_text("utf-8", "replace")]
 
     def together(self, own: Iterable[Entry] = ()) -> Together:
-        """Adds up what stands here; entries of the run's own ledger count too, should they be missing here."""
+        """Adds up what stands here.
+
+        Args:
+            own: entries of the run's own ledger, which count too, should they be missing here. Default none.
+        """
         entries = [*self.entries(), *(entry | self._about for entry in own)]
         steps = [entry for entry in entries if entry["event"] == "steps"]
         wanted = self._protects if self._protects[0] or not steps else _protected(steps[-1])
@@ -247,6 +276,11 @@ def enter(recipe: Recipe, store: Store, progress: Progress) -> None:
     """Brings a run into the ledger of its data set before it trains, and says what else stands there.
 
     A run without privacy gets its one entry, and whatever the run's own ledger has and the data set's lacks is entered again.
+
+    Args:
+        recipe: of the run.
+        store: of the run, with its own ledger.
+        progress: is told what else stands there.
 
     Raises:
         PrivacyError: the run is private, and the ledger cannot be used.
@@ -326,6 +360,10 @@ def _say_others(recipe: Recipe, shared: DataSetLedger, own: list[Entry], progres
 
 def together(recipe: Recipe, store: Store) -> Together | None:
     """What all runs on a run's data set have spent; None for a run that is not private where the ledger cannot be read.
+
+    Args:
+        recipe: of the run.
+        store: of the run.
 
     Raises:
         PrivacyError: the run is private, and the ledger cannot be read.

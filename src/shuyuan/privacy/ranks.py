@@ -42,13 +42,21 @@ class Ranks:
         self._device = device
 
     def first_of(self, secret: bytes) -> bytes:
-        """The secret of rank 0, on all."""
+        """The secret of rank 0, on all.
+
+        Args:
+            secret: of this rank, as long as that of rank 0.
+        """
         carried = self._tensor(secret)
         dist.broadcast(carried, 0)
         return bytes(carried.tolist())
 
     def agree(self, what: str, value: bytes) -> None:
         """Looks whether something is the same on all ranks.
+
+        Args:
+            what: its name, for the error.
+            value: whose digests are compared.
 
         Raises:
             PrivacyError: it is not; all ranks say so, and name the first that differs.

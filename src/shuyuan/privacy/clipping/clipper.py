@@ -51,7 +51,13 @@ class Sums:
         self._sums = self._zeros()
 
     def add(self, name: str, contributions: Contributions, factors_U: Tensor) -> None:
-        """Adds what the units of a physical batch give one parameter, each times its factor."""
+        """Adds what the units of a physical batch give one parameter, each times its factor.
+
+        Args:
+            name: of the parameter.
+            contributions: of the units.
+            factors_U: of each unit, at most one.
+        """
         contributions.add_clipped(self._sums[name], factors_U, compiled=self.compiled)
 
     def take(self) -> dict[str, Tensor]:
@@ -105,7 +111,14 @@ class Clipper:
         self._checked: set[tuple[object, ...]] = set()
 
     def compiled(self, blocks: Iterable[nn.Module]) -> None:
-        """Some modules of the model are compiled from now on, as `Capture.compiled` has it, and so are sums."""
+        """Some modules of the model are compiled from now on, and so are sums.
+
+        Args:
+            blocks: as of `Capture.compiled`.
+
+        Raises:
+            PrivacyError: as there.
+        """
         self._capture.compiled(blocks)
         self._sums.compiled = True
 
@@ -136,11 +149,14 @@ class Clipper:
         """The one backward pass of this physical batch.
 
         Args:
-            losses: one for each row (N,) or for each unit (U,). The loss of a row must depend on no other row, also not
-                through a denominator: not a mean over all tokens of the batch.
+            losses: one for each row (N,) or for each unit (U,). The loss of a row must depend on no other row: it is no
+                mean over all tokens of the batch, whose denominator ties rows together.
 
         Raises:
             PrivacyError: the losses are not one a row, or depend on other rows.
+
+        Returns:
+            Norms and factors of the units; the clipped gradients are added to the sums.
         """
         if losses.ndim != 1 or len(losses) not in (self._units.rows, self._units.count):
             raise PrivacyError(

@@ -46,14 +46,22 @@ class Units:
         return cls(torch.arange(rows, device=device))
 
     def half(self, losses: int) -> tuple[Tensor, Tensor]:
-        """Which of so many losses (one a row, or one a unit) are of every second unit, and which rows (N,) are."""
+        """Which losses are of every second unit, and which rows (N,) are.
+
+        Args:
+            losses: how many there are: one a row, or one a unit.
+        """
         rows_N = self._unit_N % 2 == 0
         return (
             rows_N if losses == self.rows else torch.arange(losses, device=rows_N.device) % 2 == 0
         ), rows_N
 
     def to(self, device: torch.device) -> Units:
-        """The same on another device."""
+        """The same on another device.
+
+        Args:
+            device: where the rows are computed.
+        """
         if self._unit_N.device == device:
             return self
         moved = copy(self)
@@ -73,7 +81,11 @@ class Units:
         return x_NTC.reshape(self.count, -1, x.shape[-1])
 
     def sum(self, x: Tensor) -> Tensor:
-        """(N, ...) becomes (U, ...): the sum over the rows of each unit."""
+        """(N, ...) becomes (U, ...): the sum over the rows of each unit.
+
+        Args:
+            x: of each row; where every unit has one, the very same comes back.
+        """
         if self.count == self.rows and self._in_order:
             return x
         x = x.to(torch.promote_types(x.dtype, torch.float32))
