@@ -63,10 +63,14 @@ def test_the_demo_tells_the_whole_story(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_what_is_to_be_tried_next_can_be_typed() -> None:
-    assert words_of("\ufffd\ufffd里。 记录 it's 142") == "'里。 记录 it'\"'\"'s'"
+    assert words_of({"prompt": "\ufffd\ufffd里。 记录 it's 142"}) == "'里。 记录 it'\"'\"'s'"
+    question = "Where do I send goods that came broken?"
+    assert words_of({"asked": question, "prompt": "…"}) == f"'{question}'"
     assert (
         words_of(
-            "患者因左臂皮疹和头晕来诊。上午患者睡得很好，随后散步。血压143/67。家属电话[phone]，住在城里，没有过敏。"
+            {
+                "prompt": "患者因左臂皮疹和头晕来诊。上午患者睡得很好，随后散步。血压143/67。家属电话[phone]，住在城里，没有过敏。"
+            }
         )
         == "'患者因左臂皮疹和头晕来诊'"
     )

@@ -234,7 +234,7 @@ def test_classify_reads_a_column_of_a_file(tmp_path: Path) -> None:
         (("summarize", "summarization", "hi", "--input", "x.csv"), "data.two-inputs"),
         (("summarize", "summarization", "--input", "x.csv"), "data.missing"),
         (("translate", "translation", "hi", "--to", "zh", "--beams", "0"), "inference.bad-setting"),
-        (("answer", "question-answering", "hi", "--context", "nowhere.txt"), "data.unreadable"),
+        (("answer", "question-answering", "hi", "--context", "nowhere.txt"), "data.missing"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_words(

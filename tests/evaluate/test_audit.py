@@ -153,7 +153,7 @@ def test_a_run_that_states_one_and_neither_clips_nor_hides_is_convicted(
     monkeypatch.setattr(
         Noise,
         "add",
-        lambda self, total, deviation, *, step, number: add(self, total, 0.01, step=step, number=number),
+        lambda self, totals, deviation, *, step: add(self, totals, 0.01, step=step),
     )
     recipe, store = run(
         tmp_path / "run",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from shuyuan.errors import MachineError, TrainError
 from shuyuan.train import checkpoints as module
+from shuyuan.train import stored
 from shuyuan.train.backend import OneByOne, shape_alone
 from shuyuan.train.checkpoints import Arrays, Checkpoints
 from shuyuan.vault import OpenStore
@@ -193,7 +194,7 @@ def test_a_file_larger_than_the_state_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(made(tmp_path), 5)
-    monkeypatch.setattr(module, "LARGEST_HEADER_BYTES", 1000)
+    monkeypatch.setattr(stored, "LARGEST_HEADER_BYTES", 1000)
     made(tmp_path).load(5, arrays())
     with (tmp_path / "checkpoints/step-00000005/arrays-00000.safetensors").open("ab") as out:
         out.write(bytes(1000))

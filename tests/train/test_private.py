@@ -22,7 +22,7 @@ from shuyuan.models import Transformer, TransformerConfig
 from shuyuan.privacy import Mechanism, Noise, PoissonSampler, Total, accountant
 from shuyuan.privacy.data_sets import DataSetLedger
 from shuyuan.privacy.ledger import spent
-from shuyuan.privacy.stream import Stream
+from shuyuan.privacy.stream import BLOCK_WORDS, Stream
 from shuyuan.progress import Progress
 from shuyuan.train import mechanism_of, train
 from shuyuan.train.backend import Batch
@@ -496,8 +496,8 @@ def test_no_random_bit_is_used_twice(tmp_path: Path, monkeypatch: pytest.MonkeyP
     words = Stream.words
 
     def noted(self: Stream, step: int, number: int, count: int, first: int = 0) -> Any:
-        blocks = range(first // 2, -(-(first + count) // 2))
-        used.update((self._cipher.key, step, number, block) for block in blocks)
+        blocks = range(first // BLOCK_WORDS, -(-(first + count) // BLOCK_WORDS))
+        used.update((self.key, step, number, block) for block in blocks)
         return words(self, step, number, count, first)
 
     monkeypatch.setattr(Stream, "words", noted)

@@ -19,9 +19,8 @@ ACCOUNTANT = "PLD"
 Part = tuple[float, float, int]  # noise multiplier, sampling rate, steps
 LEAST_NOISE, MOST_NOISE = 1e-2, 1e4
 INTERVAL = 1e-4
-FINER_BELOW = (
-    1 / 3
-)  # below this ε the interval shrinks with it: roundings of all steps together would be the larger part of it
+# Below this ε the interval shrinks with it, to the least one: roundings of all steps together would be the larger part of it.
+FINER_BELOW, LEAST_EPSILON = 1 / 3, 1e-4
 RENYI_ORDERS = [
     *range(2, 33),
     40,
@@ -89,7 +88,7 @@ def composed(parts: tuple[Part, ...], delta: float, interval: float = INTERVAL) 
         return rough
     from dp_accounting.pld import PLDAccountant
 
-    fitting = interval * min(1.0, rough / FINER_BELOW)
+    fitting = interval * min(1.0, max(rough, LEAST_EPSILON) / FINER_BELOW)
     accountant = PLDAccountant(_neighbours(), max(fitting, INTERVAL * rough))
     for part in parts:
         accountant.compose(_event(*part))
