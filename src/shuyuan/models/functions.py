@@ -101,9 +101,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     Forward and backward take half the time of F.rms_norm, which CPUs compose of a dozen small steps. Without a backward
     F.rms_norm is the faster, above all on the few numbers of one token.
     """
-    if (
-        torch.compiler.is_compiling()
-    ):  # which makes few passes by itself, and in torch 2.11 loses what goes back through a function of ours
+    # A compiler makes few passes by itself, and that of torch 2.11 loses what goes back through a function of ours.
+    if torch.compiler.is_compiling():
         scale = x.to(_at_least_float32(x)).square().mean(-1, keepdim=True).add(eps).rsqrt()
         return x * scale.to(x.dtype) * weight.to(x.dtype)
     if not torch.is_grad_enabled():

@@ -204,7 +204,10 @@ def gaussians(words: NDArray[np.uint64]) -> Tensor:
     def pair(at: int) -> tuple[Tensor, Tensor]:
         turn = columns[at + 2] >> np.uint64(11)
         return _pair(
-            *(torch.from_numpy(total.astype(np.float64)) for total in (columns[at], columns[at + 1], turn))
+            *(
+                torch.from_numpy(words_N.astype(np.float64))
+                for words_N in (columns[at], columns[at + 1], turn)
+            )
         )
 
     return torch.stack([*pair(0), *pair(3)], 1).flatten()
