@@ -13,7 +13,8 @@ from torch import nn
 
 from shuyuan.errors import PrivacyError, RecipeError, TrainError
 from shuyuan.models import Transformer
-from shuyuan.privacy import Clipper, Mechanism, Noise, Total
+from shuyuan.privacy import Clipper, Mechanism, Noise, Total, Units
+from shuyuan.privacy.clipping import traced
 from shuyuan.privacy.mechanism import Clipping
 from shuyuan.recipe import from_table
 from shuyuan.train.backend import Batch
@@ -104,6 +105,21 @@ def test_compiled_noise_is_the_same_noise() -> None:
     for ours, theirs in zip(found, wanted, strict=True):
         assert (ours == theirs).double().mean() > 0.99  # another logarithm may differ in its last place
         assert torch.allclose(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_a_backward_pass_that_is_silent_about_a_weight_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those were that torch 2.11 compiled: the step would be made, and the layer would learn noise alone."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2)))
+    clipper = Clipper(model)
+    clipper.compiled([model[1]])
+    x = torch.randn(3, 2)
+    clipper.begin(Units.one_a_row(3))
+    clipper.backward(model(x).sum(1))
+    monkeypatch.setattr(traced, "_tell_and_go_on", lambda grad, x, weight, number: grad @ weight)
+    clipper.begin(Units.one_a_row(3))
+    with pytest.raises(PrivacyError, match=r"told nothing of 1\.0\.weight"):
+        clipper.backward(model(x).sum(1))
+    clipper.discard()
 
 
 def test_a_block_with_something_else_inside_is_refused() -> None:

@@ -172,6 +172,21 @@ class Capture:
         """The output of every forward call since `begin`."""
         return self._taps
 
+    def check_told(self) -> None:
+        """After a backward pass, looks whether it told of every use of a compiled block's parameters.
+
+        Raises:
+            PrivacyError: it was silent about one, which is named.
+        """
+        for identity in self._compiled:
+            if self._awaited[identity]:
+                raise PrivacyError(
+                    "privacy.not-told",
+                    f"The compiled backward pass told nothing of {self._names[identity]}.",
+                    where="train.compile",
+                    mend="Leave train.compile out, or take another version of torch.",
+                )
+
     def end(self) -> Collected:
         """Stops collecting and returns what was collected, by the parameter's id."""
         collected = self._collected
@@ -187,14 +202,6 @@ class Capture:
                 )
         self._collected, self._units, self._taps = None, None, []
         self._watching.on = False
-        for identity in self._compiled:
-            if self._awaited[identity]:
-                raise PrivacyError(
-                    "privacy.not-told",
-                    f"The compiled backward pass told nothing of {self._names[identity]}.",
-                    where="train.compile",
-                    mend="Leave train.compile out, or take another version of torch.",
-                )
         return collected
 
     @contextmanager

@@ -169,6 +169,7 @@ class Clipper:
             if self._sums.checked:
                 self._check_coupling(losses)
             losses.sum().backward()  # type: ignore[no-untyped-call]
+            self._capture.check_told()
             collected = self._capture.end()
             with torch.no_grad(), true_float32():
                 return self._add(collected)
